@@ -1,0 +1,106 @@
+"""Measuring a network: whole images, one scale, one confusion matrix over all of them."""
+
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from cwd.errors import CwdError
+from cwd.transforms import normalise
+
+IGNORED = 255
+
+
+@torch.no_grad()
+def predict(network: nn.Module, images: Tensor) -> Tensor:
+    """Class of every pixel.
+
+    Args:
+        network: in eval mode, gives a `SegmentationOutput`.
+        images: uint8 [B, 3, H, W].
+
+    Returns:
+        int64 [B, H, W], train ids, at the resolution of the images.
+    """
+    batch = normalise(images).contiguous(memory_format=torch.channels_last)
+    return upsample(network(batch).score, images.shape[-2:]).argmax(dim=1)
+
+
+def upsample(score: Tensor, size: tuple[int, int]) -> Tensor:
+    """A score map at the label's resolution, as the published code does it.
+
+    Args:
+        score: [B, K, h, w], any float type.
+        size: height and width in pixels.
+
+    Returns:
+        float32 [B, K, H, W].
+    """
+    return F.interpolate(score.float(), size=size, mode="bilinear", align_corners=True)
+
+
+def evaluate(
+    network: nn.Module,
+    dataset: Any,
+    *,
+    batch: int = 8,
+    device: torch.device | str = "cpu",
+    autocast: Any = nullcontext,
+) -> dict[str, Any]:
+    """mIoU, mAcc and class IoU on 255-ignored pixels (section 3.1, "Evaluation Metrics").
+
+    Args:
+        network: gives a `SegmentationOutput`; it is put into eval mode and left in its old one.
+        dataset: with `images`, `targets`, `classes` and `num_classes`, all images of one size.
+        batch: images at a time.
+        device: where to compute.
+        autocast: returns the context manager that sets the precision.
+
+    Returns:
+        `miou` and `macc` (mean recall) in percent over the classes that occur in labels or
+        predictions, `accuracy` of pixels in percent, `class_iou` in percent by class name (None
+        for a class that doesn't occur), and `images`, their number.
+
+    Raises:
+        CwdError: the network has another number of classes than the dataset.
+    """
+    if network.num_classes != dataset.num_classes:
+        raise CwdError(
+            f"the network has {network.num_classes} classes and {dataset.name} "
+            f"{dataset.num_classes}: evaluate it on the dataset that it was trained on."
+        )
+    confusion = MulticlassConfusionMatrix(dataset.num_classes, ignore_index=IGNORED).to(device)
+    training = network.training
+    network.eval()
+    for start in range(0, len(dataset.images), batch):
+        part = slice(start, start + batch)
+        with autocast():
+            predicted = predict(network, dataset.images[part].to(device))
+        confusion.update(predicted, dataset.targets[part].to(device).long())
+    network.train(training)
+    return scores(confusion.compute(), dataset.classes) | {"images": len(dataset.images)}
+
+
+def scores(confusion: Tensor, classes: tuple[str, ...]) -> dict[str, Any]:
+    """The numbers of `evaluate` from a confusion matrix.
+
+    Args:
+        confusion: [K, K], pixels counted by true class (row) and predicted class (column).
+        classes: K names.
+    """
+    counts = confusion.double().cpu()
+    hit, true, predicted = counts.diag(), counts.sum(dim=1), counts.sum(dim=0)
+    iou = 100 * hit / (true + predicted - hit)  # 0 / 0 = nan: the class occurs nowhere
+    recall = 100 * hit / true
+    return {
+        "miou": iou.nanmean().item(),
+        "macc": recall.nanmean().item(),
+        "accuracy": (100 * hit.sum() / counts.sum()).item(),
+        "class_iou": {
+            name: None if value.isnan() else value.item()
+            for name, value in zip(classes, iou, strict=True)
+        },
+    }

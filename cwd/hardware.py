@@ -1,0 +1,65 @@
+"""What this machine can do: device, number format, compiler."""
+
+import functools
+import shutil
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cwd.errors import CwdError
+
+BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86 and Arm names in /proc/cpuinfo
+
+
+def pick_device(device: str) -> str:
+    """Resolve "auto" to "cuda" where there is a GPU, else "cpu".
+
+    Raises:
+        CwdError: the device is unknown, or "cuda" is asked for and not there.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise CwdError(f"device {device!r} is unknown: use auto, cpu or cuda.")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise CwdError("device cuda was asked for and torch sees no GPU: use DEVICE=cpu or auto.")
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device
+
+
+def pick_precision(precision: str, device: str) -> str:
+    """Resolve "auto" to bfloat16 where the hardware computes in it; in Fabric's words.
+
+    Raises:
+        CwdError: the precision is unknown.
+    """
+    if precision not in ("auto", "bf16", "fp32"):
+        raise CwdError(f"precision {precision!r} is unknown: use auto, bf16 or fp32.")
+    if precision == "auto":
+        fast = torch.cuda.is_bf16_supported() if device == "cuda" else cpu_has_bf16()
+        precision = "bf16" if fast else "fp32"
+    return {"bf16": "bf16-mixed", "fp32": "32-true"}[precision]
+
+
+@functools.cache
+def cpu_has_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 in hardware (elsewhere it is slower than fp32)."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return not BF16_FLAGS.isdisjoint(text.split())
+
+
+@functools.cache
+def has_compiler() -> bool:
+    """Whether `torch.compile` can build kernels: a C++ compiler and Python's headers are there."""
+    header = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    return header.is_file() and any(map(shutil.which, ("g++", "clang++", "c++")))
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`torch.compile(function)` where a compiler exists, the function itself elsewhere."""
+    return torch.compile(function, dynamic=False) if has_compiler() else function

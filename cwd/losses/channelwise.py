@@ -1,0 +1,57 @@
+"""Channel-wise distillation: every channel is a distribution over the image's positions."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cwd.errors import CwdError
+from cwd.losses.alignment import matched
+
+
+def check_temperature(temperature: float) -> float:
+    """`temperature` as a float.
+
+    Raises:
+        CwdError: it isn't a positive number.
+    """
+    if isinstance(temperature, str) or not 0 < temperature < float("inf"):
+        raise CwdError(f"T={temperature} is no temperature: give a positive number, such as 1.")
+    return float(temperature)
+
+
+class ChannelWise(nn.Module):
+    """CW, the paper's loss: eq. 3 and 4.
+
+        phi(y_c) = softmax over the N = H W positions of y_c / T                          (eq. 3)
+        loss = T^2 / (B C)  sum_b sum_c sum_i  phi(t_c,i) log[phi(t_c,i) / phi(s_c,i)]    (eq. 4)
+
+    Equation 4 as printed has neither the mean over the B images and C channels nor the T^2 that
+    keeps the gradient's size when T changes; the published code has both, and only with them does
+    the paper's weight of 35 train. The published code takes the logarithm of a softmax, which is
+    minus infinity at small T; `log_softmax` is the same number, always finite.
+
+    Args:
+        temperature: T. The larger, the flatter the distributions; the paper's best is 1.
+
+    Shape:
+        student_map and teacher_map [B, C, H, W] to a scalar; `target` is not used.
+
+    Raises:
+        CwdError: the temperature isn't positive; the maps differ in batch or channels.
+    """
+
+    def __init__(self, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.temperature = check_temperature(temperature)
+
+    def forward(
+        self, student_map: Tensor, teacher_map: Tensor, target: Tensor | None = None
+    ) -> Tensor:
+        student_map, teacher_map = matched(student_map, teacher_map)
+        tau = self.temperature
+        log_s = F.log_softmax(student_map.flatten(2) / tau, dim=2)  # [B, C, N]
+        log_t = F.log_softmax(teacher_map.flatten(2) / tau, dim=2)  # [B, C, N]
+        kl = (log_t.exp() * (log_t - log_s)).sum(dim=2)  # [B, C]
+        return tau**2 * kl.mean()
+
+    def extra_repr(self) -> str:
+        return f"temperature={self.temperature:g}"

@@ -1,0 +1,24 @@
+"""The one place where folders are named."""
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+CHECKOUT = PACKAGE.parent
+# in a checkout everything lies below it; an installed package works in the current folder
+ROOT = CHECKOUT if (CHECKOUT / "notebooks").is_dir() else Path.cwd()
+
+PROFILES = PACKAGE / "profiles"
+NOTEBOOKS = ROOT / "notebooks"
+BUILD = ROOT / "build"
+RUNS = BUILD / "runs"
+PAPER = ROOT / "data" / "paper"
+
+
+def below_root(path: str | Path) -> Path:
+    """`path`, taken from the checkout if it is relative, wherever the process was started."""
+    return (ROOT / path).resolve()
+
+
+def for_people(path: Path) -> str:
+    """`path` as it is shown: relative to the checkout where it lies in it."""
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)

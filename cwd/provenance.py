@@ -1,0 +1,65 @@
+"""Where a result comes from: code, versions, hardware, data."""
+
+import hashlib
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "torchmetrics", "numpy")
+HERE = Path(__file__).resolve().parent
+
+
+def git_state() -> dict[str, Any]:
+    """The commit that the package's source is at, and whether it has uncommitted changes.
+
+    Both are None outside a git checkout.
+    """
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(HERE), *words], capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        changes = git("status", "--porcelain", "--untracked-files=no", "--", ".")
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(changes)}
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "dirty": None}
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that numbers depend on."""
+    return {"python": platform.python_version()} | {
+        name: importlib.metadata.version(name) for name in PACKAGES
+    }
+
+
+def hardware(device: torch.device) -> dict[str, Any]:
+    """What computed: processor or GPU, and how many threads."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    return {"device": device.type, "name": name, "threads": torch.get_num_threads()}
+
+
+def session(device: torch.device) -> dict[str, Any]:
+    """All of the above for a training that starts now on `device`."""
+    return git_state() | {"versions": versions(), "hardware": hardware(device)}
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if "model name" in line)
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, as hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,340 @@
+"""The loop: one student, an optional frozen teacher, a recipe, a schedule."""
+
+import csv
+import io
+import math
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lightning_fabric import Fabric
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from cwd import provenance
+from cwd.data import open_data
+from cwd.errors import CwdError
+from cwd.evaluation import IGNORED, evaluate, upsample
+from cwd.files import write_atomic, write_json, write_text
+from cwd.hardware import pick_device, pick_precision
+from cwd.models import SegmentationOutput, build_network, count_parameters, load_network_weights
+from cwd.progress import report
+from cwd.recipes import Distiller, parse_recipe
+from cwd.runs import Run, RunFolder, Schedule
+from cwd.transforms import RandomScaleCropFlip
+
+WINDOW = 20  # steps between two looks at the losses: a look makes the device wait
+
+
+def train(
+    run: Run,
+    *,
+    runs: Path,
+    data_root: Path,
+    device: str = "auto",
+    allow_weak_teacher: bool = False,
+) -> RunFolder:
+    """Train a run, or go on where it was interrupted; a finished run is returned as it is.
+
+    Args:
+        run: what to train.
+        runs: folder of all runs.
+        data_root: folder of the datasets.
+        device: "auto", "cpu" or "cuda".
+        allow_weak_teacher: distil even from a teacher that is worse than the student alone.
+
+    Raises:
+        CwdError: the data, the teacher or a setting is unfit; a loss is zero, not in the graph or
+            not finite; the disk is full; another process trains the run.
+    """
+    folder = RunFolder(Path(runs), run)
+    if not folder.finished:
+        teacher = check_teacher(run, folder.root, allow_weak_teacher) if run.teacher else None
+        with folder.training() as path:
+            if not folder.finished:
+                Training(run, path, teacher, Path(data_root), device).go()
+    return folder
+
+
+def check_teacher(run: Run, runs: Path, allow_weak: bool) -> RunFolder:
+    """The teacher's folder, if that teacher may teach.
+
+    Raises:
+        CwdError: it was never trained, or its recorded mIoU is missing or below the student's own.
+    """
+    teacher, baseline = RunFolder(runs, run.teacher), RunFolder(runs, run.baseline())
+    if not teacher.finished:
+        raise CwdError(
+            f"run {run.name}: its teacher was never trained ({teacher.done} does not exist): train "
+            "the teacher first."
+        )
+    miou = teacher.metrics.get("miou")
+    if not isinstance(miou, float) or not math.isfinite(miou):
+        raise CwdError(
+            f"run {run.name}: {teacher.done / 'metrics.json'} records no mIoU of the teacher: "
+            "delete that folder and train the teacher again."
+        )
+    alone = baseline.metrics["miou"] if baseline.finished else -math.inf
+    if miou < alone and not allow_weak:
+        raise CwdError(
+            f"run {run.name}: the teacher's mIoU ({miou:.2f}) is below the student's own "
+            f"({alone:.2f}): train the teacher for longer, or set allow_weak_teacher: true in the "
+            "profile."
+        )
+    return teacher
+
+
+def teacher_record(teacher: RunFolder) -> dict:
+    """What a student's provenance says about its teacher."""
+    weights = teacher.done / "student.safetensors"
+    return {
+        "run": teacher.run.name,
+        "miou": teacher.metrics["miou"],
+        "sha256": provenance.sha256(weights),
+    }
+
+
+def poly(schedule: Schedule, step: int) -> float:
+    """Learning rate at a step: lr (1 - step / steps) ^ power."""
+    return schedule.lr * (1 - step / schedule.steps) ** schedule.power
+
+
+def chosen_images(count: int, batch: int, seed: int, step: int) -> Tensor:
+    """Which images a step trains on: every epoch is a new permutation, its incomplete end left out.
+
+    It depends on the seed and the step alone, so a resumed run sees what it would have seen.
+
+    Returns:
+        int64 [batch], indices below `count`.
+    """
+    per_epoch = count // batch
+    epoch, position = divmod(step, per_epoch)
+    order = np.random.default_rng([seed, epoch]).permutation(count)
+    return torch.from_numpy(order[position * batch : (position + 1) * batch])
+
+
+def step_seed(seed: int, step: int) -> int:
+    """Seed of all other random numbers of a step (augmentation, dropout)."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
+
+
+class Training:
+    """One run in training: what the loop holds in its hands.
+
+    Args:
+        run: what to train.
+        path: the folder to write into.
+        teacher: the teacher's finished run, or None.
+        data_root: folder of the datasets.
+        device: "auto", "cpu" or "cuda".
+    """
+
+    def __init__(
+        self, run: Run, path: Path, teacher: RunFolder | None, data_root: Path, device: str
+    ) -> None:
+        self.run, self.path, self.schedule = run, path, run.schedule
+        accelerator = pick_device(device)
+        precision = pick_precision(run.schedule.precision, accelerator)
+        self.fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
+        self.data, self.val = open_data(run.data, data_root)
+        if len(self.data.images) < self.schedule.batch:
+            raise CwdError(
+                f"run {run.name}: {run.data.name} has {len(self.data.images)} training images, "
+                f"fewer than a batch of {self.schedule.batch}: lower the schedule's batch."
+            )
+        self.teacher = self.load_teacher(teacher) if teacher else None
+        torch.manual_seed(run.seed)  # decides the student's first weights
+        self.student = self.place(build_network(run.network, self.data.num_classes, init=run.init))
+        learnt = nn.ModuleList([self.student])
+        if self.teacher:
+            self.distiller = Distiller(parse_recipe(run.recipe), self.student, self.teacher)
+            learnt.append(self.place(self.distiller))
+        self.learnt = learnt
+        self.optimizer = torch.optim.SGD(
+            learnt.parameters(),
+            lr=self.schedule.lr,
+            momentum=self.schedule.momentum,
+            weight_decay=self.schedule.weight_decay,
+            fused=True,
+        )
+        self.history: list[dict[str, float]] = []
+        self.window: list[dict[str, Tensor]] = []
+        # one entry for each time the run was started; a resumed run has several
+        self.sessions: list[dict] = []
+        self.origin = {
+            "precision": precision,
+            "seed": run.seed,
+            "dataset": {"train": self.data.checksum, "val": self.val.checksum},
+            "teacher": teacher and teacher_record(teacher),
+        }
+
+    def place(self, module: nn.Module) -> nn.Module:
+        """`module` on the device, its convolutions in the memory format that is fastest there."""
+        return module.to(self.fabric.device, memory_format=torch.channels_last)
+
+    def load_teacher(self, folder: RunFolder) -> nn.Module:
+        """The teacher with its trained weights: frozen, in eval mode."""
+        teacher = build_network(folder.run.network, self.data.num_classes)
+        load_network_weights(teacher, folder.done / "student.safetensors")
+        return self.place(teacher).eval().requires_grad_(False)
+
+    def go(self) -> None:
+        """Train from the last checkpoint to the end, then measure and write the results."""
+        start, self.began = self.resume(), time.monotonic()
+        self.sessions.append(provenance.session(self.fabric.device) | {"from_step": start})
+        schedule, device = self.schedule, self.fabric.device
+        images, targets = self.data.images.to(device), self.data.targets.to(device)
+        augment = RandomScaleCropFlip(schedule.crop, scale=schedule.scale, flip=schedule.flip)
+        student, optimizer = self.fabric.setup(self.student, self.optimizer)
+        self.learnt.train()
+        for step in range(start, schedule.steps):
+            optimizer.param_groups[0]["lr"] = poly(schedule, step)
+            chosen = chosen_images(len(images), schedule.batch, self.run.seed, step).to(device)
+            torch.manual_seed(step_seed(self.run.seed, step))
+            draws = torch.Generator().manual_seed(step_seed(self.run.seed, step))
+            batch, target = augment(images[chosen], targets[chosen], draws)
+            batch = batch.contiguous(memory_format=torch.channels_last)
+
+            terms = self.loss_terms(student(batch), batch, target)
+            if step == start:
+                self.check_graph(terms)
+            optimizer.zero_grad()
+            self.fabric.backward(sum(terms.values()))
+            optimizer.step()
+
+            self.window.append({name: value.detach() for name, value in terms.items()})
+            done = step + 1
+            save = done % schedule.checkpoint_every == 0 or done == schedule.steps
+            if save or done % WINDOW == 0:
+                self.record_window(done)
+                rate = (done - start) / (time.monotonic() - self.began)
+                left = (schedule.steps - done) / rate
+                report(
+                    f"{self.run.title}  {done}/{schedule.steps}  {rate:.1f} steps/s  "
+                    f"{left // 60:.0f}:{left % 60:02.0f} left",
+                    transient=True,
+                )
+            if save:
+                self.save_checkpoint(done)
+        self.finish()
+
+    def loss_terms(
+        self, out: SegmentationOutput, batch: Tensor, target: Tensor
+    ) -> dict[str, Tensor]:
+        """Every term of eq. 5 and 8, weighted, by name.
+
+        Args:
+            out: the student's output for the batch.
+            batch: float32 [B, 3, H, W], normalised.
+            target: int64 [B, H, W], 255 ignored.
+        """
+        terms = {"CE": self.cross_entropy(out.score, target)}
+        if self.schedule.aux_weight:
+            auxiliary = self.cross_entropy(out.aux_score, target)
+            terms["CE_aux"] = self.schedule.aux_weight * auxiliary
+        if self.teacher:
+            with self.fabric.autocast():
+                with torch.no_grad():
+                    taught = self.teacher(batch)
+                terms |= self.distiller(out, taught, target)
+        return terms
+
+    def cross_entropy(self, score: Tensor, target: Tensor) -> Tensor:
+        """Cross-entropy at the label's resolution, over pixels that aren't ignored."""
+        return F.cross_entropy(upsample(score, target.shape[-2:]), target, ignore_index=IGNORED)
+
+    def check_graph(self, terms: dict[str, Tensor]) -> None:
+        """Refuse a term that can't teach.
+
+        Raises:
+            CwdError: a term is exactly zero, or nothing in it depends on the student.
+        """
+        for name, value in terms.items():
+            if not value.requires_grad or value.item() == 0:
+                fault = "is exactly zero" if value.requires_grad else "is not in the graph"
+                raise CwdError(
+                    f"run {self.run.name}: the loss term {name} {fault}, so nothing can be learnt "
+                    "from it: check that teacher and student are two networks and that the term's "
+                    "map and weight are meant."
+                )
+
+    def record_window(self, done: int) -> None:
+        """Fetch the losses since the last look, check them, and add their means to the history.
+
+        Raises:
+            CwdError: a term was not finite.
+        """
+        names = list(self.window[0]) if self.window else []
+        if not names:
+            return
+        values = torch.stack([torch.stack(list(row.values())) for row in self.window]).cpu()
+        bad = (~values.isfinite()).nonzero()
+        if len(bad):
+            row, column = bad[0].tolist()
+            raise CwdError(
+                f"run {self.run.name}: the loss term {names[column]} is {values[row, column]} at "
+                f"step {done - len(values) + row + 1}; the last good checkpoint stays in "
+                f"{self.path}: lower the learning rate or the term's weight."
+            )
+        means = dict(zip(names, values.mean(dim=0).tolist(), strict=True))
+        self.history.append({"step": done, "lr": poly(self.schedule, done - 1)} | means)
+        self.window.clear()
+
+    def save_checkpoint(self, step: int) -> None:
+        """Write all that `resume` needs, in one file that is either old or new."""
+        self.sessions[-1]["seconds"] = round(time.monotonic() - self.began, 1)
+        state = {
+            "step": step,
+            "learnt": self.learnt.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "history": self.history,
+            "sessions": self.sessions,
+        }
+        write_atomic(self.path / "checkpoint.pt", lambda file: torch.save(state, file))
+
+    def resume(self) -> int:
+        """Load the last checkpoint, if there is one; returns the step to go on from.
+
+        Raises:
+            CwdError: the checkpoint can't be read.
+        """
+        path = self.path / "checkpoint.pt"
+        if not path.exists():
+            return 0
+        try:
+            state = torch.load(path, map_location=self.fabric.device, weights_only=True)
+            self.learnt.load_state_dict(state["learnt"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except Exception as error:  # torch raises whatever the damage happens to hit
+            raise CwdError(
+                f"{path} is damaged or of another run ({type(error).__name__}): delete it to train "
+                "the run from its start."
+            ) from error
+        self.history, self.sessions = state["history"], state["sessions"]
+        return state["step"]
+
+    def finish(self) -> None:
+        """Measure the student and write what makes the run complete."""
+        metrics = evaluate(
+            self.student, self.val, device=self.fabric.device, autocast=self.fabric.autocast
+        )
+        metrics["parameters"] = count_parameters(self.student)
+        table = io.StringIO()
+        writer = csv.DictWriter(table, fieldnames=list(self.history[0]))
+        writer.writeheader()
+        writer.writerows(self.history)
+        write_text(self.path / "history.csv", table.getvalue())
+        weights = {k: v.contiguous().cpu() for k, v in self.student.state_dict().items()}
+        about = {"network": self.run.network, "dataset": self.run.data.name}
+        write_atomic(
+            self.path / "student.safetensors", lambda file: save_file(weights, file, about)
+        )
+        write_json(self.path / "config.json", asdict(self.run))
+        seconds = sum(session["seconds"] for session in self.sessions)
+        origin = self.origin | {"seconds": round(seconds, 1), "sessions": self.sessions}
+        write_json(self.path / "provenance.json", origin)
+        write_json(self.path / "metrics.json", metrics)
+        report(f"{self.run.title}: mIoU {metrics['miou']:.2f} after {seconds:.0f} s")
