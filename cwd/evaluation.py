@@ -29,6 +29,22 @@ def predict(network: nn.Module, images: Tensor) -> Tensor:
     return upsample(network(batch).score, images.shape[-2:]).argmax(dim=1)
 
 
+def predictions(network: nn.Module, images: Tensor) -> list[Tensor]:
+    """`predict`, image by image, for pictures; the network is in eval mode, on the CPU."""
+    return [predict(network, image[None])[0] for image in images]
+
+
+@torch.no_grad()
+def score_maps(network: nn.Module, images: Tensor) -> Tensor:
+    """The network's score maps, float32 [B, K, h, w] at its output stride.
+
+    Args:
+        network: in eval mode, on the CPU.
+        images: uint8 [B, 3, H, W].
+    """
+    return network(normalise(images)).score.float()
+
+
 def upsample(score: Tensor, size: tuple[int, int]) -> Tensor:
     """A score map at the label's resolution, as the published code does it.
 

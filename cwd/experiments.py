@@ -62,22 +62,26 @@ class Study:
         """
         results = self.results().groupby("row", sort=False)["miou"]
         ours, sd, count = results.mean(), results.std(), results.count()
-        student = self.rows[1]
-        lines = []
-        for row in self.rows:
-            gains = row.label not in (self.rows[0].label, student.label)
-            lines.append(
-                {
-                    "method": row.label,
-                    "paper mIoU": row.paper,
-                    "paper gain": row.paper - student.paper if gains else None,
-                    "our mIoU": ours[row.label],
-                    "sd": sd[row.label],
-                    "seeds": count[row.label],
-                    "our gain": ours[row.label] - ours[student.label] if gains else None,
-                }
-            )
-        return pd.DataFrame(lines).set_index("method").round(2)
+        distilled = self.paper_gains()
+        student = self.rows[1].label
+        data = self.workspace.profile.data.name
+        table = pd.DataFrame(
+            {
+                "paper mIoU (Cityscapes)": {row.label: row.paper for row in self.rows},
+                "paper gain": distilled,
+                f"our mIoU ({data})": ours,
+                "sd": sd,
+                "seeds": count,
+                "our gain": {row: ours[row] - ours[student] for row in distilled},
+            },
+            index=[row.label for row in self.rows],
+        )
+        return table.rename_axis("method").round(2)
+
+    def paper_gains(self) -> dict[str, float]:
+        """The paper's gain over its own student, in percent, for every distilled row."""
+        student = self.rows[1].paper
+        return {row.label: row.paper - student for row in self.rows[2:]}
 
     def class_iou(self) -> pd.DataFrame:
         """IoU in percent of every class (line) and row of the table (column), mean over seeds."""

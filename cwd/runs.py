@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from cwd.errors import CwdError
 from cwd.files import exclusive
 from cwd.recipes import parse_recipe
@@ -161,6 +163,10 @@ class RunFolder:
                 f"{path} can't be read ({error}): delete the folder {self.done} to train the run "
                 "again."
             ) from error
+
+    def history(self) -> pd.DataFrame:
+        """The losses by step, each the mean over the steps since the line before."""
+        return pd.read_csv(self.done / "history.csv")
 
     @property
     def metrics(self) -> dict[str, Any]:

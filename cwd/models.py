@@ -1,0 +1,292 @@
+"""The paper's networks by the paper's names: timm backbones at output stride 8, and their heads."""
+
+import copy
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import timm
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from cwd.errors import CwdError
+
+BINS = (1, 2, 3, 6)  # sides of the pyramid's pooled maps
+DROPOUT = 0.1
+# depth: timm's architecture, channels of the four stages before expansion, width of the head
+RESNETS = {18: 128, 34: 128, 50: 512, 101: 512, 152: 512}
+STAGES = (64, 128, 256, 512)
+# timm's public weights whose stem is the authors' (three 3x3 convolutions: 64, 64, 128)
+IMAGENET = {depth: f"resnet{depth}s.gluon_in1k" for depth in (50, 101, 152)}
+
+
+class SegmentationOutput(NamedTuple):
+    """What a network gives.
+
+    Attributes:
+        score: score map [B, K, h, w] at output stride 8, K classes.
+        feature: feature map [B, C, h, w], what the classifier sees: CW_f's tap.
+        aux_score: the auxiliary head's score map [B, K, h, w]; None in eval mode.
+    """
+
+    score: Tensor
+    feature: Tensor
+    aux_score: Tensor | None
+
+
+def conv_norm_act(inputs: int, outputs: int, kernel: int, *, bias: bool = False) -> nn.Sequential:
+    """Convolution, batch norm, ReLU; the size of the map stays."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=bias),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+class PyramidPooling(nn.Module):
+    """PSPNet's head: the map beside its averages over 1, 4, 9 and 36 regions, then a 3x3 conv.
+
+    Shape:
+        [B, inputs, h, w] to [B, width, h, w], the feature map.
+    """
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(
+            nn.Sequential(nn.AdaptiveAvgPool2d(side), *conv_norm_act(inputs, width, 1))
+            for side in BINS
+        )
+        self.bottleneck = conv_norm_act(inputs + len(BINS) * width, width, 3)
+        self.dropout = nn.Dropout2d(DROPOUT)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        size = x.shape[-2:]
+        pooled = [
+            F.interpolate(branch(x), size=size, mode="bilinear", align_corners=True)
+            for branch in self.branches
+        ]  # each [B, width, h, w]
+        return self.dropout(self.bottleneck(torch.cat([x, *pooled], dim=1)))
+
+
+class SegmentationNetwork(nn.Module):
+    """A backbone, a head, and an auxiliary head on the backbone's third stage.
+
+    Args:
+        name: what it is called.
+        backbone: gives the maps of its third and fourth stage, both at output stride 8.
+        channels: of these two maps.
+        width: of the head and the auxiliary head.
+        num_classes: K.
+
+    Shape:
+        Normalised images [B, 3, H, W] to a `SegmentationOutput`.
+    """
+
+    def __init__(
+        self, name: str, backbone: nn.Module, channels: list[int], width: int, num_classes: int
+    ) -> None:
+        super().__init__()
+        self.name, self.num_classes, self.feature_channels = name, num_classes, width
+        self.backbone = backbone
+        self.head = PyramidPooling(channels[1], width)
+        self.classifier = nn.Conv2d(width, num_classes, 1)
+        self.aux_head = nn.Sequential(
+            *conv_norm_act(channels[0], width, 3, bias=True),
+            nn.Dropout2d(DROPOUT),
+            nn.Conv2d(width, num_classes, 1),
+        )
+
+    def forward(self, images: Tensor) -> SegmentationOutput:
+        """See the class.
+
+        Raises:
+            CwdError: a single image in training, where the pyramid's 1x1 map has no variance.
+        """
+        if self.training and len(images) == 1:
+            raise CwdError("batch norm can't train on a batch of 1: use a batch of at least 2.")
+        third, fourth = self.backbone(images)
+        feature = self.head(fourth)  # [B, C, h, w]
+        score = self.classifier(feature)  # [B, K, h, w]
+        return SegmentationOutput(score, feature, self.aux_head(third) if self.training else None)
+
+
+def build_network(
+    name: str, num_classes: int, *, init: str = "random", device: str | None = None
+) -> SegmentationNetwork:
+    """A network of the paper, by the paper's name (Table 6).
+
+    Names are "PSPNet-R18", or with every width scaled, "PSPNet-R18(0.5)"; depths are those of
+    `RESNETS`. Only the backbone is initialised from a file; heads always start from random weights.
+
+    Args:
+        name: which network.
+        num_classes: K, at least 2.
+        init: "random"; "imagenet" for timm's weights; or the path of a local .pth or .safetensors
+            file with a backbone of the same structure.
+        device: where to build it, torch's default device if None; "meta" allocates nothing.
+
+    Raises:
+        CwdError: the name is unknown, a width doesn't give whole channels, or the weights asked
+            for can't be had or don't cover the backbone.
+    """
+    depth, factor = parse_name(name)
+    if num_classes < 2:
+        raise CwdError(f"{name}: num_classes is {num_classes}, give at least 2.")
+    with torch.device(device or torch.get_default_device()):
+        backbone = build_backbone(name, depth, factor, init)
+        channels = backbone.feature_info.channels()
+        width = round(RESNETS[depth] * factor)
+        network = SegmentationNetwork(name, backbone, channels, width, num_classes)
+    if init not in ("random", "imagenet"):
+        load_backbone(network.backbone, Path(init), name)
+    return network
+
+
+def parse_name(name: str) -> tuple[int, float]:
+    """Depth and width factor of a name such as "PSPNet-R18(0.5)"; raises as `build_network`."""
+    known = ", ".join(f"PSPNet-R{depth}" for depth in RESNETS)
+    match = re.fullmatch(r"PSPNet-R(\d+)(?:\(([\d.]+)\))?", name)
+    if not match or int(match[1]) not in RESNETS:
+        raise CwdError(
+            f"there is no network {name!r}: use {known}, with a width in parentheses if wanted, as "
+            "in PSPNet-R18(0.5)."
+        )
+    try:
+        factor = float(match[2] or 1)
+    except ValueError:
+        factor = 0.0
+    if factor <= 0 or (STAGES[0] * factor) % 8:
+        raise CwdError(f"{name}: the width {match[2]} must be a positive multiple of 0.125.")
+    return int(match[1]), factor
+
+
+def build_backbone(name: str, depth: int, factor: float, init: str) -> nn.Module:
+    """timm's ResNet with a deep stem at output stride 8; raises as `build_network`."""
+    settings = {
+        "features_only": True,
+        "output_stride": 8,
+        "out_indices": (3, 4),
+        "stem_type": "deep",
+        "stem_width": round(64 * factor),
+        "channels": tuple(round(c * factor) for c in STAGES),
+    }
+    if init == "imagenet":
+        if factor != 1 or depth not in IMAGENET:
+            raise CwdError(
+                f"{name}: no public ImageNet weights have its structure; give init the path of a "
+                "local file instead, or use one of "
+                f"{', '.join(f'PSPNet-R{d}' for d in IMAGENET)}."
+            )
+        try:
+            backbone = timm.create_model(IMAGENET[depth], pretrained=True, **settings)
+        except Exception as error:  # each way of not reaching a server has its own exception
+            raise CwdError(
+                f"{name}: timm's weights {IMAGENET[depth]} can't be had ({type(error).__name__}): "
+                "connect to a network, or give init the path of a local file with them."
+            ) from error
+    else:
+        backbone = timm.create_model(f"resnet{depth}", pretrained=False, **settings)
+    backbone.maxpool.ceil_mode = True  # as the authors': a 512 crop gives 65x65 maps
+    return backbone
+
+
+# the authors' code names the deep stem's layers one by one; timm has them in a sequence
+STEM = {"conv1": "conv1.0", "bn1": "conv1.1", "conv2": "conv1.3", "bn2": "conv1.4"}
+STEM |= {"conv3": "conv1.6", "bn3": "bn1"}
+
+
+def backbone_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A checkpoint's tensors under timm's names."""
+    state = state.get("state_dict", state)
+    state = {re.sub(r"^(module\.)?(backbone\.)?", "", key): v for key, v in state.items()}
+    if "conv3.weight" in state:
+        state = {
+            ".".join([STEM.get(first, first), *rest]): v
+            for key, v in state.items()
+            for first, *rest in [key.split(".")]
+        }
+    return state
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors or .pth file; no code in the file is executed.
+
+    Raises:
+        CwdError: the file is missing, or holds anything but tensors.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CwdError(f"{path} does not exist: give the path of a file with weights.") from None
+    except Exception as error:  # torch and safetensors raise whatever the damage hits
+        raise CwdError(
+            f"{path} holds no weights that can be read safely ({type(error).__name__}): get it "
+            "again, as a .safetensors file or as a .pth file with tensors only."
+        ) from error
+
+
+def load_backbone(backbone: nn.Module, path: Path, name: str) -> None:
+    """Initialise a backbone from a local file that covers all of it.
+
+    Raises:
+        CwdError: the file can't be read, or lacks a tensor, or has one of another shape.
+    """
+    found, wanted = backbone_keys(read_weights(path)), backbone.state_dict()
+    # batch norm's step counter is newer than many files, and nothing depends on it
+    required = [key for key in wanted if not key.endswith("num_batches_tracked")]
+    unfit = [k for k in required if k not in found or found[k].shape != wanted[k].shape]
+    if unfit:
+        raise CwdError(
+            f"{path} covers {len(required) - len(unfit)} of the {len(required)} tensors of "
+            f"{name}'s backbone, {unfit[0]} is missing or of another shape: use the weights of a "
+            "ResNet of the same depth and width with a deep stem."
+        )
+    backbone.load_state_dict({k: found.get(k, wanted[k]) for k in wanted})
+
+
+def load_network_weights(network: SegmentationNetwork, path: Path) -> None:
+    """Load a whole network, as a run saves its student.
+
+    Raises:
+        CwdError: the file can't be read, or belongs to another network.
+    """
+    found, wanted = read_weights(Path(path)), network.state_dict()
+    odd = sorted(found.keys() ^ wanted.keys()) or [
+        key for key in wanted if found[key].shape != wanted[key].shape
+    ]
+    if odd:
+        shape = tuple(found[odd[0]].shape) if odd[0] in found else "missing"
+        expected = tuple(wanted[odd[0]].shape) if odd[0] in wanted else "no such tensor"
+        raise CwdError(
+            f"{path} belongs to another network than {network.name} with {network.num_classes} "
+            f"classes ({odd[0]}: found {shape}, expected {expected}): load it into its own."
+        )
+    network.load_state_dict(found)
+
+
+def count_parameters(network: nn.Module) -> int:
+    """All parameters, those of the auxiliary head included, as Table 6 counts them."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def count_multiply_adds(network: nn.Module, size: tuple[int, int] = (512, 1024)) -> int:
+    """Multiply-adds of the convolutions for one image, as Table 6 counts them.
+
+    The auxiliary head counts too, although it is only used in training: with it the numbers are the
+    paper's. Nothing is computed and the network stays as it is.
+
+    Args:
+        network: a `SegmentationNetwork`.
+        size: height and width in pixels.
+    """
+    copied = copy.deepcopy(network).to("meta").train()
+    images = torch.empty(2, 3, *size, device="meta")  # batch norm wants two
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        copied(images)
+    return counter.get_total_flops() // (2 * len(images))  # a multiply-add is two operations

@@ -1,0 +1,37 @@
+"""What several tests need: small runs on a handful of scenes."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from cwd.runs import Data, Run, Schedule
+
+
+@pytest.fixture(scope="session")
+def data_root(tmp_path_factory) -> Path:
+    """A data root for this session's scenes."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture
+def student() -> Run:
+    """A student that trains in a second or two."""
+    data = Data("scenes", size=(32, 64), train=12, val=4)
+    schedule = Schedule(steps=6, batch=4, crop=(32, 64), checkpoint_every=2)
+    return Run(data, "PSPNet-R18(0.125)", schedule)
+
+
+@pytest.fixture
+def teacher(student) -> Run:
+    """A teacher that is another network than the student."""
+    return Run(student.data, "PSPNet-R18(0.25)", student.schedule)
+
+
+@pytest.fixture(scope="session")
+def camvid_root() -> Path:
+    """The data root that holds CamVid."""
+    root = os.environ.get("CWD_DATA_ROOT")
+    if not root or not (Path(root) / "camvid").is_dir():
+        pytest.skip("CamVid is absent: run `make data DATASET=camvid`, or set DATA_ROOT")
+    return Path(root)
