@@ -36,7 +36,7 @@ class Terminal:
     def __init__(self) -> None:
         self.shown, self.last = 0, 0.0
 
-    def show(self, line: str, transient: bool) -> None:
+    def show(self, line: str, transient: bool = False) -> None:
         """Write a line to standard error; where that is no terminal, few of the transient ones."""
         live = sys.stderr.isatty()
         if transient and not live:

@@ -1,0 +1,84 @@
+# `make` alone lists the targets. Everything runs in .venv, which is made by the first that needs it.
+PROFILE = quick
+DATA_ROOT = data
+SEEDS =
+DEVICE = auto
+DATASET = camvid
+PYTHON = $(shell for p in python3.11 python3.12 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && \
+	echo $$p && break; done)
+
+RUN = .venv/bin/python
+PIP = $(RUN) -m pip --disable-pip-version-check -qq
+REPRODUCE = $(RUN) -m cwd reproduce --data-root "$(DATA_ROOT)" --device "$(DEVICE)" --seeds "$(SEEDS)"
+# the kernel named python3 is .venv's, whatever kernels the user has elsewhere
+export JUPYTER_PREFER_ENV_PATH = 1
+
+.PHONY: help reproduce smoke test lint lab data bench lock clean distclean
+
+help:
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "Variables: PROFILE=$(PROFILE) DATA_ROOT=$(DATA_ROOT) SEEDS=0,1,2 DEVICE=$(DEVICE)" \
+		"DATASET=$(DATASET) PYTHON=$(PYTHON)"
+
+reproduce: .venv/.installed ## all notebooks under PROFILE, into build/PROFILE
+	@$(REPRODUCE) --profile "$(PROFILE)"
+
+smoke: .venv/.installed ## all notebooks in minutes, with numbers that mean nothing
+	@$(REPRODUCE) --profile smoke
+
+# A pytest that finds its datasets in DATA_ROOT; then the notebooks, whose small scenes are drawn
+# into data/ because DATA_ROOT may be read-only.
+test: lint ## lint, unit tests, and what the notebooks print
+	CWD_DATA_ROOT="$(DATA_ROOT)" $(RUN) -m pytest
+	CWD_PROFILE=smoke $(RUN) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=600 notebooks
+
+lint: .venv/.installed ## ruff: rules and format, notebooks too
+	$(RUN) -m ruff check --quiet .
+	$(RUN) -m ruff format --quiet --check .
+
+lab: .venv/.installed ## JupyterLab in notebooks/
+	@cd notebooks && ../$(RUN) -m jupyterlab
+
+data: .venv/.installed ## get DATASET into DATA_ROOT, or check the one that is there
+	@$(RUN) -m cwd data "$(DATASET)" --data-root "$(DATA_ROOT)"
+
+bench: .venv/.installed ## speed of loss and training step, as ratios
+	@$(RUN) -m cwd bench
+
+lock: ## renew requirements.lock from pyproject.toml (LOCK_WITH="torch==...")
+	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip -qq install -e '.[notebooks,test]' setuptools $(LOCK_WITH)
+	grep '^#' requirements.lock > build/lock/new
+	build/lock/bin/python -m pip freeze --all --exclude-editable \
+		| grep -viE '^(nvidia-|cuda-|triton|pip=)' | sed 's/+.*//' >> build/lock/new
+	! grep -n '@' build/lock/new
+	mv build/lock/new requirements.lock && rm -rf build/lock
+
+clean: ## remove results, keep trained runs
+	@for folder in build/*; do test "$$folder" = build/runs || rm -rf "$$folder"; done
+
+distclean: ## remove results, trained runs and .venv
+	rm -rf .venv build *.egg-info
+
+# The stamp is written last and holds the checkout's place. A .venv without it was interrupted, and
+# one with another place was copied: both are made anew.
+.venv/.installed: requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { \
+		echo "error: no Python 3.11 or 3.12 found: install one, or name it: make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || { \
+		echo "error: $(PYTHON) isn't Python 3.11 or 3.12: name one: make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "error: $(PYTHON) has no venv module: install it (Debian: python3.11-venv)" >&2; exit 1; }
+	@echo "installing into .venv, once (several minutes when PyTorch has to be downloaded)"
+	@test "$$(cat .venv/.installed 2>/dev/null)" = "$(CURDIR)" || $(PYTHON) -m venv --clear .venv
+	@rm -f .venv/.installed
+	@$(PIP) install -r requirements.lock && \
+		$(PIP) install --no-deps --no-build-isolation -e . || { \
+		echo "error: pip failed, see above; the same command tries again" >&2; exit 1; }
+	@echo "$(CURDIR)" > .venv/.installed
+
+ifneq ($(shell test -x $(RUN) && cat .venv/.installed 2>/dev/null),$(CURDIR))
+.PHONY: .venv/.installed
+endif
