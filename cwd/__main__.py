@@ -1,9 +1,10 @@
-"""The command line: `python -m cwd reproduce | data | bench`; `make` calls it."""
+"""The command line: `python -m cwd reproduce | train | data | bench`; `make` calls it."""
 
 import argparse
 import sys
 
 from cwd.errors import CwdError
+from cwd.progress import TERMINAL
 
 
 def parser() -> argparse.ArgumentParser:
@@ -15,6 +16,10 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--data-root", default="data", help="folder of the datasets (default: data)")
     run.add_argument("--seeds", default="", help="such as 0,1,2; default: the profile's")
     run.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    run.add_argument("--only", default="", help="numbers of notebooks, such as 01,02")
+    train = commands.add_parser("train", help="train what a table of the paper needs")
+    train.add_argument("--profile", default="quick", help="a file in cwd/profiles")
+    train.add_argument("--study", default="table2", help="which table (default: table2)")
     data = commands.add_parser("data", help="get a dataset, or check the one that is there")
     data.add_argument("name", help="scenes, camvid or cityscapes")
     data.add_argument("--data-root", default="data", help="folder of the datasets (default: data)")
@@ -32,7 +37,12 @@ def run(options: argparse.Namespace) -> None:
             data_root=options.data_root,
             seeds=options.seeds,
             device=options.device,
+            only=options.only,
         )
+    elif options.command == "train":
+        from cwd.experiments import study
+
+        study(options.study, options.profile).train()
     elif options.command == "data":
         from cwd import paths
         from cwd.obtain import obtain
@@ -49,10 +59,12 @@ def main() -> int:
     try:
         run(parser().parse_args())
     except CwdError as error:
+        TERMINAL.clear()
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from the last checkpoint.", file=sys.stderr)
+        TERMINAL.clear()
+        print("stopped; the same command goes on from the last checkpoint.", file=sys.stderr)
         return 130
     return 0
 

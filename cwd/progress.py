@@ -5,6 +5,7 @@ file that CWD_PROGRESS_FILE names, and `reproduce` shows what arrives there.
 """
 
 import os
+import shutil
 import sys
 import threading
 import time
@@ -39,6 +40,8 @@ class Terminal:
     def show(self, line: str, transient: bool = False) -> None:
         """Write a line to standard error; where that is no terminal, few of the transient ones."""
         live = sys.stderr.isatty()
+        if live and transient:  # a longer one would wrap, and could not be overwritten
+            line = line[: shutil.get_terminal_size().columns - 1]
         if transient and not live:
             if time.monotonic() - self.last < QUIET_SECONDS:
                 return
@@ -47,6 +50,12 @@ class Terminal:
         padding = " " * max(0, self.shown - len(line)) if live else ""
         self.shown = len(line) if transient and live else 0
         print(start + line + padding, end="" if self.shown else "\n", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Remove the transient line, if there is one."""
+        if self.shown:
+            print("\r" + " " * self.shown, end="\r", file=sys.stderr, flush=True)
+            self.shown = 0
 
 
 TERMINAL = Terminal()
@@ -78,6 +87,7 @@ class ProgressTail:
         self.over.set()
         self.thread.join()
         self.path.unlink(missing_ok=True)
+        TERMINAL.clear()
 
     def follow(self) -> None:
         """Show lines as they come; complete ones only."""

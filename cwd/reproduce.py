@@ -11,26 +11,35 @@ import nbformat
 import pandas as pd
 import papermill
 import yaml
+from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
+from papermill.iorw import read_yaml_file
 
 from cwd import paths
 from cwd.errors import CwdError
-from cwd.files import write_text
+from cwd.files import exclusive, write_text
 from cwd.progress import TERMINAL, VARIABLE, ProgressTail
 from cwd.workspace import open_profile
 
 MAIN_TABLE = "table2"
-# In the kernels: no progress bars, and a known order of sets.
-ENVIRONMENT = {"TQDM_DISABLE": "1", "PYTHONHASHSEED": "0"}
+# In the kernels: no progress bars, a known order of sets, and nothing of what `make test` sets for
+# nbval, which would go before the parameters.
+ENVIRONMENT = {
+    "TQDM_DISABLE": "1",
+    "PYTHONHASHSEED": "0",
+    "CWD_PROFILE": None,
+    "CWD_DATA_ROOT": None,
+}
 
 
 def reproduce(
     profile: str,
     *,
-    data_root: str = "data",
-    seeds: str = "",
+    data_root: str | Path = "data",
+    seeds: str | None = None,
     device: str = "auto",
+    only: str | None = None,
     notebooks: Path = paths.NOTEBOOKS,
     output: Path | None = None,
 ) -> Path:
@@ -39,8 +48,9 @@ def reproduce(
     Args:
         profile: name of a profile.
         data_root: folder of the datasets, from the checkout's root if relative.
-        seeds: comma-separated, empty for the profile's own.
+        seeds: comma-separated; the profile's own if None or empty.
         device: "auto", "cpu" or "cuda".
+        only: numbers of notebooks, such as "01,02"; all if None or empty.
         notebooks: folder of the notebooks.
         output: where to; `build/<profile>` if None.
 
@@ -48,33 +58,59 @@ def reproduce(
         The output's folder: `notebooks/`, `html/`, `tables/`, `figures/`, `index.html`.
 
     Raises:
-        CwdError: a setting is wrong, or a notebook failed.
+        CwdError: a setting is wrong, a notebook failed, or another process is at the same output.
     """
-    workspace = open_profile(profile, data_root, seeds, device)  # mistakes show before any work
-    output = output or workspace.output
     parameters = {
         "profile": profile,
         "data_root": str(data_root),
-        "seeds": seeds,
+        "seeds": seeds or "",
         "device": device,
     }
-    write_text(output / "parameters.yaml", yaml.safe_dump(parameters, sort_keys=False))
-    books = sorted(notebooks.glob("[0-9A]*_*.ipynb"))
-    if not books:
-        raise CwdError(f"{notebooks} holds no notebooks: run this from a complete checkout.")
-    for book in books:
-        check_parameters(book, parameters)
-    with environment(ENVIRONMENT | {VARIABLE: str(output / ".progress")}):
-        for number, book in enumerate(books, start=1):
-            began = time.monotonic()
-            TERMINAL.show(f"[{number}/{len(books)}] {book.stem}")
-            with ProgressTail(output / ".progress"):
-                executed = execute(book, output, parameters)
-            write_html(executed, output / "html")
-            TERMINAL.show(f"      done in {minutes(time.monotonic() - began)}")
-    write_index(output, books, profile)
+    with environment(ENVIRONMENT):
+        workspace = open_profile(**parameters)  # mistakes show before any work
+        output = output or workspace.output
+        books = find_notebooks(notebooks)
+        chosen = choose(books, only)
+        for book in chosen:
+            check_parameters(book, parameters)
+        with exclusive(output / ".lock", paths.for_people(output)):
+            write_text(output / "parameters.yaml", yaml.safe_dump(parameters, sort_keys=False))
+            for number, book in enumerate(chosen, start=1):
+                began, place = time.monotonic(), f"[{number}/{len(chosen)}] {book.stem}"
+                TERMINAL.show(place, transient=True)
+                executed = execute(book, output)
+                write_html(executed, output / "html")
+                TERMINAL.show(f"{place}  done in {minutes(time.monotonic() - began)}")
+            write_index(output, books, profile)
     summarise(output, profile)
     return output
+
+
+def find_notebooks(folder: Path) -> list[Path]:
+    """The notebooks in reading order; the appendices' letters come after the numbers.
+
+    Raises:
+        CwdError: there is none.
+    """
+    books = sorted(folder.glob("[0-9A]*_*.ipynb"))
+    if not books:
+        raise CwdError(f"{folder} holds no notebooks: run this from a complete checkout.")
+    return books
+
+
+def choose(books: Sequence[Path], only: str | None) -> list[Path]:
+    """The notebooks whose numbers `only` lists; all if it is empty.
+
+    Raises:
+        CwdError: a number is no notebook's.
+    """
+    numbers = {book.stem.partition("_")[0]: book for book in books}
+    wanted = {item.strip() for item in only.split(",")} if only else set(numbers)
+    if unknown := wanted - set(numbers):
+        raise CwdError(
+            f"there is no notebook {', '.join(sorted(unknown))}: use some of {', '.join(numbers)}."
+        )
+    return [book for number, book in numbers.items() if number in wanted]
 
 
 def minutes(seconds: float) -> str:
@@ -83,15 +119,19 @@ def minutes(seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def environment(variables: dict[str, str]) -> Iterator[None]:
-    """Set environment variables while the block runs, for the kernels started in it."""
+def environment(variables: dict[str, str | None]) -> Iterator[None]:
+    """Set environment variables, or remove them, while the block runs; kernels inherit them."""
+
+    def put(values: dict[str, str | None]) -> None:
+        for name, value in values.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
     before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
+    put(variables)
     try:
         yield
     finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+        put(before)
 
 
 def check_parameters(book: Path, parameters: dict[str, str]) -> None:
@@ -108,55 +148,70 @@ def check_parameters(book: Path, parameters: dict[str, str]) -> None:
         )
 
 
-def execute(book: Path, output: Path, parameters: dict[str, str]) -> Path:
-    """Execute one notebook; returns the executed copy.
+def execute(book: Path, output: Path) -> Path:
+    """Execute one notebook with the output's parameter file; returns the executed copy.
 
     Raises:
         CwdError: a cell failed, or the kernel died.
     """
     executed = output / "notebooks" / book.name
     executed.parent.mkdir(parents=True, exist_ok=True)
+    # only the kernel reports through the file, this process writes to the terminal itself
+    progress = output / ".progress"
     try:
-        papermill.execute_notebook(
-            str(book),
-            str(executed),
-            parameters=parameters,
-            kernel_name="python3",
-            progress_bar=False,
-            cwd=str(book.parent),
-        )
+        with ProgressTail(progress), environment({VARIABLE: str(progress.resolve())}):
+            papermill.execute_notebook(
+                str(book),
+                str(executed),
+                parameters=read_yaml_file(str(output / "parameters.yaml")),
+                kernel_name="python3",
+                progress_bar=False,
+                cwd=str(book.parent),
+                start_timeout=300,
+                # one warning a kernel about the transport would tear the progress line
+                extra_arguments=["--IPKernelApp.log_level=ERROR"],
+            )
     except PapermillExecutionError as error:
-        said = f"{error.ename.rpartition('.')[2]}: {error.evalue}"
-        message = error.evalue if error.ename.endswith("CwdError") else said
+        sentence = error.evalue if error.ename == "CwdError" else f"{error.ename}: {error.evalue}"
         raise CwdError(
-            f"{book.name}, cell {error.exec_count}: {message} (The traceback is in "
+            f"{book.name}, cell {error.exec_count}: {sentence} (The traceback is in "
             f"{paths.for_people(executed)}; finished runs are kept.)"
         ) from error
-    except Exception as error:  # nbclient has several exceptions for a kernel that died
-        if "ied" not in type(error).__name__ + str(error):
-            raise
+    except DeadKernelError as error:
         raise CwdError(
-            f"{book.name}: its kernel died ({error}), most likely for want of memory: close other "
-            "programs and run the same command, it goes on from the last checkpoint."
+            f"{book.name}: its kernel died, most likely for want of memory: close other programs "
+            "and run the same command, it goes on from the last checkpoint."
         ) from error
     return executed
 
 
 def write_html(executed: Path, folder: Path) -> None:
     """An HTML copy of an executed notebook, pictures included."""
-    body, _ = HTMLExporter().from_notebook_node(nbformat.read(executed, as_version=4))
+    exporter = HTMLExporter(embed_images=True)
+    body, _ = exporter.from_filename(str(executed))
     # the notebooks link to each other; their copies shall too
     write_text(folder / f"{executed.stem}.html", body.replace('.ipynb"', '.html"'))
 
 
+def title_of(book: Path) -> str:
+    """A notebook's heading, or its file's name if it has none."""
+    for cell in nbformat.read(book, as_version=4).cells:
+        for line in cell.source.splitlines():
+            if cell.cell_type == "markdown" and line.startswith("# "):
+                return line.removeprefix("# ")
+    return book.stem
+
+
 def write_index(output: Path, books: Sequence[Path], profile: str) -> None:
-    """A page with all notebooks, tables and figures."""
+    """A page with all notebooks that were executed, and all tables and figures."""
     lines = [
         f"<h1>Channel-wise distillation: {html.escape(profile)}</h1>",
         "<h2>Notebooks</h2><ul>",
     ]
     lines += [
-        f'<li><a href="html/{b.stem}.html">{b.stem.replace("_", " ")}</a></li>' for b in books
+        f'<li><a href="html/{book.stem}.html">{html.escape(title_of(book))}</a></li>'
+        for book in books
+        if (output / "html" / f"{book.stem}.html").is_file()
     ]
     lines.append("</ul><h2>Tables</h2>")
     for table in sorted((output / "tables").glob("*.csv")):

@@ -202,6 +202,7 @@ def check_value(value: Any, kind: Any, where: str) -> None:
         "float": number and value >= 0,
         "bool": isinstance(value, bool),
         "str": isinstance(value, str),
+        "dict": isinstance(value, dict),
         "tuple": isinstance(value, list | tuple)
         and len(value) == 2
         and all(isinstance(v, int | float) and not isinstance(v, bool) and v > 0 for v in value),
@@ -212,6 +213,7 @@ def check_value(value: Any, kind: Any, where: str) -> None:
         "tuple": "two positive numbers in brackets",
         "bool": "true or false",
         "str": "a text",
+        "dict": "a mapping of settings",
     }
     name = re.match(r"\w+", kind).group()
     if not good[name]:
