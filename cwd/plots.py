@@ -22,7 +22,10 @@ sns.set_theme(
     rc={
         "figure.dpi": 80,
         "axes.titlesize": 10,
-        "axes.labelsize": 10,
+        "axes.labelsize": 9,
+        "xtick.labelsize": 8,
+        "ytick.labelsize": 8,
+        "legend.fontsize": 8,
         "axes.spines.top": False,
         "axes.spines.right": False,
         "text.color": INK,
@@ -77,7 +80,7 @@ def class_legend(figure: Figure, classes: Sequence[str], palette: np.ndarray) ->
         handles=patches,
         loc="upper center",
         bbox_to_anchor=(0.5, 0.0),
-        ncols=min(10, len(patches)),
+        ncols=max(3, int(1.1 * figure.get_figwidth())),
         frameon=False,
         fontsize=8,
     )

@@ -1,415 +1,150 @@
-"""What street scenes consist of: a camera, a canvas, and one function for each kind of thing."""
+"""What a street scene is set in: sky, skyline, ground, and what stands along the road."""
 
-from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
-from numpy.random import Generator
-from PIL import Image, ImageDraw
-from torchvision.datasets import Cityscapes
+from PIL import Image
 
-IDS = {cls.name: cls.id for cls in Cityscapes.classes}
-SUPERSAMPLING = 2  # the picture is drawn larger than its labels and averaged down
-CAMERA_HEIGHT = 1.5  # metres above the road
-
-Colour = tuple[float, float, float]
-Point = tuple[float, float]
-
-# name: sky at the top, sky at the horizon, colour of the light
-LIGHTS = {
-    "noon": ((92, 148, 214), (190, 215, 238), (1.0, 1.0, 1.0)),
-    "morning": ((120, 160, 205), (248, 222, 190), (1.05, 0.97, 0.88)),
-    "evening": ((88, 96, 150), (250, 178, 120), (1.0, 0.84, 0.74)),
-    "overcast": ((168, 176, 186), (214, 218, 222), (0.9, 0.92, 0.95)),
-    "dusk": ((44, 54, 96), (150, 130, 160), (0.62, 0.62, 0.78)),
-}
-PAINT = (
-    (196, 40, 44), (32, 74, 140), (226, 226, 228), (44, 46, 52), (140, 146, 152), (226, 178, 60),
-    (52, 110, 84), (110, 60, 100), (92, 160, 190), (222, 120, 60),
-)  # fmt: skip
-FACADES = (
-    (186, 150, 120), (164, 92, 74), (206, 194, 170), (150, 152, 160), (126, 110, 100),
-    (214, 170, 120), (172, 178, 150), (120, 134, 150), (226, 214, 200),
-)  # fmt: skip
-LEAVES = ((62, 110, 52), (86, 128, 56), (48, 92, 62), (122, 132, 52), (150, 108, 46))
-CLOTHES = PAINT + LEAVES
-SKIN = ((236, 196, 164), (198, 148, 110), (132, 90, 62), (92, 62, 46))
+from cwd.canvas import FACADES, IDS, LEAVES, Colour, View, pick, shade
 
 
-@dataclass
-class Canvas:
-    """Picture and labels, drawn together.
-
-    A value is a Cityscapes label id, or for an instance label id * 1000 + number, as in
-    Cityscapes' instanceIds images.
-
-    Args:
-        height: of the labels, in pixels.
-        width: the same.
-    """
-
-    height: int
-    width: int
-    counts: dict[str, int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        s = SUPERSAMPLING
-        self.picture = Image.new("RGB", (self.width * s, self.height * s))
-        self.values = Image.new("I", (self.width, self.height), IDS["sky"])
-        self.paint, self.mark = ImageDraw.Draw(self.picture), ImageDraw.Draw(self.values)
-
-    def polygon(self, points: list[Point], colour: Colour, value: int | None) -> None:
-        """Fill a polygon; a value of None leaves the labels as they are."""
-        s = SUPERSAMPLING
-        self.paint.polygon([(x * s, y * s) for x, y in points], fill=whole(colour))
-        if value is not None:
-            self.mark.polygon(points, fill=value)
-
-    def box(self, left: float, top: float, right: float, bottom: float, colour: Colour,
-            value: int | None) -> None:  # fmt: skip
-        """Fill a rectangle, at least a pixel wide and high."""
-        right, bottom = max(right, left + 0.5), max(bottom, top + 0.5)
-        s = SUPERSAMPLING
-        self.paint.rectangle((left * s, top * s, right * s - 1, bottom * s - 1), fill=whole(colour))
-        if value is not None:
-            edges = round(left), round(top)
-            far = max(edges[0], round(right) - 1), max(edges[1], round(bottom) - 1)
-            self.mark.rectangle((*edges, *far), fill=value)
-
-    def ellipse(self, x: float, y: float, rx: float, ry: float, colour: Colour,
-                value: int | None) -> None:  # fmt: skip
-        """Fill an ellipse around (x, y)."""
-        s = SUPERSAMPLING
-        box = (x - rx) * s, (y - ry) * s, (x + rx) * s, (y + ry) * s
-        self.paint.ellipse(box, fill=whole(colour))
-        if value is not None:
-            self.mark.ellipse((x - rx, y - ry, x + rx - 0.5, y + ry - 0.5), fill=value)
-
-    def ring(self, x: float, y: float, r: float, colour: Colour, value: int, thick: float) -> None:
-        """Draw a wheel's rim; its inside is labelled too, as people label bicycles."""
-        s = SUPERSAMPLING
-        box = (x - r) * s, (y - r) * s, (x + r) * s, (y + r) * s
-        self.paint.ellipse(box, outline=whole(colour), width=max(1, round(thick * s)))
-        self.mark.ellipse((x - r, y - r, x + r - 0.5, y + r - 0.5), fill=value)
-
-    def line(self, a: Point, b: Point, colour: Colour, value: int | None, thick: float) -> None:
-        """Draw a line, `thick` pixels wide and at least one."""
-        s = SUPERSAMPLING
-        ends = (a[0] * s, a[1] * s, b[0] * s, b[1] * s)
-        self.paint.line(ends, fill=whole(colour), width=max(1, round(thick * s)))
-        if value is not None:
-            self.mark.line((*a, *b), fill=value, width=max(1, round(thick)))
-
-    def instance(self, kind: str) -> int:
-        """A new instance's value."""
-        number = self.counts.get(kind, 0)
-        self.counts[kind] = number + 1
-        return IDS[kind] * 1000 + number
+def draw_sky(view: View, top: Colour, low: Colour) -> None:
+    """A gradient, and clouds."""
+    canvas, rng = view.canvas, view.rng
+    rows = np.linspace(0, 1, canvas.picture.height)[:, None, None]
+    share = np.clip(rows * canvas.height / view.horizon, 0, 1)
+    gradient = (1 - share) * np.array(top) + share * np.array(low)
+    gradient = np.broadcast_to(gradient, (*canvas.picture.size[::-1], 3)).astype(np.uint8)
+    canvas.picture.paste(Image.fromarray(np.ascontiguousarray(gradient)))
+    for _ in range(int(rng.integers(0, 5))):
+        x, y = rng.uniform(0, canvas.width), rng.uniform(0, 0.75 * view.horizon)
+        white = shade(tuple(0.35 * a + 0.65 * 255 for a in low), rng.uniform(0.92, 1.0))
+        for _ in range(4):
+            dx, dy = rng.normal(0, 0.05) * canvas.width, rng.normal(0, 0.012) * canvas.height
+            r = rng.uniform(0.03, 0.08) * canvas.width
+            canvas.ellipse(x + dx, y + dy, r, 0.28 * r, white, None)
 
 
-def whole(colour: Colour) -> tuple[int, int, int]:
-    """A colour as PIL takes it."""
-    r, g, b = colour
-    return min(255, max(0, int(r))), min(255, max(0, int(g))), min(255, max(0, int(b)))
-
-
-def shade(colour: Colour, factor: float) -> Colour:
-    """A lighter or darker colour."""
-    return colour[0] * factor, colour[1] * factor, colour[2] * factor
-
-
-def pick(rng: Generator, options: tuple) -> Colour:
-    """One of several colours, a little off."""
-    base, factor = options[int(rng.integers(len(options)))], rng.uniform(0.8, 1.15)
-    return shade(base, factor)
-
-
-@dataclass
-class View:
-    """The camera, the light and the canvas: everything that drawing a thing needs.
-
-    Places are metres to the right of the camera (X) and depth z in units in which z = 1 is the
-    lower edge of the image; a metre has `metre / z` pixels.
-    """
-
-    canvas: Canvas
-    rng: Generator
-    horizon: float  # row, in pixels
-    vanishing: float  # column
-    light: Colour
-    haze: Colour
-    thickness: float  # of the haze
-
-    def __post_init__(self) -> None:
-        self.metre = (self.canvas.height - self.horizon) / CAMERA_HEIGHT
-
-    def at(self, x: float, z: float, up: float = 0.0) -> Point:
-        """The pixel at X metres, depth z, and `up` metres above the ground."""
-        scale = self.metre / z
-        return self.vanishing + x * scale, self.horizon + (CAMERA_HEIGHT - up) * scale
-
-    def lit(self, colour: Colour, z: float) -> Colour:
-        """A colour in this light, behind so much haze."""
-        clear = float(np.exp(-self.thickness * (z - 1)))
-        r, g, b = (
-            clear * c * i + (1 - clear) * h
-            for c, i, h in zip(colour, self.light, self.haze, strict=True)
-        )
-        return r, g, b
-
-    def shadow(self, x: float, z: float, half: float) -> None:
-        """Darkness on the ground below something `half` metres to both sides wide."""
-        column, row = self.at(x, z)
-        scale = self.metre / z
-        colour = self.lit((46, 46, 50), z)
-        self.canvas.ellipse(column, row, half * scale, 0.16 * half * scale, colour, None)
-
-
-def car(view: View, x: float, z: float, kind: str = "car") -> None:
-    """A car from behind or in front."""
-    c, rng, value = view.canvas, view.rng, view.canvas.instance(kind)
-    m, (column, ground) = view.metre / z, view.at(x, z)
-    body, wide, tall = pick(rng, PAINT), 0.92 * m, rng.uniform(1.4, 1.75) * m
-    view.shadow(x, z, 1.15)
-    paint, dark = view.lit(body, z), view.lit(shade(body, 0.7), z)
-    tyre = view.lit((28, 28, 30), z)
-    for side in (-1, 1):
-        left = column + side * 0.68 * m - 0.14 * m
-        c.box(left, ground - 0.3 * m, left + 0.28 * m, ground, tyre, value)
-    roof, belt = ground - tall, ground - 0.55 * tall
-    c.polygon(
-        [
-            (column - 0.84 * wide, belt), (column - 0.62 * wide, roof),
-            (column + 0.62 * wide, roof), (column + 0.84 * wide, belt),
-        ],
-        dark, value,
-    )  # fmt: skip
-    glass = view.lit((88, 108, 128), z)
-    c.polygon(
-        [
-            (column - 0.7 * wide, belt), (column - 0.54 * wide, roof + 0.1 * tall),
-            (column + 0.54 * wide, roof + 0.1 * tall), (column + 0.7 * wide, belt),
-        ],
-        glass, value,
-    )  # fmt: skip
-    c.box(column - wide, belt, column + wide, ground - 0.14 * tall, paint, value)
-    c.box(column - wide, ground - 0.26 * tall, column + wide, ground - 0.12 * tall, dark, value)
-    lamp = (232, 60, 50) if rng.random() < 0.6 else (255, 246, 214)
-    for side in (-1, 1):
-        left = column + side * 0.78 * wide - 0.14 * wide
-        lamps = ground - 0.48 * tall, ground - 0.36 * tall
-        c.box(left, lamps[0], left + 0.28 * wide, lamps[1], view.lit(lamp, z), value)
-    plate = view.lit((236, 236, 226), z)
-    c.box(column - 0.2 * wide, ground - 0.3 * tall, column + 0.2 * wide, ground - 0.2 * tall, plate,
-          value)  # fmt: skip
-
-
-def side_car(view: View, x: float, z: float, kind: str = "car") -> None:
-    """A car seen from its side, crossing or parked."""
-    c, rng, value = view.canvas, view.rng, view.canvas.instance(kind)
-    m, (column, ground) = view.metre / z, view.at(x, z)
-    body, long, tall = pick(rng, PAINT), 2.1 * m, 1.5 * m
-    view.shadow(x, z, 2.3)
-    paint, glass = view.lit(body, z), view.lit((84, 104, 124), z)
-    belt, roof = ground - 0.55 * tall, ground - tall
-    c.polygon(
-        [
-            (column - 0.66 * long, belt), (column - 0.4 * long, roof),
-            (column + 0.3 * long, roof), (column + 0.62 * long, belt),
-        ],
-        paint, value,
-    )  # fmt: skip
-    c.polygon(
-        [
-            (column - 0.54 * long, belt), (column - 0.36 * long, roof + 0.1 * tall),
-            (column + 0.26 * long, roof + 0.1 * tall), (column + 0.5 * long, belt),
-        ],
-        glass, value,
-    )  # fmt: skip
-    c.box(column - 0.08 * long, roof, column - 0.02 * long, belt, paint, value)
-    c.box(column - long, belt, column + long, ground - 0.18 * tall, paint, value)
-    for side in (-0.62, 0.62):
-        hub = column + side * long, ground - 0.33 * m
-        c.ellipse(*hub, 0.33 * m, 0.33 * m, view.lit((26, 26, 28), z), value)
-        c.ellipse(*hub, 0.16 * m, 0.16 * m, view.lit((150, 150, 154), z), value)
-
-
-def tall_vehicle(view: View, x: float, z: float, kind: str) -> None:
-    """A truck, a bus or a train from the front, with the side that the camera sees."""
-    c, rng, value = view.canvas, view.rng, view.canvas.instance(kind)
-    size = {"truck": (1.2, 3.3, 6.0), "bus": (1.25, 3.1, 10.0), "train": (1.3, 3.5, 24.0)}
-    half, tall, length = size[kind]
-    far = z + length * 0.45  # depth is foreshortened
-    body = pick(rng, PAINT)
-    cargo = (222, 222, 214) if kind == "truck" and rng.random() < 0.6 else shade(body, 0.8)
-    view.shadow(x, z, 1.15 * half)
-    inner = x + half if x < 0 else x - half  # the side towards the middle of the image
-    ground, top = 0.25, tall
-
-    def side(a: float, b: float, low: float, high: float, colour: Colour) -> None:
-        corners = [view.at(inner, d, u) for d, u in ((a, low), (a, high), (b, high), (b, low))]
-        c.polygon(corners, view.lit(colour, z), value)
-
-    side(z, far, ground, top, shade(cargo, 0.75))
-    if kind != "truck":
-        count = 5 if kind == "bus" else 9
-        steps = z * (far / z) ** np.linspace(0.04, 0.96, 2 * count)
-        for a, b in zip(steps[::2], steps[1::2], strict=True):
-            side(a, b, 0.5 * tall, 0.8 * tall, (70, 88, 108))
-    if kind == "train":
-        side(z, far, 0.32 * tall, 0.4 * tall, (236, 236, 232))
-    (left, bottom), (right, roof) = view.at(x - half, z, ground), view.at(x + half, z, top)
-    wide, high = right - left, bottom - roof
-    c.box(left, roof, right, bottom, view.lit(body, z), value)
-    glass = view.lit((76, 96, 118), z)
-    upper = {"truck": 0.3, "bus": 0.16, "train": 0.18}[kind]
-    c.box(left + 0.08 * wide, roof + upper * high, right - 0.08 * wide, roof + 0.58 * high, glass,
-          value)  # fmt: skip
-    if kind == "truck":
-        c.box(left, roof, right, roof + 0.2 * high, view.lit(cargo, z), value)
-    elif kind == "bus":
-        sign = view.lit((250, 190, 60), z)
-        c.box(left + 0.2 * wide, roof + 0.05 * high, right - 0.2 * wide, roof + 0.12 * high, sign,
-              value)  # fmt: skip
-    else:
-        c.box(left, roof + 0.66 * high, right, roof + 0.74 * high, view.lit((240, 240, 236), z),
-              value)  # fmt: skip
-    for edge in (0.06, 0.76):
-        lamp = left + edge * wide, roof + 0.8 * high
-        c.box(*lamp, lamp[0] + 0.18 * wide, lamp[1] + 0.08 * high, view.lit((255, 244, 206), z),
-              value)  # fmt: skip
-        wheel = left + edge * wide, bottom
-        c.box(*wheel, wheel[0] + 0.18 * wide, view.at(x, z)[1], view.lit((26, 26, 28), z), value)
-
-
-def person(view: View, x: float, z: float, *, kind: str = "person", lift: float = 0.0) -> None:
-    """Somebody who stands or walks; a rider sits `lift` metres higher and has no legs to show."""
-    c, rng, value = view.canvas, view.rng, view.canvas.instance(kind)
-    m = view.metre / z * rng.uniform(0.9, 1.1)
-    column, ground = view.at(x, z, lift)
-    coat, trousers = view.lit(pick(rng, CLOTHES), z), view.lit(shade(pick(rng, CLOTHES), 0.6), z)
-    skin = view.lit(pick(rng, SKIN), z)
-    hips, shoulders = ground - 0.82 * m, ground - 1.45 * m
-    if kind == "person":
-        view.shadow(x, z, 0.45)
-        stride = rng.uniform(0.02, 0.26) * m
-        for side in (-1, 1):
-            c.line((column + side * 0.08 * m, hips), (column + side * stride, ground), trousers,
-                   value, 0.19 * m)  # fmt: skip
-    else:
-        hips, shoulders = ground - 0.1 * m, ground - 0.72 * m
-        for side in (-1, 1):
-            c.line((column + side * 0.1 * m, hips), (column + side * 0.16 * m, ground + 0.4 * m),
-                   trousers, value, 0.17 * m)  # fmt: skip
-    swing = rng.uniform(0.0, 0.16) * m
-    for side in (-1, 1):
-        c.line((column + side * 0.24 * m, shoulders + 0.06 * m),
-               (column + side * (0.28 * m + swing), hips), shade(coat, 0.85), value, 0.13 * m)  # fmt: skip
-    c.polygon(
-        [
-            (column - 0.26 * m, shoulders), (column + 0.26 * m, shoulders),
-            (column + 0.2 * m, hips + 0.06 * m), (column - 0.2 * m, hips + 0.06 * m),
-        ],
-        coat, value,
-    )  # fmt: skip
-    head = shoulders - 0.16 * m
-    c.ellipse(column, head, 0.14 * m, 0.17 * m, skin, value)
-    hair = view.lit(pick(rng, ((60, 42, 30), (30, 28, 28), (150, 110, 60), (200, 60, 50))), z)
-    c.ellipse(column, head - 0.07 * m, 0.145 * m, 0.11 * m, hair, value)
-
-
-def two_wheeler(view: View, x: float, z: float, kind: str, *, ridden: bool) -> None:
-    """A bicycle or a motorcycle from the side, with or without its rider."""
-    c, rng, value = view.canvas, view.rng, view.canvas.instance(kind)
-    m, (column, ground) = view.metre / z, view.at(x, z)
-    radius = 0.36 * m if kind == "bicycle" else 0.33 * m
-    reach = 0.55 * m if kind == "bicycle" else 0.68 * m
-    frame, tyre = view.lit(pick(rng, PAINT), z), view.lit((30, 30, 32), z)
-    view.shadow(x, z, 0.9)
-    hub = ground - radius
-    if ridden:
-        person(view, x, z, kind="rider", lift=0.9)
-    for side in (-1, 1):
-        if kind == "bicycle":
-            c.ring(column + side * reach, hub, radius, tyre, value, 0.09 * m)
+def draw_skyline(view: View) -> None:
+    """Far houses and trees along the horizon."""
+    canvas, rng = view.canvas, view.rng
+    x = -0.05 * canvas.width
+    while x < canvas.width:
+        wide, tall = rng.uniform(0.05, 0.14) * canvas.width, rng.uniform(0.02, 0.13) * canvas.height
+        if rng.random() < 0.55:
+            colour = view.lit(pick(rng, FACADES), 14)
+            canvas.box(x, view.horizon - tall, x + wide, view.horizon + 1, colour, IDS["building"])
         else:
-            c.ellipse(column + side * reach, hub, radius, radius, tyre, value)
-            c.ellipse(column + side * reach, hub, radius / 2, radius / 2, view.lit((130,) * 3, z),
-                      value)  # fmt: skip
-    thick = 0.09 * m if kind == "bicycle" else 0.24 * m
-    seat, bar = (column - 0.25 * m, hub - 0.5 * m), (column + 0.42 * m, hub - 0.6 * m)
-    crank = (column, hub)
-    for a, b in (((column - reach, hub), crank), (crank, seat), (crank, bar), (seat, bar)):
-        c.line(a, b, frame, value, thick)
-    c.line(bar, (column + reach, hub), frame, value, thick * 0.8)
-    if kind == "motorcycle":
-        c.ellipse(column + 0.1 * m, hub - 0.42 * m, 0.32 * m, 0.18 * m, frame, value)
-        c.ellipse(column, hub, 0.26 * m, 0.2 * m, view.lit((70, 70, 76), z), value)
-    c.line((seat[0] - 0.16 * m, seat[1]), (seat[0] + 0.16 * m, seat[1]), tyre, value, 0.1 * m)
+            colour = view.lit(pick(rng, LEAVES), 12)
+            canvas.ellipse(x + wide / 2, view.horizon, wide / 1.6, tall, colour, IDS["vegetation"])
+        x += wide * rng.uniform(0.7, 1.1)
 
 
-def tree(view: View, x: float, z: float) -> None:
-    """A trunk and a crown of overlapping leaves."""
-    c, rng = view.canvas, view.rng
-    m, (column, ground) = view.metre / z, view.at(x, z)
-    leaf, tall = pick(rng, LEAVES), rng.uniform(4.0, 6.5) * m
-    trunk = view.lit((92, 72, 56), z)
-    view.shadow(x, z, 1.2)
-    c.box(column - 0.14 * m, ground - 0.55 * tall, column + 0.14 * m, ground, trunk,
-          IDS["vegetation"])  # fmt: skip
-    for _ in range(9):
-        dx, dy = rng.normal(0, 0.75) * m, rng.uniform(-0.26, 0.2) * tall
-        r = rng.uniform(0.6, 1.1) * m
-        colour = view.lit(shade(leaf, rng.uniform(0.72, 1.25) - 0.3 * dy / tall), z)
-        c.ellipse(column + dx, ground - 0.72 * tall + dy, r, 0.85 * r, colour, IDS["vegetation"])
+def draw_ground(view: View, road: float, walk: float) -> None:
+    """Terrain to the horizon, sidewalks, the road and its markings."""
+    canvas, rng = view.canvas, view.rng
+    far, near = 40.0, 0.9
+    grass = pick(rng, ((96, 134, 70), (124, 136, 78), (150, 136, 98)))
+    canvas.box(0, view.horizon, canvas.width, canvas.height, view.lit(grass, 2), IDS["terrain"])
+
+    def strip(left: float, right: float, z: tuple[float, float], colour: Colour,
+              value: int | None) -> None:  # fmt: skip
+        corners = [view.at(x, d) for x, d in
+                   ((left, z[0]), (left, z[1]), (right, z[1]), (right, z[0]))]  # fmt: skip
+        canvas.polygon(corners, view.lit(colour, (z[0] * z[1]) ** 0.5 / 2 + 0.5), value)
+
+    stone = pick(rng, ((168, 162, 156), (186, 170, 152), (146, 142, 144)))
+    asphalt = pick(rng, ((92, 92, 98), (110, 108, 108), (78, 80, 88)))
+    strip(-walk, walk, (near, far), stone, IDS["sidewalk"])
+    strip(-road - 0.15, road + 0.15, (near, far), shade(stone, 1.15), IDS["sidewalk"])
+    strip(-road, road, (near, far), asphalt, IDS["road"])
+    white = (226, 226, 220)
+    for z in np.geomspace(1.0, 14.0, 10):
+        strip(-0.07, 0.07, (float(z), float(z) * 1.16), white, None)
+    if rng.random() < 0.7:
+        for x in (-0.93 * road, 0.93 * road):
+            strip(x - 0.06, x + 0.06, (near, far), white, None)
+    if rng.random() < 0.3:
+        z = rng.uniform(1.6, 3.5)
+        for x in np.arange(-road + 0.3, road - 0.3, 0.9):
+            strip(x, x + 0.45, (z, z * 1.22), white, None)
 
 
-def pole(view: View, x: float, z: float, top: str) -> None:
-    """A pole that carries a lamp, a traffic light or a traffic sign."""
-    c, rng = view.canvas, view.rng
-    m, (column, ground) = view.metre / z, view.at(x, z)
-    tall = (5.5 if top == "lamp" else rng.uniform(2.9, 3.6)) * m
-    metal = view.lit(pick(rng, ((112, 114, 118), (70, 78, 74), (150, 148, 140))), z)
-    c.line((column, ground), (column, ground - tall), metal, IDS["pole"], 0.16 * m)
-    if top == "lamp":
-        arm = column - np.sign(x) * 1.4 * m
-        c.line((column, ground - tall), (arm, ground - tall), metal, IDS["pole"], 0.12 * m)
-        c.box(arm - 0.3 * m, ground - tall, arm + 0.3 * m, ground - tall + 0.16 * m,
-              view.lit((252, 244, 210), z), IDS["pole"])  # fmt: skip
-    elif top == "traffic light":
-        half, high = 0.27 * m, 1.15 * m
-        upper = ground - tall - 0.2 * m
-        c.box(column - half, upper, column + half, upper + high, view.lit((30, 32, 34), z),
-              IDS["traffic light"])  # fmt: skip
-        on = int(rng.integers(3))
-        for number, colour in enumerate(((238, 62, 52), (250, 190, 60), (70, 214, 120))):
-            shown = colour if number == on else shade(colour, 0.25)
-            c.ellipse(column, upper + (0.2 + 0.37 * number) * m, 0.16 * m, 0.16 * m, shown, None)
-    else:
-        traffic_sign(view, column, ground - tall, z)
+def draw_roadside(view: View, side: int, walk: float) -> None:
+    """What stands beyond the sidewalk on one side, from far to near."""
+    rng = view.rng
+    z, edges = 0.75, []
+    while z < 16:
+        edges.append(z)
+        z *= rng.uniform(1.25, 1.7)
+    town = rng.uniform(0.3, 0.75)  # how built-up this side is
+    kinds, rest = ("building", "wall", "fence", "hedge", "open"), (1 - town) / 4
+    for near, far in reversed(list(pairwise(edges))):
+        kind = kinds[int(rng.choice(5, p=(town, rest, rest, rest, rest)))]
+        x = side * (walk + rng.uniform(0.1, 0.8))
+        if kind == "building":
+            draw_building(view, side, x, near, far)
+        elif kind in ("wall", "fence"):
+            draw_barrier(view, x, near, far, kind)
+        elif kind == "hedge":
+            for z in np.geomspace(far, near, 5):
+                draw_bush(view, x + side * rng.uniform(0.2, 1.2), float(z))
 
 
-def traffic_sign(view: View, column: float, row: float, z: float) -> None:
-    """A round, triangular, square or octagonal sign around a pixel."""
-    c, rng, value = view.canvas, view.rng, IDS["traffic sign"]
-    r = 0.46 * view.metre / z
-    shape = int(rng.integers(4))
-    white, red, blue = ((240, 240, 236), (206, 40, 44), (36, 84, 168))
-    if shape == 0:
-        c.ellipse(column, row, r, r, view.lit(red, z), value)
-        c.ellipse(column, row, 0.62 * r, 0.62 * r, view.lit(white, z), value)
-    elif shape == 1:
-        corners = [(column, row - r), (column + r, row + 0.8 * r), (column - r, row + 0.8 * r)]
-        c.polygon(corners, view.lit(red, z), value)
-        inner = [(column + 0.55 * (px - column), row + 0.2 * r + 0.55 * (py - row - 0.2 * r))
-                 for px, py in corners]  # fmt: skip
-        c.polygon(inner, view.lit(white, z), value)
-    elif shape == 2:
-        c.box(column - r, row - r, column + r, row + r, view.lit(blue, z), value)
-        c.box(column - 0.3 * r, row - 0.5 * r, column + 0.3 * r, row + 0.6 * r, view.lit(white, z),
-              value)  # fmt: skip
-    else:
-        angles = np.pi / 8 + np.arange(8) * np.pi / 4
-        corners = [(column + r * float(np.cos(a)), row + r * float(np.sin(a))) for a in angles]
-        c.polygon(corners, view.lit(red, z), value)
-        c.box(column - 0.6 * r, row - 0.14 * r, column + 0.6 * r, row + 0.14 * r,
-              view.lit(white, z), value)  # fmt: skip
+def draw_building(view: View, side: int, x: float, near: float, far: float) -> None:
+    """A house: the facade along the street, the gable that faces the camera, windows, a door."""
+    canvas, rng, value = view.canvas, view.rng, IDS["building"]
+    tall, depth = rng.uniform(5.0, 13.0), rng.uniform(5.0, 12.0)
+    wall, z = pick(rng, FACADES), (near * far) ** 0.5
+    front = [view.at(x, near), view.at(x + side * depth, near)]
+    roof = [view.at(x + side * depth, near, tall), view.at(x, near, tall)]
+    canvas.polygon(front + roof, view.lit(shade(wall, 0.82), near), value)
+
+    def pane(a: float, b: float, low: float, high: float, colour: Colour) -> None:
+        corners = ((a, low), (a, high), (b, high), (b, low))
+        canvas.polygon([view.at(x, d, u) for d, u in corners], view.lit(colour, z), value)
+
+    pane(near, far, 0, tall, wall)
+    pane(near, far, tall - 0.35, tall, shade(wall, 0.7))
+    pane(near, far, 0, 0.5, shade(wall, 0.75))
+    glass = pick(rng, ((74, 90, 108), (54, 60, 72), (150, 176, 196)))
+    columns = near * (far / near) ** np.linspace(0.08, 0.96, 7)
+    for low in np.arange(3.4 if rng.random() < 0.5 else 1.0, tall - 1.6, 2.8):
+        for a, b in zip(columns[::2], columns[1::2], strict=False):
+            shown = (250, 214, 130) if rng.random() < 0.12 else shade(glass, rng.uniform(0.8, 1.2))
+            pane(float(a), float(b), float(low), float(low) + 1.5, shown)
+    pane(float(columns[2]), float(columns[3]) * 0.97, 0, 2.2, shade(wall, 0.45))
+
+
+def draw_barrier(view: View, x: float, near: float, far: float, kind: str) -> None:
+    """A wall with its coping, or a fence with posts and rails."""
+    canvas, rng, value = view.canvas, view.rng, IDS[kind]
+    tall = rng.uniform(1.5, 3.0) if kind == "wall" else rng.uniform(1.1, 2.0)
+    colour = pick(rng, FACADES if kind == "wall" else ((122, 92, 66), (96, 108, 100)))
+    z = (near * far) ** 0.5
+
+    def panel(low: float, high: float, shown: Colour) -> None:
+        corners = ((near, low), (near, high), (far, high), (far, low))
+        canvas.polygon([view.at(x, d, u) for d, u in corners], view.lit(shown, z), value)
+
+    if kind == "wall":
+        panel(0, tall, colour)
+        panel(tall - 0.2, tall, shade(colour, 1.2))
+        return
+    panel(0, tall, shade(colour, 0.55))  # what is seen through it, labelled as fence as people do
+    panel(0.25 * tall, 0.38 * tall, colour)
+    panel(0.78 * tall, 0.9 * tall, colour)
+    for d in np.geomspace(near, far, 12):
+        thick = 0.1 * view.metre / float(d)
+        canvas.line(view.at(x, float(d)), view.at(x, float(d), tall), view.lit(colour, float(d)),
+                    value, thick)  # fmt: skip
+
+
+def draw_bush(view: View, x: float, z: float) -> None:
+    """Low leaves."""
+    m, leaf = view.metre / z, pick(view.rng, LEAVES)
+    column, ground = view.at(x, z)
+    for _ in range(4):
+        dx, r = view.rng.normal(0, 0.5) * m, view.rng.uniform(0.5, 0.95) * m
+        colour = view.lit(shade(leaf, view.rng.uniform(0.75, 1.2)), z)
+        view.canvas.ellipse(column + dx, ground - 0.6 * r, r, r, colour, IDS["vegetation"])

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import logging
 import math
 import time
 from dataclasses import asdict
@@ -17,15 +18,23 @@ from torch import Tensor, nn
 from cwd import provenance
 from cwd.data import open_data
 from cwd.errors import CwdError
-from cwd.evaluation import IGNORED, evaluate, upsample
+from cwd.evaluation import evaluate, upsample
 from cwd.files import write_atomic, write_json, write_text
-from cwd.hardware import pick_device, pick_precision
-from cwd.models import SegmentationOutput, build_network, count_parameters, load_network_weights
+from cwd.hardware import compile_where_it_pays, pick_device, pick_precision
+from cwd.layouts import IGNORED
+from cwd.models import (
+    OUTPUT_STRIDE,
+    SegmentationOutput,
+    build_network,
+    count_parameters,
+    load_network_weights,
+)
 from cwd.progress import report
 from cwd.recipes import Distiller, parse_recipe
 from cwd.runs import Run, RunFolder, Schedule
 from cwd.transforms import RandomScaleCropFlip
 
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision
 WINDOW = 20  # steps between two looks at the losses: a look makes the device wait
 
 
@@ -152,6 +161,8 @@ class Training:
         if self.teacher:
             self.distiller = Distiller(parse_recipe(run.recipe), self.student, self.teacher)
             learnt.append(self.place(self.distiller))
+            positions = math.prod(side // OUTPUT_STRIDE for side in self.schedule.crop)
+            compile_where_it_pays(self.distiller.losses.values(), positions)
         self.learnt = learnt
         self.optimizer = torch.optim.SGD(
             learnt.parameters(),

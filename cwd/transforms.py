@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cwd.errors import CwdError
+from cwd.layouts import IGNORED
 
-IGNORED = 255
 # ImageNet statistics in RGB, for pixels from 0 to 1. The published code subtracts the mean only, in
 # BGR; dividing by the deviation too is what timm's weights expect.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

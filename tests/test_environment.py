@@ -1,0 +1,85 @@
+"""The environment's files agree with each other, and `make` does what it says."""
+
+import os
+import re
+import subprocess
+import tomllib
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from cwd import paths
+
+
+def pins(lines):
+    """{name: version} of the lines that pin a package."""
+    found = [line.split("==") for line in lines if "==" in line and not line.startswith("#")]
+    return {canonicalize_name(name): version for name, version in found}
+
+
+@pytest.fixture(scope="module")
+def lock():
+    return pins((paths.ROOT / "requirements.lock").read_text().splitlines())
+
+
+@pytest.fixture(scope="module")
+def conda():
+    return yaml.safe_load((paths.ROOT / "environment.yml").read_text())["dependencies"]
+
+
+@pytest.fixture(scope="module")
+def direct():
+    """What pyproject.toml asks for, extras included."""
+    project = tomllib.loads((paths.ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].values()
+    lines = [*project["dependencies"], *(line for extra in extras for line in extra)]
+    return {canonicalize_name(r.name): r.specifier for r in map(Requirement, lines)}
+
+
+def test_the_lock_holds_names_and_versions_only():
+    lines = (paths.ROOT / "requirements.lock").read_text().splitlines()
+    # no paths, hosts, options or local versions (+cu130): these differ between machines
+    pin = re.compile(r"[A-Za-z0-9._-]+==[0-9][0-9a-z.]*")
+    assert [line for line in lines if not line.startswith("#") and not pin.fullmatch(line)] == []
+
+
+def test_the_lock_satisfies_pyproject(lock, direct):
+    assert set(direct) <= set(lock)
+    assert {n: lock[n] for n, wanted in direct.items() if lock[n] not in wanted} == {}
+
+
+def test_conda_has_the_locks_versions(lock, conda, direct):
+    (pip,) = [entry["pip"] for entry in conda if isinstance(entry, dict)]
+    assert pins(pip) == {name: lock[name] for name in direct}
+    # the rest of the lock binds too, and the package itself is installed
+    assert {"--constraint requirements.lock", "--editable ."} <= set(pip)
+
+
+def make(*arguments):
+    # a make that called pytest has left its own settings in the environment
+    variables = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+    result = subprocess.run(
+        ["make", *arguments], cwd=paths.ROOT, env=variables, check=False, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_make_alone_lists_every_target():
+    (phony,) = re.findall(r"^\.PHONY: (help .*)$", (paths.ROOT / "Makefile").read_text(), re.M)
+    listed = re.findall(r"^make (\w+) +\S", make(), re.M)
+    assert sorted([*listed, "help"]) == sorted(phony.split())
+
+
+def test_variables_reach_the_command():
+    said = make("-n", "reproduce", "PROFILE=a", "DATA_ROOT=b c", "SEEDS=0,1", "DEVICE=cpu")
+    for option in ('--profile "a"', '--data-root "b c"', '--seeds "0,1"', '--device "cpu"'):
+        assert option in said
+
+
+def test_continuous_integration_runs_the_test_command():
+    script = paths.ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    assert "exec make test\n" in script.read_text()
