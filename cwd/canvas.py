@@ -69,7 +69,8 @@ class Canvas:
         """Fill a rectangle, at least a pixel wide and high."""
         right, bottom = max(right, left + 0.5), max(bottom, top + 0.5)
         s = SUPERSAMPLING
-        self.paint.rectangle((left * s, top * s, right * s - 1, bottom * s - 1), fill=whole(colour))
+        far = max(left * s, right * s - 1), max(top * s, bottom * s - 1)
+        self.paint.rectangle((left * s, top * s, *far), fill=whole(colour))
         if value is not None:
             edges = round(left), round(top)
             far = max(edges[0], round(right) - 1), max(edges[1], round(bottom) - 1)
@@ -82,14 +83,17 @@ class Canvas:
         box = (x - rx) * s, (y - ry) * s, (x + rx) * s, (y + ry) * s
         self.paint.ellipse(box, fill=whole(colour))
         if value is not None:
-            self.mark.ellipse((x - rx, y - ry, x + rx - 0.5, y + ry - 0.5), fill=value)
+            # half a pixel less at the far side, which PIL counts in; never less than nothing
+            far = x + max(rx - 0.5, -rx), y + max(ry - 0.5, -ry)
+            self.mark.ellipse((x - rx, y - ry, *far), fill=value)
 
     def ring(self, x: float, y: float, r: float, colour: Colour, value: int, thick: float) -> None:
         """Draw a wheel's rim; its inside is labelled too, as people label bicycles."""
         s = SUPERSAMPLING
         box = (x - r) * s, (y - r) * s, (x + r) * s, (y + r) * s
         self.paint.ellipse(box, outline=whole(colour), width=max(1, round(thick * s)))
-        self.mark.ellipse((x - r, y - r, x + r - 0.5, y + r - 0.5), fill=value)
+        far = max(r - 0.5, -r)
+        self.mark.ellipse((x - r, y - r, x + far, y + far), fill=value)
 
     def line(self, a: Point, b: Point, colour: Colour, value: int | None, thick: float) -> None:
         """Draw a line, `thick` pixels wide and at least one."""

@@ -168,8 +168,8 @@ def execute(book: Path, output: Path) -> Path:
                 progress_bar=False,
                 cwd=str(book.parent),
                 start_timeout=300,
-                # one warning a kernel about the transport would tear the progress line
-                extra_arguments=["--IPKernelApp.log_level=ERROR"],
+                # its warnings about transport and shutdown would tear the progress line
+                extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
             )
     except PapermillExecutionError as error:
         sentence = error.evalue if error.ename == "CwdError" else f"{error.ename}: {error.evalue}"

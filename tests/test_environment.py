@@ -54,14 +54,19 @@ def test_conda_has_the_locks_versions(lock, conda, direct):
     (pip,) = [entry["pip"] for entry in conda if isinstance(entry, dict)]
     assert pins(pip) == {name: lock[name] for name in direct}
     # the rest of the lock binds too, and the package itself is installed
-    assert {"--constraint requirements.lock", "--editable ."} <= set(pip)
+    assert {"-c requirements.lock", "-e ."} <= set(pip)
 
 
 def make(*arguments):
     # a make that called pytest has left its own settings in the environment
     variables = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
     result = subprocess.run(
-        ["make", *arguments], cwd=paths.ROOT, env=variables, check=False, capture_output=True, text=True
+        ["make", *arguments],
+        cwd=paths.ROOT,
+        env=variables,
+        check=False,
+        capture_output=True,
+        text=True,
     )
     assert result.returncode == 0, result.stderr
     return result.stdout
