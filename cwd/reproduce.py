@@ -251,7 +251,7 @@ def summarise(output: Path, profile: str) -> None:
         print(f"\nTable 2, the paper's numbers beside ours (profile {profile}, mIoU in %):\n")
         print(pd.read_csv(table, index_col=0).to_string(na_rep=""))
     shown = paths.for_people(output)
-    print(f"\nopen      {shown}/index.html")
+    print(f"\n{'open':19} {shown}/index.html")
     for folder, what in (
         ("notebooks", "executed notebooks"),
         ("html", "the same as HTML"),

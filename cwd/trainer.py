@@ -339,7 +339,7 @@ class Training:
         writer.writerows(self.history)
         write_text(self.path / "history.csv", table.getvalue())
         weights = {k: v.contiguous().cpu() for k, v in self.student.state_dict().items()}
-        about = {"network": self.run.network, "dataset": self.run.data.name}
+        about = {"run": self.run.name}  # one entry: safetensors writes several in any order
         write_atomic(
             self.path / "student.safetensors", lambda file: save_file(weights, file, about)
         )

@@ -53,7 +53,7 @@ def test_a_run_leaves_everything(go, student, teacher):
     source = folder.read_json("provenance.json")
     assert source["teacher"]["run"] == taught.run.name
     assert source["teacher"]["miou"] == taught.metrics["miou"]
-    assert source["sessions"][0]["versions"]["torch"] == torch.__version__
+    assert torch.__version__.startswith(source["sessions"][0]["versions"]["torch"])
     assert folder.read_json("config.json") == json.loads(json.dumps(asdict(folder.run)))
     # neither the teacher nor the alignment is in the student's file
     weights = load_file(folder.done / "student.safetensors")
