@@ -1,4 +1,4 @@
-"""The command line: `python -m cwd reproduce | train | data | bench`; `make` calls it."""
+"""The command line: `python -m cwd reproduce | train | data | record | bench`; `make` calls it."""
 
 import argparse
 import sys
@@ -23,6 +23,8 @@ def parser() -> argparse.ArgumentParser:
     data = commands.add_parser("data", help="get a dataset, or check the one that is there")
     data.add_argument("name", help="scenes, camvid or cityscapes")
     data.add_argument("--data-root", default="data", help="folder of the datasets (default: data)")
+    keep = commands.add_parser("record", help="copy a profile's results to data/results")
+    keep.add_argument("--profile", default="quick", help="a file in cwd/profiles")
     commands.add_parser("bench", help="speed, as ratios in one run")
     return top
 
@@ -48,6 +50,10 @@ def run(options: argparse.Namespace) -> None:
         from cwd.obtain import obtain
 
         print(obtain(options.name, paths.below_root(options.data_root)))
+    elif options.command == "record":
+        from cwd.record import record
+
+        print(f"{len(record(options.profile))} runs recorded")
     else:
         from cwd.bench import bench
 

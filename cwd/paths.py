@@ -12,6 +12,7 @@ NOTEBOOKS = ROOT / "notebooks"
 BUILD = ROOT / "build"
 RUNS = BUILD / "runs"
 PAPER = ROOT / "data" / "paper"
+RESULTS = ROOT / "data" / "results"
 
 
 def below_root(path: str | Path) -> Path:

@@ -1,5 +1,6 @@
 """Profiles, runs' names, and tables beside the paper's."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ import yaml
 from cwd import workspace
 from cwd.errors import CwdError
 from cwd.experiments import load_profile, open_profile, study
+from cwd.record import record
 from cwd.runs import RunFolder
 from cwd.workspace import profile_names
 
@@ -157,3 +159,16 @@ def test_a_damaged_result_names_its_file(write, data_root, tmp_path, monkeypatch
     (folder.done / "metrics.json").write_text("{")
     with pytest.raises(CwdError, match=r"metrics\.json can't be read"):
         RunFolder(tmp_path / "runs", place.profile.student).metrics  # noqa: B018
+
+
+def test_results_are_recorded_with_their_provenance(write, data_root, tmp_path, monkeypatch):
+    monkeypatch.setattr(workspace.paths, "RUNS", tmp_path / "runs")
+    path = write(seeds=[0])
+    place = open_profile(path, data_root=str(data_root))
+    place.train(place.profile.student)
+    (kept,) = record(path, results=tmp_path / "results")  # what isn't trained isn't recorded
+    found = json.loads(kept.read_text())
+    assert found["run"]["network"] == "PSPNet-R18(0.125)"
+    assert found["metrics"]["images"] == 4
+    assert found["provenance"]["sessions"][0]["versions"].keys() >= {"torch", "timm"}
+    assert str(tmp_path) not in kept.read_text()
