@@ -14,7 +14,7 @@ REPRODUCE = $(RUN) -m cwd reproduce --data-root "$(DATA_ROOT)" --device "$(DEVIC
 # the kernel named python3 is .venv's, whatever kernels the user has elsewhere
 export JUPYTER_PREFER_ENV_PATH = 1
 
-.PHONY: help reproduce smoke test lint lab data bench lock clean distclean
+.PHONY: help reproduce smoke test lint lab data bench publish lock clean distclean
 
 help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,9 @@ data: .venv/.installed ## get DATASET into DATA_ROOT, or check the one that is t
 
 bench: .venv/.installed ## speed of loss and training step, as ratios
 	@$(RUN) -m cwd bench
+
+publish: .venv/.installed ## put the outputs of build/PROFILE into the committed notebooks
+	@$(RUN) -m cwd publish --profile "$(PROFILE)"
 
 lock: ## renew requirements.lock from pyproject.toml (LOCK_WITH="torch==...")
 	rm -rf build/lock && $(PYTHON) -m venv build/lock

@@ -1,4 +1,4 @@
-"""The command line: `python -m cwd reproduce | train | data | record | bench`; `make` calls it."""
+"""The command line: `python -m cwd reproduce | train | data | record | publish | bench`."""
 
 import argparse
 import sys
@@ -25,6 +25,8 @@ def parser() -> argparse.ArgumentParser:
     data.add_argument("--data-root", default="data", help="folder of the datasets (default: data)")
     keep = commands.add_parser("record", help="copy a profile's results to data/results")
     keep.add_argument("--profile", default="quick", help="a file in cwd/profiles")
+    shown = commands.add_parser("publish", help="put a profile's outputs into the notebooks")
+    shown.add_argument("--profile", default="quick", help="a file in cwd/profiles")
     commands.add_parser("bench", help="speed, as ratios in one run")
     return top
 
@@ -54,6 +56,10 @@ def run(options: argparse.Namespace) -> None:
         from cwd.record import record
 
         print(f"{len(record(options.profile))} runs recorded")
+    elif options.command == "publish":
+        from cwd.publish import publish
+
+        print(f"{len(publish(options.profile))} notebooks written")
     else:
         from cwd.bench import bench
 
