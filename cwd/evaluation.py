@@ -10,6 +10,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from cwd.errors import CwdError
 from cwd.layouts import IGNORED
+from cwd.models import SegmentationOutput
 from cwd.transforms import normalise
 
 
@@ -34,14 +35,19 @@ def predictions(network: nn.Module, images: Tensor) -> list[Tensor]:
 
 
 @torch.no_grad()
-def score_maps(network: nn.Module, images: Tensor) -> Tensor:
-    """The network's score maps, float32 [B, K, h, w] at its output stride.
+def outputs(network: nn.Module, images: Tensor) -> SegmentationOutput:
+    """What a network gives for images as they are stored.
 
     Args:
         network: in eval mode, on the CPU.
         images: uint8 [B, 3, H, W].
     """
-    return network(normalise(images)).score.float()
+    return network(normalise(images))
+
+
+def score_maps(network: nn.Module, images: Tensor) -> Tensor:
+    """The score maps of `outputs`, [B, K, h, w] at output stride 8."""
+    return outputs(network, images).score
 
 
 def upsample(score: Tensor, size: tuple[int, int]) -> Tensor:

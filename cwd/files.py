@@ -5,8 +5,10 @@ import errno
 import fcntl
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 from cwd.errors import CwdError
 
@@ -54,27 +56,46 @@ def write_json(path: Path, value: object) -> None:
 
 
 @contextlib.contextmanager
-def exclusive(path: Path, what: str) -> Iterator[None]:
+def exclusive(path: Path, what: str, patience: float = 5.0) -> Iterator[None]:
     """Hold an advisory lock on `path` while the block runs.
 
     The lock belongs to the process: it is gone the moment the process dies, even by SIGKILL.
 
+    Args:
+        path: the lock file, made if it isn't there.
+        what: the thing that is locked, as an error calls it.
+        patience: seconds to wait for it; a notebook's kernel outlives its killed runner by two.
+
     Raises:
-        CwdError: another process holds the lock; `what` names the thing it is busy with.
+        CwdError: another process holds the lock, or the lock file can't be made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    except OSError as error:
+        raise unwritable(path, error) from error
     with open(path, "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            owner = file.read().strip() or "unknown"
-            raise CwdError(
-                f"{what} is in the hands of another process (id {owner}): wait for it to end, "
-                "or stop it and start this command again."
-            ) from None
+        until = time.monotonic() + patience
+        while not try_lock(file):
+            if time.monotonic() > until:
+                file.seek(0)
+                owner = file.read().strip() or "unknown"
+                raise CwdError(
+                    f"{what} is in the hands of another process (id {owner}): wait for it to end, "
+                    "or stop it and start this command again."
+                )
+            time.sleep(0.2)
         file.seek(0)
         file.truncate()
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def try_lock(file: IO[str]) -> bool:
+    """Lock an open file, unless another process has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

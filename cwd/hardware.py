@@ -11,6 +11,7 @@ from torch import nn
 
 from cwd.errors import CwdError
 
+PRECISIONS = {"auto": "", "bf16": "bf16-mixed", "fp32": "32-true"}  # ours and Fabric's words
 LARGE_MAP = 32 * 32  # positions
 BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86 and Arm names in /proc/cpuinfo
 
@@ -33,15 +34,14 @@ def pick_device(device: str) -> str:
 def pick_precision(precision: str, device: str) -> str:
     """Resolve "auto" to bfloat16 where the hardware computes in it; in Fabric's words.
 
-    Raises:
-        CwdError: the precision is unknown.
+    Args:
+        precision: a key of `PRECISIONS`.
+        device: "cpu" or "cuda".
     """
-    if precision not in ("auto", "bf16", "fp32"):
-        raise CwdError(f"precision {precision!r} is unknown: use auto, bf16 or fp32.")
     if precision == "auto":
         fast = torch.cuda.is_bf16_supported() if device == "cuda" else cpu_has_bf16()
         precision = "bf16" if fast else "fp32"
-    return {"bf16": "bf16-mixed", "fp32": "32-true"}[precision]
+    return PRECISIONS[precision]
 
 
 @functools.cache

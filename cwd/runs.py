@@ -14,6 +14,7 @@ import pandas as pd
 
 from cwd.errors import CwdError
 from cwd.files import exclusive
+from cwd.hardware import PRECISIONS
 from cwd.recipes import parse_recipe
 
 
@@ -54,6 +55,15 @@ class Schedule:
     aux_weight: float = 0.4
     checkpoint_every: int = 500  # steps
     precision: str = "auto"  # auto, bf16 or fp32
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise CwdError(f"schedule: {name} is {getattr(self, name)}, give at least 1.")
+        if self.precision not in PRECISIONS:
+            raise CwdError(
+                f"schedule: precision is {self.precision!r}, use one of {', '.join(PRECISIONS)}."
+            )
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from cwd.data import open_data
 from cwd.datasets import InMemoryDataset
 from cwd.errors import CwdError
 from cwd.files import write_atomic
+from cwd.hardware import pick_device
 from cwd.models import build_network, load_network_weights
 from cwd.runs import Data, Run, RunFolder, Schedule, from_mapping
 from cwd.trainer import train
@@ -198,9 +199,10 @@ def open_profile(
         device: "auto", "cpu" or "cuda".
 
     Raises:
-        CwdError: as `load_profile`, or the seeds aren't whole numbers.
+        CwdError: as `load_profile`; the seeds aren't whole numbers; the device isn't there.
     """
     chosen = load_profile(os.environ.get("CWD_PROFILE") or profile)
+    pick_device(device)  # an unknown or missing one is an error now, not after the data is read
     if seeds:
         chosen = replace(chosen, seeds=check_seeds(seeds, "SEEDS"))
     root = paths.below_root(os.environ.get("CWD_DATA_ROOT") or data_root)

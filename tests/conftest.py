@@ -28,10 +28,21 @@ def teacher(student) -> Run:
     return Run(student.data, "PSPNet-R18(0.25)", student.schedule)
 
 
+# read here: tests don't see the variable, which would go before the data roots they name
+DATA_ROOT = os.environ.get("CWD_DATA_ROOT")
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch) -> None:
+    """A test's profile and data root are those that it names."""
+    monkeypatch.delenv("CWD_PROFILE", raising=False)
+    monkeypatch.delenv("CWD_DATA_ROOT", raising=False)
+
+
 @pytest.fixture(scope="session")
 def camvid_root() -> Path:
     """The data root that holds CamVid."""
-    root = os.environ.get("CWD_DATA_ROOT")
+    root = DATA_ROOT
     if not root or not (Path(root) / "camvid").is_dir():
         pytest.skip("CamVid is absent: run `make data DATASET=camvid`, or set DATA_ROOT")
     return Path(root)

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 import yaml
 
 from cwd import workspace
@@ -68,6 +69,8 @@ def test_the_teacher_has_its_own_schedule(write):
         ({"schedule": {"steps": "many"}}, "steps is 'many'"),
         ({"schedule": {"steps": 2.5}}, "steps is 2.5"),
         ({"schedule": {"lr": "1e-3"}}, "write 1.0e-3"),
+        ({"schedule": {"steps": 0}}, "steps is 0"),
+        ({"schedule": {"precision": "fp16"}}, "precision is 'fp16'"),
         ({"schedule": {"crop": [32]}}, "crop is [32]"),
         ({"schedule": {"flip": 1}}, "flip is 1"),
         ({"schedule": None}, "schedule: found None"),
@@ -81,7 +84,6 @@ def test_mistakes_in_a_profile(write, changes, words):
     with pytest.raises(CwdError) as error:
         load_profile(path)
     assert words in str(error.value)
-    assert "mine.yaml" in str(error.value) or "PSPNet-R19" in str(error.value)
 
 
 def test_a_profile_that_is_not_there_or_no_yaml(tmp_path):
@@ -96,6 +98,18 @@ def test_seeds_of_the_command_line(write):
     assert open_profile(write(), seeds="2,5").profile.seeds == (2, 5)
     with pytest.raises(CwdError, match="SEEDS"):
         open_profile(write(), seeds="2,x")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:0"])
+def test_an_unknown_device(write, device):
+    with pytest.raises(CwdError, match="use auto, cpu or cuda"):
+        open_profile(write(), device=device)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there(write):
+    with pytest.raises(CwdError, match="DEVICE=cpu"):
+        open_profile(write(), device="cuda")
 
 
 def test_the_key_changes_with_what_changes_the_result(write):
