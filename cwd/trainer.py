@@ -195,7 +195,8 @@ class Training:
     def go(self) -> None:
         """Train from the last checkpoint to the end, then measure and write the results."""
         start, self.began = self.resume(), time.monotonic()
-        self.sessions.append(provenance.session(self.fabric.device) | {"from_step": start})
+        place = provenance.session(self.fabric.device)
+        self.sessions.append(place | {"from_step": start, "seconds": 0.0})
         schedule, device = self.schedule, self.fabric.device
         images, targets = self.data.images.to(device), self.data.targets.to(device)
         augment = RandomScaleCropFlip(schedule.crop, scale=schedule.scale, flip=schedule.flip)

@@ -228,10 +228,25 @@ def test_a_full_disk_leaves_the_last_checkpoint(go, student, tmp_path, monkeypat
     assert go(student).finished
 
 
-def test_two_processes_at_once(go, student, tmp_path):
-    lock = tmp_path / "runs" / ".locks" / student.name
+def test_interrupted_between_the_last_step_and_the_end(go, student, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "evaluate", stop)
+        with pytest.raises(KeyboardInterrupt):
+            go(student)
+    folder = go(student)
+    assert folder.metrics["images"] == 4
+    steps = [session["from_step"] for session in folder.read_json("provenance.json")["sessions"]]
+    assert steps == [0, 6]
+
+
+def test_two_processes_at_once(go, student):
+    lock = go.runs / ".locks" / student.name
     with files.exclusive(lock, "the other"), pytest.raises(CwdError, match=student.name):
         go(student)
+    assert go(student).finished
 
 
 KILLED = """
