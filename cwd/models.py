@@ -70,7 +70,11 @@ class PyramidPooling(nn.Module):
             F.interpolate(branch(x), size=size, mode="bilinear", align_corners=True)
             for branch in self.branches
         ]  # each [B, width, h, w]
-        return self.dropout(self.bottleneck(torch.cat([x, *pooled], dim=1)))
+        x = torch.cat([x, *pooled], dim=1)  # [B, inputs + 4 width, h, w]
+        return self.dropout(self.bottleneck(x))  # [B, width, h, w]
+
+
+HEADS = {"PSPNet": PyramidPooling}  # by the first word of a network's name
 
 
 class SegmentationNetwork(nn.Module):
@@ -79,24 +83,29 @@ class SegmentationNetwork(nn.Module):
     Args:
         name: what it is called.
         backbone: gives the maps of its third and fourth stage, both at output stride 8.
-        channels: of these two maps.
-        width: of the head and the auxiliary head.
+        head: a class of `HEADS`.
+        width: channels C of the feature map and of the auxiliary head.
         num_classes: K.
+
+    Attributes:
+        init_report: names of tensors "matched" in a local file and those of the file "ignored".
 
     Shape:
         Normalised images [B, 3, H, W] to a `SegmentationOutput`.
     """
 
     def __init__(
-        self, name: str, backbone: nn.Module, channels: list[int], width: int, num_classes: int
+        self, name: str, backbone: nn.Module, head: type[nn.Module], width: int, num_classes: int
     ) -> None:
         super().__init__()
+        third, fourth = backbone.feature_info.channels()
         self.name, self.num_classes, self.feature_channels = name, num_classes, width
+        self.init_report: dict[str, list[str]] = {"matched": [], "ignored": []}
         self.backbone = backbone
-        self.head = PyramidPooling(channels[1], width)
+        self.head = head(fourth, width)
         self.classifier = nn.Conv2d(width, num_classes, 1)
         self.aux_head = nn.Sequential(
-            *conv_norm_act(channels[0], width, 3, bias=True),
+            *conv_norm_act(third, width, 3, bias=True),
             nn.Dropout2d(DROPOUT),
             nn.Conv2d(width, num_classes, 1),
         )
@@ -134,35 +143,29 @@ def build_network(
         CwdError: the name is unknown, a width doesn't give whole channels, or the weights asked
             for can't be had or don't cover the backbone.
     """
-    depth, factor = parse_name(name)
+    head, depth, factor = parse_name(name)
     if num_classes < 2:
         raise CwdError(f"{name}: num_classes is {num_classes}, give at least 2.")
     with torch.device(device or torch.get_default_device()):
         backbone = build_backbone(name, depth, factor, init)
-        channels = backbone.feature_info.channels()
         width = round(RESNETS[depth] * factor)
-        network = SegmentationNetwork(name, backbone, channels, width, num_classes)
+        network = SegmentationNetwork(name, backbone, HEADS[head], width, num_classes)
     if init not in ("random", "imagenet"):
-        load_backbone(network.backbone, Path(init), name)
+        network.init_report = load_backbone(network.backbone, Path(init), name)
     return network
 
 
-def parse_name(name: str) -> tuple[int, float]:
-    """Depth and width factor of a name such as "PSPNet-R18(0.5)"; raises as `build_network`."""
-    known = ", ".join(f"PSPNet-R{depth}" for depth in RESNETS)
-    match = re.fullmatch(r"PSPNet-R(\d+)(?:\(([\d.]+)\))?", name)
-    if not match or int(match[1]) not in RESNETS:
-        raise CwdError(
-            f"there is no network {name!r}: use {known}, with a width in parentheses if wanted, as "
-            "in PSPNet-R18(0.5)."
-        )
-    try:
-        factor = float(match[2] or 1)
-    except ValueError:
-        factor = 0.0
-    if factor <= 0 or (STAGES[0] * factor) % 8:
-        raise CwdError(f"{name}: the width {match[2]} must be a positive multiple of 0.125.")
-    return int(match[1]), factor
+def parse_name(name: str) -> tuple[str, int, float]:
+    """Head, depth, width factor of a name like "PSPNet-R18(0.5)"; raises as `build_network`."""
+    match = re.fullmatch(rf"({'|'.join(HEADS)})-R([0-9]+)(?:\(([0-9]*\.?[0-9]+)\))?", name)
+    if not match or int(match[2]) not in RESNETS:
+        known = ", ".join(f"{head}-R{depth}" for head in HEADS for depth in RESNETS)
+        example = "PSPNet-R18(0.5)"
+        raise CwdError(f"there is no network {name!r}: use {known}, or with a width, {example}.")
+    factor = float(match[3] or 1)
+    if not 0 < factor <= 8 or (STAGES[0] * factor) % 8:
+        raise CwdError(f"{name}: the width {match[3]} must be a multiple of 0.125, 0.125 to 8.")
+    return match[1], int(match[2]), factor
 
 
 def build_backbone(name: str, depth: int, factor: float, init: str) -> nn.Module:
@@ -202,19 +205,14 @@ STEM |= {"conv3": "conv1.6", "bn3": "bn1"}
 
 def backbone_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """A checkpoint's tensors under timm's names."""
-    state = state.get("state_dict", state)
     state = {re.sub(r"^(module\.)?(backbone\.)?", "", key): v for key, v in state.items()}
     if "conv3.weight" in state:
-        state = {
-            ".".join([STEM.get(first, first), *rest]): v
-            for key, v in state.items()
-            for first, *rest in [key.split(".")]
-        }
+        state = {re.sub(r"^\w+", lambda m: STEM.get(m[0], m[0]), k): v for k, v in state.items()}
     return state
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors or .pth file; no code in the file is executed.
+    """The tensors of a .safetensors or .pth file, by name; no code in the file is executed.
 
     Raises:
         CwdError: the file is missing, or holds anything but tensors.
@@ -222,7 +220,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = state.get("state_dict", state)
+        if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
+            raise TypeError
+        return state
     except FileNotFoundError:
         raise CwdError(f"{path} does not exist: give the path of a file with weights.") from None
     except Exception as error:  # torch and safetensors raise whatever the damage hits
@@ -232,8 +234,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def load_backbone(backbone: nn.Module, path: Path, name: str) -> None:
-    """Initialise a backbone from a local file that covers all of it.
+def load_backbone(backbone: nn.Module, path: Path, name: str) -> dict[str, list[str]]:
+    """Initialise a backbone from a local file that covers all of it; gives the `init_report`.
 
     Raises:
         CwdError: the file can't be read, or lacks a tensor, or has one of another shape.
@@ -245,10 +247,12 @@ def load_backbone(backbone: nn.Module, path: Path, name: str) -> None:
     if unfit:
         raise CwdError(
             f"{path} covers {len(required) - len(unfit)} of the {len(required)} tensors of "
-            f"{name}'s backbone, {unfit[0]} is missing or of another shape: use the weights of a "
-            "ResNet of the same depth and width with a deep stem."
+            f"{name}'s backbone, {len(unfit)} are missing or of another shape, first {unfit[0]}: "
+            "use the weights of a ResNet of the same depth and width with a deep stem."
         )
     backbone.load_state_dict({k: found.get(k, wanted[k]) for k in wanted})
+    ignored = sorted(found.keys() - wanted.keys())  # a classifier, or the rest of a whole network
+    return {"matched": [key for key in wanted if key in found], "ignored": ignored}
 
 
 def load_network_weights(network: SegmentationNetwork, path: Path) -> None:
@@ -276,16 +280,18 @@ def count_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def count_multiply_adds(network: nn.Module, size: tuple[int, int] = (512, 1024)) -> int:
+def count_multiply_adds(network: nn.Module | str, size: tuple[int, int] = (512, 1024)) -> int:
     """Multiply-adds of the convolutions for one image, as Table 6 counts them.
 
     The auxiliary head counts too, although it is only used in training: with it the numbers are the
     paper's. Nothing is computed and the network stays as it is.
 
     Args:
-        network: a `SegmentationNetwork`.
+        network: a `SegmentationNetwork`, or a name for `build_network` (19 classes, as Cityscapes).
         size: height and width in pixels.
     """
+    if isinstance(network, str):
+        network = build_network(network, 19, device="meta")
     copied = copy.deepcopy(network).to("meta").train()
     images = torch.empty(2, 3, *size, device="meta")  # batch norm wants two
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

@@ -34,6 +34,7 @@ def test_counts_are_the_papers(name, parameters, printed, multiply_adds):
     assert count_parameters(network) / 1e6 == pytest.approx(parameters, abs=1e-4)
     assert count_parameters(network) / 1e6 == pytest.approx(printed, abs=0.01)
     assert count_multiply_adds(network) / 1e9 == pytest.approx(multiply_adds, rel=0.002)
+    assert count_multiply_adds(name) == count_multiply_adds(network)
 
 
 @pytest.mark.parametrize(("size", "expected"), [((64, 128), (9, 17)), ((120, 160), (16, 21))])
@@ -71,7 +72,8 @@ def test_the_same_seed_gives_the_same_network():
 @pytest.mark.parametrize(
     "name",
     ["PSPNet", "PSPNet-R19", "pspnet-r18", "PSPNet-R18(0)", "PSPNet-R18(0.1)", "PSPNet-R18(-1)",
-     "PSPNet-R18(1.2.3)", "PSPNet-R18(half)", "Deeplab-R18", "PSPNet-MBV2", "PSPNet-R18 "],
+     "PSPNet-R18(1.2.3)", "PSPNet-R18(1e400)", "PSPNet-R18(999999)", "PSPNet-R18(٣)",
+     "PSPNet-R18(half)", "Deeplab-R18", "PSPNet-MBV2", "PSPNet-R18 "],
 )  # fmt: skip
 def test_unknown_names(name):
     with pytest.raises(CwdError) as error:
@@ -110,13 +112,39 @@ def test_backbone_from_a_local_file(tmp_path, form):
     network = build_network(SMALL, 7, init=str(path))
     found = network.backbone.state_dict()
     assert all(torch.equal(found[k], v) for k, v in wanted.items())
+    assert network.init_report["matched"] == list(wanted)
+    assert network.init_report["ignored"] == (["fc.weight"] if "published" in form else [])
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_backbone_from_a_whole_network(tmp_path, prefix):
+    whole = build_network(SMALL, 5).state_dict()
+    torch.save({prefix + key: value for key, value in whole.items()}, tmp_path / "whole.pth")
+    network = build_network(SMALL, 7, init=str(tmp_path / "whole.pth"))
+    found = network.backbone.state_dict()
+    assert all(torch.equal(v, whole["backbone." + k]) for k, v in found.items())
+    assert "classifier.weight" in network.init_report["ignored"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [[1, 2], torch.zeros(2), {1: torch.zeros(1)}, {"conv1.0.weight": 3}, {"state_dict": 3}],
+    ids=["list", "tensor", "numbered", "number", "wrapped-number"],
+)
+def test_a_file_with_anything_else(tmp_path, content):
+    path = tmp_path / "odd.pth"
+    torch.save(content, path)
+    with pytest.raises(CwdError, match="read safely"):
+        build_network(SMALL, 5, init=str(path))
+    with pytest.raises(CwdError, match="read safely"):
+        load_network_weights(build_network(SMALL, 5), path)
 
 
 def test_a_file_that_does_not_cover_the_backbone(tmp_path):
     state = build_network(SMALL, 5).backbone.state_dict()
     del state["layer3.0.conv1.weight"]
     save_file(state, tmp_path / "part.safetensors")
-    with pytest.raises(CwdError, match=r"part.safetensors covers .*layer3\.0\.conv1\.weight"):
+    with pytest.raises(CwdError, match=r"covers .*, 1 are missing .*layer3\.0\.conv1\.weight"):
         build_network(SMALL, 5, init=str(tmp_path / "part.safetensors"))
 
 
