@@ -56,7 +56,7 @@ def alignments(
         channel: the channel whose distribution over positions is shown.
         classes: K names.
     """
-    figure, (top, bottom) = plt.subplots(2, 3, figsize=(10, 4.4), layout="constrained")
+    figure, (top, bottom) = plt.subplots(2, 3, figsize=(8.4, 3.9), layout="constrained")
     height, width = image.shape[-2:]
     bare(top[0], "one pixel (spatial)").imshow(picture(image))
     scale = height / teacher.shape[1], width / teacher.shape[2]
@@ -186,7 +186,7 @@ def channel_maps(
     figure, grid = plt.subplots(
         len(channels),
         len(maps),
-        figsize=(2.6 * len(maps), 1.45 * len(channels) + 0.2),
+        figsize=(1.9 * len(maps), 1.1 * len(channels) + 0.2),
         squeeze=False,
         layout="constrained",
     )
