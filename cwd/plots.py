@@ -18,7 +18,7 @@ IGNORED_COLOUR = (225, 225, 225)
 sns.set_theme(
     style="white",
     rc={
-        "figure.dpi": 80,
+        "figure.dpi": 70,
         "axes.titlesize": 10,
         "axes.labelsize": 9,
         "xtick.labelsize": 8,
