@@ -4,6 +4,7 @@ Notebooks train in a kernel, whose output is not the terminal. What reports ther
 file that CWD_PROGRESS_FILE names, and `reproduce` shows what arrives there.
 """
 
+import math
 import os
 import shutil
 import sys
@@ -35,7 +36,7 @@ class Terminal:
     """A stream on which transient lines overwrite each other."""
 
     def __init__(self) -> None:
-        self.shown, self.last = 0, 0.0
+        self.shown, self.last = 0, -math.inf
 
     def show(self, line: str, transient: bool = False) -> None:
         """Write a line to standard error; where that is no terminal, few of the transient ones."""

@@ -1,6 +1,7 @@
 """The runner: what it leaves, what it refuses, and how it says so."""
 
 import io
+import math
 import os
 import re
 import sys
@@ -55,6 +56,7 @@ with open(os.environ["CWD_PROGRESS_FILE"], "a") as file:
 
 def test_a_run_leaves_everything(go, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("CWD_PROFILE", "quick")  # nbval's, must not go before the parameters
+    monkeypatch.setattr(progress.TERMINAL, "last", -math.inf)  # no transient line was shown lately
     go.write("00_first", REPORT, "print(profile, seeds, device, os.environ.get('CWD_PROFILE'))")
     go.write("A1_appendix", "print('at the end')")
     output = tmp_path / "out"
