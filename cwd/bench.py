@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -28,16 +28,21 @@ def published(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     return nn.KLDivLoss(reduction="sum")(log_q, p) / (b * c)
 
 
-def seconds(step: Callable[[], object], device: str) -> float:
-    """Median duration of a call, after three to warm up (a compiled one compiles then)."""
-    times = []
+def race(steps: Sequence[Callable[[], object]], device: str) -> list[float]:
+    """Median seconds of each call.
+
+    They take turns, so that whatever else the machine is doing slows all of them alike; three
+    rounds warm up (a compiled one compiles then).
+    """
+    times: list[list[float]] = [[] for _ in steps]
     for _ in range(REPEATS + 3):
-        began = time.perf_counter()
-        step()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times[3:])
+        for step, taken in zip(steps, times, strict=True):
+            began = time.perf_counter()
+            step()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            taken.append(time.perf_counter() - began)
+    return [statistics.median(taken[3:]) for taken in times]
 
 
 def loss_step(loss: Callable[[Tensor, Tensor], Tensor], shape: tuple[int, ...],
@@ -97,12 +102,10 @@ def bench() -> None:
     loss = ChannelWise()
     compile_where_it_pays([loss], positions=64 * 64)
     for shape in SHAPES:
-        theirs, ours = (
-            seconds(loss_step(form, shape, device), device) for form in (published, loss)
-        )
+        theirs, ours = race([loss_step(f, shape, device) for f in (published, loss)], device)
         print(f"{list(shape)!s:40}{theirs * 1e3:9.2f} ms{ours * 1e3:9.2f} ms{theirs / ours:8.1f}")
     fast = cpu_has_bf16() or device == "cuda"
-    theirs, ours = (seconds(training_step(f, device), device) for f in (False, fast))
+    theirs, ours = race([training_step(f, device) for f in (False, fast)], device)
     print(
         f"\n{'training step, CW_f, batch 8 of 64x128':40}{'plain fp32':>12}{'ours':>12}{'ratio':>8}"
     )

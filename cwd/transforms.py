@@ -1,5 +1,7 @@
 """The paper's augmentation, for a whole batch at once, on whatever device the batch lies on."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -55,24 +57,30 @@ class RandomScaleCropFlip:
             raise CwdError(f"crop {tuple(crop)} is no size: give a positive height and width.")
         if not 0 < scale[0] <= scale[1] or step <= 0:
             raise CwdError(f"scale {tuple(scale)} is no range: give 0 < smallest <= largest.")
+        if not math.isfinite(scale[1] / step):
+            raise CwdError(
+                f"scale {tuple(scale)} in steps of {step} has no end: give finite numbers."
+            )
         self.crop = int(crop[0]), int(crop[1])
-        count = round((scale[1] - scale[0]) / step) + 1
+        # the small number: (2.1 - 0.7) / 0.1 is a hair below 14
+        count = math.floor((scale[1] - scale[0]) / step + 1e-6) + 1
         self.scales = scale[0] + step * torch.arange(count, dtype=torch.float64)
         self.flip = flip
 
     def draw(self, batch: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-        """Scale, top, left and mirror of every image, [B, 4], drawn on the CPU.
+        """Scale, top, left, mirror, scaled height and width of every image: [B, 6], on the CPU.
 
-        Top and left are in pixels of the scaled image.
+        All but scale and mirror are in pixels of the scaled image.
         """
         chosen = torch.randint(len(self.scales), (batch,), generator=generator)
         scales = self.scales[chosen]  # [B]
         corner = torch.rand(batch, 2, generator=generator, dtype=torch.float64)
         mirror = torch.rand(batch, generator=generator) < (0.5 if self.flip else 0)
+        # In double, and only here: in single, 1.1 * 375 rounds the other way.
         scaled = (scales[:, None] * torch.tensor(size)).round()  # [B, 2]
         room = (scaled - torch.tensor(self.crop)).clamp(min=0)
         corner = (corner * (room + 1)).floor().clamp(max=room)
-        return torch.cat([scales[:, None], corner, mirror[:, None]], dim=1)
+        return torch.cat([scales[:, None], corner, mirror[:, None], scaled], dim=1)
 
     def __call__(
         self, images: Tensor, targets: Tensor, generator: torch.Generator
@@ -86,12 +94,20 @@ class RandomScaleCropFlip:
 
         Returns:
             float32 [B, 3, h, w], normalised, and int64 [B, h, w].
+
+        Raises:
+            CwdError: images and targets differ in number or size.
         """
         height, width = images.shape[-2:]
+        if targets.shape != (len(images), height, width):
+            raise CwdError(
+                f"images are {tuple(images.shape)} and targets {tuple(targets.shape)}: give "
+                "[B, 3, H, W] and [B, H, W] of one batch."
+            )
         drawn = self.draw(len(images), (height, width), generator).to(images.device, torch.float32)
-        scale, top, left, mirror = drawn[:, :, None].unbind(dim=1)  # each [B, 1]
-        rows, below = source(self.crop[0], top, scale, height)  # [B, h]
-        columns, beside = source(self.crop[1], left, scale, width)  # [B, w]
+        scale, top, left, mirror, high, wide = drawn[:, :, None].unbind(dim=1)  # each [B, 1]
+        rows, below = source(self.crop[0], top, scale, height, high)  # [B, h]
+        columns, beside = source(self.crop[1], left, scale, width, wide)  # [B, w]
         columns = torch.where(mirror > 0, columns.flip(1), columns)
         outside = below[:, :, None] | torch.where(mirror > 0, beside.flip(1), beside)[:, None]
 
@@ -112,7 +128,9 @@ class RandomScaleCropFlip:
         return sampled, labels.masked_fill(outside, IGNORED)
 
 
-def source(count: int, first: Tensor, scale: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def source(
+    count: int, first: Tensor, scale: Tensor, size: int, extent: Tensor
+) -> tuple[Tensor, Tensor]:
     """Where the pixels of a crop come from, along one axis.
 
     Args:
@@ -120,12 +138,13 @@ def source(count: int, first: Tensor, scale: Tensor, size: int) -> tuple[Tensor,
         first: [B, 1], the crop's first pixel in the scaled image.
         scale: [B, 1].
         size: pixels of the unscaled image.
+        extent: [B, 1], pixels of the scaled image.
 
     Returns:
         Positions in the unscaled image, float [B, count], between its first and last pixel; and
         whether the pixel lies beyond the scaled image, bool [B, count].
     """
     scaled = first + torch.arange(count, device=first.device)  # [B, count]
-    beyond = scaled >= (scale * size).round()
+    beyond = scaled >= extent
     # pixels are areas: their centres are half a pixel from the edge, before and after scaling
     return ((scaled + 0.5) / scale - 0.5).clamp(0, size - 1), beyond

@@ -81,9 +81,32 @@ def test_in_memory(camvid):
     counts[3] += 2 * (16 * 10 - 12)
     assert loaded.class_frequencies() == pytest.approx(counts / counts.sum())
     assert loaded[1].target.dtype == torch.int64
+    assert loaded.class_frequencies().sum() == pytest.approx(1, abs=1e-15)
+    loaded.targets.fill_(255)
+    assert (loaded.class_frequencies() == 0).all()
     small = load_in_memory(build_dataset("camvid", camvid, "train"), size=(5, 8), limit=1)
     assert small.images.shape == (1, 3, 5, 8)
     assert set(small.targets.unique().tolist()) <= {*range(11), 255}
+
+
+@pytest.mark.parametrize("wrong", [{"limit": 0}, {"limit": -1}, {"size": (0, 8)}])
+def test_nothing_to_read(camvid, wrong):
+    with pytest.raises(CwdError, match="give positive numbers"):
+        load_in_memory(build_dataset("camvid", camvid, "train"), **wrong)
+
+
+def test_names_and_paths(camvid):
+    dataset = build_dataset("camvid", camvid, "train")
+    assert dataset.names == ("train/0001TP_006690.png", "train/0001TP_006720.png")
+    assert dataset.paths(1) == tuple(
+        camvid / folder / "0001TP_006720.png" for folder in ("train", "trainannot")
+    )
+
+
+def test_an_image_of_absurd_size(camvid, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(CwdError, match="can't be decoded"):
+        build_dataset("camvid", camvid, "train")[0]
 
 
 def test_checksum_changes_with_the_content(camvid):
@@ -109,6 +132,12 @@ def test_wrong_layout(camvid, cityscapes):
         build_dataset("camvid", camvid, "val")
     with pytest.raises(CwdError, match="no images of the split 'val'"):
         build_dataset("cityscapes", cityscapes, "val")
+
+
+def test_a_list_that_is_no_text(camvid):
+    (camvid / "train.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(CwdError, match=r"train\.txt is no list of files"):
+        build_dataset("camvid", camvid, "train")
 
 
 def test_image_without_label(camvid, cityscapes):
@@ -196,6 +225,19 @@ def test_obtain_clones_and_leaves_nothing_behind_when_it_cannot(tmp_path, camvid
     with pytest.raises(CwdError, match="git clone --depth 1"):
         obtain.obtain("camvid", tmp_path / "other")
     assert list((tmp_path / "other").iterdir()) == []
+
+
+def test_obtain_where_something_is_in_the_way(tmp_path, monkeypatch):
+    monkeypatch.setattr(obtain, "CAMVID_SOURCE", str(tmp_path / "nowhere"))
+    (tmp_path / "camvid").mkdir()
+    with pytest.raises(CwdError, match="git clone"):  # an empty folder doesn't count
+        obtain.obtain("camvid", tmp_path)
+    (tmp_path / "camvid" / "train").mkdir(parents=True)
+    with pytest.raises(CwdError, match=r"no complete CamVid .* move it away"):
+        obtain.obtain("camvid", tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CwdError, match="could not be written"):
+        obtain.obtain("camvid", tmp_path / "file")
 
 
 def test_obtain_cityscapes_tells_what_to_do(tmp_path):

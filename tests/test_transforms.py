@@ -86,6 +86,27 @@ def test_scales_are_the_published_ones():
     assert 0.45 < drawn[:, 3].mean() < 0.55
 
 
+def test_every_side_that_fits_is_filled():
+    # 1.1 * 375 is 412.5: rounded in single precision, its last row would count as padding
+    for size in (55, 375):
+        for scale in RandomScaleCropFlip((1, 1)).scales.tolist():
+            scaled = round(scale * size)
+            augment = RandomScaleCropFlip((scaled, 4), scale=(scale, scale), flip=False)
+            images, targets = batch(1, size, 8)
+            assert (augment(images, targets, torch.Generator())[1] != 255).all()
+
+
+def test_no_scale_is_above_the_largest():
+    found = RandomScaleCropFlip((4, 4), scale=(0.7, 1.06)).scales.tolist()
+    assert found == pytest.approx([0.7, 0.8, 0.9, 1.0])
+
+
+def test_images_and_targets_of_different_sizes():
+    images, targets = batch()
+    with pytest.raises(CwdError, match="of one batch"):
+        RandomScaleCropFlip((4, 4))(images, targets[:, 1:], torch.Generator())
+
+
 def test_ignored_stays_ignored_and_the_same_seed_gives_the_same_crop():
     images, targets = batch()
     targets[:] = 255
@@ -98,7 +119,9 @@ def test_ignored_stays_ignored_and_the_same_seed_gives_the_same_crop():
     assert not torch.equal(first[0], other[0])
 
 
-@pytest.mark.parametrize("wrong", [{"crop": (0, 4)}, {"scale": (2, 1)}, {"scale": (0, 1)}])
+@pytest.mark.parametrize(
+    "wrong", [{"crop": (0, 4)}, {"scale": (2, 1)}, {"scale": (0, 1)}, {"scale": (1, float("inf"))}]
+)
 def test_bad_arguments(wrong):
     with pytest.raises(CwdError):
         RandomScaleCropFlip(**({"crop": (4, 4)} | wrong))
