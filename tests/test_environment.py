@@ -1,7 +1,9 @@
 """The environment's files agree with each other, and `make` does what it says."""
 
+import json
 import os
 import re
+import statistics
 import subprocess
 import tomllib
 
@@ -88,3 +90,21 @@ def test_continuous_integration_runs_the_test_command():
     script = paths.ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     assert "exec make test\n" in script.read_text()
+
+
+def test_the_readmes_results_are_the_recorded_ones():
+    table = re.findall(
+        r"^\| (\w+), \w+ map \| \S+ \| (\S+) ± (\S+) \| (\S+) ± (\S+) \|$",
+        (paths.ROOT / "README.md").read_text(),
+        re.MULTILINE,
+    )
+    assert [row[0] for row in table] == ["PI", "CW_s", "CW_f"]
+    for column, profile in enumerate(("quick", "camvid-cpu")):
+        files = (paths.RESULTS / profile).glob("*.json")
+        runs = {(r["run"]["recipe"], r["run"]["network"], r["run"]["seed"]): r["metrics"]["miou"]
+                for r in map(json.loads, (file.read_text() for file in files))}  # fmt: skip
+        student = "PSPNet-R18(0.25)"
+        for recipe, *printed in table:
+            gains = [runs[recipe, student, seed] - runs["", student, seed] for seed in range(3)]
+            mean, sd = statistics.mean(gains), statistics.stdev(gains)
+            assert printed[2 * column : 2 * column + 2] == [f"{mean:+.2f}", f"{sd:.2f}"]
