@@ -8,7 +8,6 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning_fabric import Fabric
@@ -31,7 +30,8 @@ from cwd.models import (
 )
 from cwd.progress import report
 from cwd.recipes import Distiller, parse_recipe
-from cwd.runs import Run, RunFolder, Schedule
+from cwd.runs import Run, RunFolder
+from cwd.schedule import chosen_images, poly, step_seed
 from cwd.transforms import RandomScaleCropFlip
 
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision
@@ -104,30 +104,6 @@ def teacher_record(teacher: RunFolder) -> dict:
         "miou": teacher.metrics["miou"],
         "sha256": provenance.sha256(weights),
     }
-
-
-def poly(schedule: Schedule, step: int) -> float:
-    """Learning rate at a step: lr (1 - step / steps) ^ power."""
-    return schedule.lr * (1 - step / schedule.steps) ** schedule.power
-
-
-def chosen_images(count: int, batch: int, seed: int, step: int) -> Tensor:
-    """Which images a step trains on: every epoch is a new permutation, its incomplete end left out.
-
-    It depends on the seed and the step alone, so a resumed run sees what it would have seen.
-
-    Returns:
-        int64 [batch], indices below `count`.
-    """
-    per_epoch = count // batch
-    epoch, position = divmod(step, per_epoch)
-    order = np.random.default_rng([seed, epoch]).permutation(count)
-    return torch.from_numpy(order[position * batch : (position + 1) * batch])
-
-
-def step_seed(seed: int, step: int) -> int:
-    """Seed of all other random numbers of a step (augmentation, dropout)."""
-    return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
 
 
 class Training:

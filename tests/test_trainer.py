@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from cwd import files, trainer
 from cwd.errors import CwdError
 from cwd.runs import RunFolder
-from cwd.trainer import chosen_images, poly, train
+from cwd.schedule import chosen_images, poly
+from cwd.trainer import train
 
 
 @pytest.fixture

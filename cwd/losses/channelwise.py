@@ -1,24 +1,13 @@
 """Channel-wise distillation: every channel is a distribution over the image's positions."""
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from cwd.errors import CwdError
 from cwd.losses.alignment import matched
+from cwd.losses.softened import Softened
 
 
-def check_temperature(temperature: float) -> float:
-    """`temperature` as a float.
-
-    Raises:
-        CwdError: it isn't a positive number.
-    """
-    if isinstance(temperature, str) or not 0 < temperature < float("inf"):
-        raise CwdError(f"T={temperature} is no temperature: give a positive number, such as 1.")
-    return float(temperature)
-
-
-class ChannelWise(nn.Module):
+class ChannelWise(Softened):
     """CW, the paper's loss: eq. 3 and 4.
 
         phi(y_c) = softmax over the N = H W positions of y_c / T                          (eq. 3)
@@ -39,10 +28,6 @@ class ChannelWise(nn.Module):
         CwdError: the temperature isn't positive; the maps differ in batch or channels.
     """
 
-    def __init__(self, temperature: float = 1.0) -> None:
-        super().__init__()
-        self.temperature = check_temperature(temperature)
-
     def forward(
         self, student_map: Tensor, teacher_map: Tensor, target: Tensor | None = None
     ) -> Tensor:
@@ -52,6 +37,3 @@ class ChannelWise(nn.Module):
         log_t = F.log_softmax(teacher_map.flatten(2) / tau, dim=2)  # [B, C, N]
         kl = (log_t.exp() * (log_t - log_s)).sum(dim=2)  # [B, C]
         return tau**2 * kl.mean()
-
-    def extra_repr(self) -> str:
-        return f"temperature={self.temperature:g}"

@@ -1,13 +1,13 @@
 """Spatial distillation: what the paper compares with, position by position."""
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from cwd.losses.alignment import matched
-from cwd.losses.channelwise import check_temperature
+from cwd.losses.softened import Softened
 
 
-class PixelWise(nn.Module):
+class PixelWise(Softened):
     """PI, pixel-wise distillation: eq. 6, row "Pixelwise" of Table 1.
 
         q_i = softmax over the C classes of y_i / T
@@ -26,10 +26,6 @@ class PixelWise(nn.Module):
         CwdError: the temperature isn't positive; the maps differ in batch or channels.
     """
 
-    def __init__(self, temperature: float = 1.0) -> None:
-        super().__init__()
-        self.temperature = check_temperature(temperature)
-
     def forward(
         self, student_map: Tensor, teacher_map: Tensor, target: Tensor | None = None
     ) -> Tensor:
@@ -39,6 +35,3 @@ class PixelWise(nn.Module):
         log_t = F.log_softmax(teacher_map / tau, dim=1)  # [B, C, H, W]
         kl = (log_t.exp() * (log_t - log_s)).sum(dim=1)  # [B, H, W]
         return tau**2 * kl.mean()
-
-    def extra_repr(self) -> str:
-        return f"temperature={self.temperature:g}"
