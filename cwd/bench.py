@@ -1,19 +1,25 @@
-"""Speed, as ratios within one run: `make bench`."""
+"""Speed, as ratios within one run: `make bench`; and the parts that `cwd.loss_costs` measures."""
 
+import gc
+import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
 from cwd.evaluation import upsample
-from cwd.hardware import compile_where_it_pays, cpu_has_bf16, pick_device
+from cwd.hardware import compile_where_it_pays, cpu_has_bf16, pick_device, pick_precision
 from cwd.layouts import IGNORED
-from cwd.losses import ChannelWise
-from cwd.models import build_network
+from cwd.losses import ChannelAlignment, ChannelWise
+from cwd.models import SegmentationOutput, build_network
 from cwd.recipes import Distiller, parse_recipe
+from cwd.runs import Run
 
 SHAPES = ((8, 19, 64, 64), (8, 512, 64, 64))  # score map and feature map of a 512x512 crop
 STEP = (8, 3, 64, 128)  # the quick profile's batch
@@ -28,35 +34,105 @@ def published(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     return nn.KLDivLoss(reduction="sum")(log_q, p) / (b * c)
 
 
-def race(steps: Sequence[Callable[[], object]], device: str) -> list[float]:
-    """Median seconds of each call.
+def laps(
+    steps: Sequence[Callable[[], object]], device: str, repeats: int = REPEATS, warm: int = 3
+) -> list[list[float]]:
+    """Seconds of each call, `repeats` of them.
 
-    They take turns, so that whatever else the machine is doing slows all of them alike; three
-    rounds warm up (a compiled one compiles then).
+    The calls take turns, so that whatever else the machine is doing slows all of them alike, and
+    the times of one round belong together.
+
+    Args:
+        steps: what to call.
+        device: "cpu" or "cuda".
+        repeats: rounds that count.
+        warm: rounds before them (a compiled call compiles then).
     """
     times: list[list[float]] = [[] for _ in steps]
-    for _ in range(REPEATS + 3):
+    for _ in range(repeats + warm):
         for step, taken in zip(steps, times, strict=True):
             began = time.perf_counter()
             step()
             if device == "cuda":
                 torch.cuda.synchronize()
             taken.append(time.perf_counter() - began)
-    return [statistics.median(taken[3:]) for taken in times]
+    return [taken[warm:] for taken in times]
 
 
-def loss_step(loss: Callable[[Tensor, Tensor], Tensor], shape: tuple[int, ...],
-              device: str) -> Callable[[], None]:  # fmt: skip
-    """Forward and backward of a loss on random maps."""
+def race(
+    steps: Sequence[Callable[[], object]], device: str, repeats: int = REPEATS, warm: int = 3
+) -> list[float]:
+    """Median seconds of each call; arguments as for `laps`."""
+    return [statistics.median(taken) for taken in laps(steps, device, repeats, warm)]
+
+
+def peak_bytes(step: Callable[[], object], device: str) -> int:
+    """The most memory that a call holds at once, beyond what is there before it.
+
+    On a GPU the allocator knows it. On a CPU it is the highest running sum of the profiler's
+    allocations and releases in their order, one thread's, so that it is the same at every call.
+
+    Args:
+        step: leaves nothing behind that it frees at its next call.
+        device: "cpu" or "cuda".
+    """
+    if device == "cuda":
+        step()  # libraries allocate their workspaces now
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler announces itself
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    gc.disable()  # a collection now would release what others have left
+    try:
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+            step()
+    finally:
+        gc.enable()
+        torch.set_num_threads(threads)
+    events = [e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
+    return int(np.cumsum([0] + [e.nbytes() for e in events]).max())
+
+
+def loss_step(
+    loss: Callable[..., Tensor],
+    shape: tuple[int, ...],
+    device: str,
+    given: Mapping[str, Any] | None = None,
+) -> Callable[[], None]:
+    """Forward and backward of a loss on random maps.
+
+    A loss with a critic has a second step in every training step, and so here (supplement S4).
+
+    Args:
+        loss: called with the student's and the teacher's map.
+        shape: of both maps, [B, C, H, W].
+        device: "cpu" or "cuda".
+        given: what else the loss is called with, such as a target.
+    """
     generator = torch.Generator().manual_seed(0)
     student, teacher = (torch.randn(shape, generator=generator).to(device) for _ in range(2))
     student.requires_grad_()
+    given = given or {}
+    critic_loss = getattr(loss, "critic_loss", None)
 
     def step() -> None:
-        student.grad = None
-        loss(student, teacher).backward()
+        loss(student, teacher, **given).backward()
+        if critic_loss:
+            critic_loss(student, teacher, **given).backward()
+            loss.zero_grad()
+        student.grad = None  # nothing is left over, so that each call takes the same memory
 
     return step
+
+
+def cross_entropy(score: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy at the label's resolution, as in training."""
+    return F.cross_entropy(upsample(score, target.shape[-2:]), target, ignore_index=IGNORED)
 
 
 def training_step(fast: bool, device: str) -> Callable[[], None]:
@@ -77,21 +153,71 @@ def training_step(fast: bool, device: str) -> Callable[[], None]:
     images = torch.randn(STEP, device=device).contiguous(memory_format=layout)
     target = torch.randint(19, (STEP[0], *STEP[2:]), device=device)
 
-    def cross_entropy(score: Tensor) -> Tensor:
-        return F.cross_entropy(upsample(score, target.shape[-2:]), target, ignore_index=IGNORED)
-
     def step() -> None:
         with torch.autocast(device, torch.bfloat16, enabled=fast):
             out = student(images)
             with torch.no_grad():
                 taught = teacher(images)
             loss = sum(distiller(out, taught, target).values())
-        loss = loss + cross_entropy(out.score) + 0.4 * cross_entropy(out.aux_score)
+        supervised = [cross_entropy(score, target) for score in (out.score, out.aux_score)]
+        loss = loss + supervised[0] + 0.4 * supervised[1]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 
     return step
+
+
+def network_steps(
+    run: Run, teacher_name: str, num_classes: int, device: str
+) -> tuple[dict[str, Callable[[], None]], SegmentationOutput]:
+    """The parts of a run's training step that aren't losses of distillation, on random images.
+
+    Args:
+        run: the student's.
+        teacher_name: the teacher's network.
+        num_classes: of both.
+        device: "cpu" or "cuda".
+
+    Returns:
+        By name: "student", forward, backward and update with cross-entropy alone; "teacher",
+        forward; "alignment", forward and backward of the feature map's 1x1 convolution, where the
+        two networks need one. And the teacher's output, for its shapes.
+    """
+    schedule, layout = run.schedule, torch.channels_last
+    fast = pick_precision(schedule.precision, device) == "bf16-mixed"
+    student, teacher = (
+        build_network(name, num_classes).to(device, memory_format=layout)
+        for name in (run.network, teacher_name)
+    )
+    student.train()
+    teacher.eval().requires_grad_(False)
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.01, momentum=0.9, fused=True)
+    images = torch.randn(schedule.batch, 3, *schedule.crop, device=device)
+    images = images.contiguous(memory_format=layout)
+    target = torch.randint(num_classes, (schedule.batch, *schedule.crop), device=device)
+
+    def learn() -> None:
+        with torch.autocast(device, torch.bfloat16, enabled=fast):
+            out = student(images)
+        loss = cross_entropy(out.score, target)
+        loss = loss + schedule.aux_weight * cross_entropy(out.aux_score, target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    @torch.no_grad()
+    def ask() -> SegmentationOutput:
+        with torch.autocast(device, torch.bfloat16, enabled=fast):
+            return teacher(images)
+
+    steps, taught = {"student": learn, "teacher": ask}, ask()
+    inputs, outputs = student.feature_channels, teacher.feature_channels
+    if inputs != outputs:
+        align = ChannelAlignment(inputs, outputs).to(device)
+        shape = (schedule.batch, inputs, *taught.feature.shape[2:])
+        steps["alignment"] = loss_step(lambda s, _: align(s).sum(), shape, device)
+    return steps, taught
 
 
 def bench() -> None:

@@ -1,131 +1,120 @@
 """From a profile to a table beside the paper's: profile -> study -> run -> table."""
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import pandas as pd
 
-from cwd import paths
 from cwd.errors import CwdError
 from cwd.runs import Run
+from cwd.tables import TABLES, Row
 from cwd.workspace import Profile, Workspace, load_profile, open_profile
 
-__all__ = ["Profile", "Run", "Study", "Workspace", "load_profile", "open_profile", "study"]
+__all__ = ["STUDIES", "Profile", "Run", "Study", "Workspace", "load_profile", "open_profile",
+           "study"]  # fmt: skip
+STUDIES = tuple(TABLES)
 
 
-@dataclass(frozen=True)
-class Row:
-    """A line of a table: its label, what the paper has there, and our runs, one a seed."""
+class Source(Protocol):
+    """Where a study's results come from: a `Workspace` trains what is missing, `Records` don't."""
 
-    label: str
-    paper: float | None
-    runs: tuple[Run, ...]
+    profile: Profile
+
+    def metrics(self, run: Run) -> dict[str, Any] | None:
+        """What was measured, see `cwd.evaluation.evaluate`; None if nothing was."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """A table of the paper: rows of runs, to be laid out beside the paper's numbers.
+    """A table or figure of the paper: rows of runs, to be laid out beside the paper's numbers.
 
     Attributes:
         name: the paper's, "table2".
+        source: where the results come from.
         rows: the first two are the teacher and the student alone.
     """
 
     name: str
-    workspace: Workspace
+    source: Source
     rows: tuple[Row, ...]
 
     def train(self) -> "Study":
         """Train what is missing; returns the study."""
         for row in self.rows:
             for run in row.runs:
-                self.workspace.train(run)
+                self.source.metrics(run)
         return self
 
     def results(self) -> pd.DataFrame:
-        """One line a run: row, seed, miou, macc, run."""
-        return pd.DataFrame(
+        """One line a run that was measured: row, seed, miou, macc, run."""
+        lines = [
             {
                 "row": row.label,
                 "seed": run.seed,
-                **{k: folder.metrics[k] for k in ("miou", "macc")},
+                "miou": metrics["miou"],
+                "macc": metrics["macc"],
                 "run": run.name,
             }
             for row in self.rows
             for run in row.runs
-            for folder in [self.workspace.train(run)]
-        )
+            if (metrics := self.source.metrics(run))
+        ]
+        return pd.DataFrame(lines, columns=["row", "seed", "miou", "macc", "run"])
 
     def table(self) -> pd.DataFrame:
         """The paper's mIoU and ours, each with its gain over its own student, in percent.
 
-        Ours is the mean over seeds, sd the sample standard deviation (empty for one seed).
+        Ours is the mean over seeds, sd the sample standard deviation (empty for one seed). A row
+        that wasn't measured has 0 seeds and no mIoU.
         """
+        labels = [row.label for row in self.rows]
         results = self.results().groupby("row", sort=False)["miou"]
-        ours, sd, count = results.mean(), results.std(), results.count()
-        distilled = self.paper_gains()
-        student = self.rows[1].label
-        data = self.workspace.profile.data.name
+        ours, student = results.mean().reindex(labels), self.rows[1].label
+        ours_gain = (ours - ours[student]).iloc[2:]
         table = pd.DataFrame(
             {
+                "complexity": {row.label: row.complexity for row in self.rows},
                 "paper mIoU (Cityscapes)": {row.label: row.paper for row in self.rows},
-                "paper gain": distilled,
-                f"our mIoU ({data})": ours,
-                "sd": sd,
-                "seeds": count,
-                "our gain": {row: ours[row] - ours[student] for row in distilled},
+                "paper gain": self.paper_gains(),
+                f"our mIoU ({self.source.profile.data.name})": ours,
+                "sd": results.std(),
+                "seeds": results.count(),
+                "our gain": ours_gain,
             },
-            index=[row.label for row in self.rows],
+            index=labels,
         )
-        return table.rename_axis("method").round(2)
+        table["seeds"] = table["seeds"].fillna(0).astype(int)
+        if not any(row.complexity for row in self.rows):
+            table = table.drop(columns="complexity")
+        return table.astype({"paper mIoU (Cityscapes)": float}).rename_axis("method").round(2)
 
     def paper_gains(self) -> dict[str, float]:
-        """The paper's gain over its own student, in percent, for every distilled row."""
+        """The paper's gain over its own student, in percent, for every distilled row it prints."""
         student = self.rows[1].paper
-        return {row.label: row.paper - student for row in self.rows[2:]}
+        return {row.label: row.paper - student for row in self.rows[2:] if row.paper is not None}
 
     def class_iou(self) -> pd.DataFrame:
         """IoU in percent of every class (line) and row of the table (column), mean over seeds."""
         columns = {}
         for row in self.rows:
-            folders = [self.workspace.train(run) for run in row.runs]
-            per_seed = pd.DataFrame([f.metrics["class_iou"] for f in folders], dtype=float)
-            columns[row.label] = per_seed.mean()
+            measured = [m["class_iou"] for run in row.runs if (m := self.source.metrics(run))]
+            if measured:
+                columns[row.label] = pd.DataFrame(measured, dtype=float).mean()
         return pd.DataFrame(columns).rename_axis("class").round(1)
 
 
-def study(name: str, profile: str | Workspace) -> Study:
+def study(name: str, profile: "str | Source") -> Study:
     """A table of the paper under a profile.
+
+    Args:
+        name: one of `STUDIES`.
+        profile: a profile's name, whose runs are trained when they are asked for; or an opened
+            profile; or `cwd.records.Records`, which never train.
 
     Raises:
         CwdError: the table is unknown, or as `open_profile`.
     """
-    workspace = open_profile(profile) if isinstance(profile, str) else profile
-    if name not in STUDIES:
-        raise CwdError(f"there is no study {name!r}: use one of {', '.join(STUDIES)}.")
-    return Study(name, workspace, STUDIES[name](workspace.profile))
-
-
-def table2(profile: Profile) -> tuple[Row, ...]:
-    """Table 2, each loss alone: the rows whose losses are here."""
-    paper = pd.read_csv(paths.PAPER / "table2_individual.csv", index_col="method")
-    score, feature = paper["val_miou_score_map"], paper["val_miou_feature_map"]
-    teacher, student = score.index[:2]
-
-    def distilled(label: str, recipe: str, value: float) -> Row:
-        return Row(label, value, seeded(profile, recipe))
-
-    return (
-        Row(f"teacher {profile.teacher.network}", score[teacher], (profile.teacher,)),
-        Row(f"student {profile.student.network}", score[student], seeded(profile, "")),
-        distilled("PI, score map", "PI", score["PI"]),
-        distilled("CW_s, score map", "CW_s", score["CW"]),
-        distilled("CW_f, feature map", "CW_f", feature["CW"]),
-    )
-
-
-def seeded(profile: Profile, recipe: str) -> tuple[Run, ...]:
-    """A recipe's runs, one for each seed."""
-    return tuple(profile.run(recipe, seed) for seed in profile.seeds)
-
-
-STUDIES = {"table2": table2}
+    source = open_profile(profile) if isinstance(profile, str) else profile
+    if name not in TABLES:
+        raise CwdError(f"there is no study {name!r}: use one of {', '.join(TABLES)}.")
+    return Study(name, source, TABLES[name](source.profile))

@@ -5,6 +5,8 @@ A term is a loss, the map it is applied to, and options in parentheses:
     CW_f                                CW on the feature map, the paper's weight
     CW_s(T=4, weight=3)                 CW on the score map
     CW_f(align=conv-bn-relu)            with the published code's channel alignment
+    CW_f(metric=bhattacharyya)          another metric of Table 3
+    PI + HO + IFV_f                     Table 5
 """
 
 import inspect
@@ -15,10 +17,25 @@ from typing import Any
 from torch import Tensor, nn
 
 from cwd.errors import CwdError
-from cwd.losses import ChannelAlignment, ChannelWise, PixelWise
+from cwd.losses import (
+    AttentionTransfer,
+    ChannelAlignment,
+    ChannelMean,
+    ChannelWise,
+    Holistic,
+    IntraClassVariation,
+    LocalAffinity,
+    Mimic,
+    PairwiseAffinity,
+    PixelWise,
+    Unnormalised,
+)
 
 TAPS = {"s": "score", "f": "feature"}  # Table 5's subscripts, and the networks' names for them
+PAPERS_MAP = (64, 64)  # a crop of 512x512 at output stride 8
 SHORT = {"T": "temperature"}  # the paper's letter for it
+SIZES = ("channels", "map_size")  # what a loss is told about the maps, never by a recipe
+ALIASES = {"IFVD": "IFV"}  # Table 2's word and Table 5's
 
 
 @dataclass(frozen=True)
@@ -38,11 +55,19 @@ class Notation:
         defaults: a default for each map that the loss may be applied to.
         bare: the map that the symbol means without a subscript; where the paper always writes
             one, a recipe has to as well.
+        aligned: whether the student's feature map gets the teacher's channels first (the circled
+            crosses of Table 2).
     """
 
     loss: type[nn.Module]
     defaults: dict[str, Default]
     bare: str | None = None
+    aligned: bool = True
+
+
+def both(weight: float) -> dict[str, Default]:
+    """The same weight on the feature map and on the score map."""
+    return {"f": Default(weight), "s": Default(weight)}
 
 
 NOTATION = {
@@ -52,8 +77,20 @@ NOTATION = {
         ChannelWise,
         {"f": Default(35.0, (("temperature", 1.0),)), "s": Default(3.0, (("temperature", 4.0),))},
     ),
-    # Supplement S4: alpha_pi = 10.
-    "PI": Notation(PixelWise, {"s": Default(10.0), "f": Default(10.0)}, bare="s"),
+    # Supplement S4: alpha_pi = 10 and alpha_ho = 0.1.
+    "PI": Notation(PixelWise, both(10.0), bare="s"),
+    "HO": Notation(Holistic, {"s": Default(0.1)}, bare="s"),
+    # The paper prints no other weights. These are the methods' own: AT's code multiplies the mean
+    # squared difference by 1000; SKDS's script has 0.5 for PA; IFVD's code 200; MIMIC has 1 in the
+    # comparisons of CIRKD. No source gives one for LOCAL, CD and RAW (the last two are controls,
+    # not in the paper's tables): theirs make the term about as large as the cross-entropy at first.
+    "MIMIC": Notation(Mimic, both(1.0)),
+    "AT": Notation(AttentionTransfer, both(1000.0)),
+    "LOCAL": Notation(LocalAffinity, both(0.001), aligned=False),
+    "PA": Notation(PairwiseAffinity, both(0.5), aligned=False),
+    "IFV": Notation(IntraClassVariation, both(200.0), aligned=False),
+    "CD": Notation(ChannelMean, both(1.0)),
+    "RAW": Notation(Unnormalised, both(0.01)),
 }
 
 
@@ -82,9 +119,16 @@ class Term:
             self.symbol if self.tap == NOTATION[self.symbol].bare else f"{self.symbol}_{self.tap}"
         )
 
-    def build(self) -> nn.Module:
-        """The loss module."""
-        return NOTATION[self.symbol].loss(**dict(self.options))
+    def build(self, channels: int = 19, map_size: tuple[int, int] = PAPERS_MAP) -> nn.Module:
+        """The loss module.
+
+        Args:
+            channels: of the teacher's map; only a critic has to know it.
+            map_size: height and width of the maps, likewise.
+        """
+        loss = NOTATION[self.symbol].loss
+        size = {"channels": channels, "map_size": map_size} if loss is Holistic else {}
+        return loss(**size, **dict(self.options))
 
 
 def parse_recipe(text: str) -> tuple[Term, ...]:
@@ -108,6 +152,7 @@ def parse_term(part: str, recipe: str) -> Term:
     """Read one term of a recipe; raises as `parse_recipe` does."""
     match = re.fullmatch(r"([A-Za-z]+)(?:_(\w+))?\s*(?:\((.*)\))?", part)
     symbol, tap, inside = match.groups() if match else (part, None, None)
+    symbol = ALIASES.get(symbol, symbol)
     if not match or symbol not in NOTATION:
         known = ", ".join(f"{s}_{t}" for s, n in NOTATION.items() for t in n.defaults)
         raise CwdError(f'recipe "{recipe}": "{part}" is no known term; there are {known}.')
@@ -116,7 +161,7 @@ def parse_term(part: str, recipe: str) -> Term:
     if tap not in notation.defaults:
         maps = " or ".join(f"{symbol}_{t}" for t in notation.defaults)
         raise CwdError(f'recipe "{recipe}": {part} names no map that {symbol} has; write {maps}.')
-    given = parse_options(inside or "", part, recipe, notation.loss)
+    given = parse_options(inside or "", part, recipe, notation)
     default = notation.defaults[tap]
     weight = given.pop("weight", default.weight)
     if isinstance(weight, str) or not 0 < weight < float("inf"):
@@ -132,9 +177,11 @@ def parse_term(part: str, recipe: str) -> Term:
     return term
 
 
-def parse_options(inside: str, part: str, recipe: str, loss: type[nn.Module]) -> dict[str, Any]:
+def parse_options(inside: str, part: str, recipe: str, notation: Notation) -> dict[str, Any]:
     """Read `T=4, weight=3` into keyword arguments; raises as `parse_recipe` does."""
-    known = ["weight", "align", *SHORT, *list(inspect.signature(loss).parameters)]
+    own = [name for name in inspect.signature(notation.loss).parameters if name not in SIZES]
+    known = ["weight", *["align"] * notation.aligned]
+    known += [letter for letter, name in SHORT.items() if name in own] + own
     options: dict[str, Any] = {}
     for item in filter(None, (piece.strip() for piece in inside.split(","))):
         key, equals, value = (piece.strip() for piece in item.partition("="))
@@ -160,12 +207,23 @@ class Distiller(nn.Module):
         recipe: the terms.
         student: network with `feature_channels` and `num_classes`.
         teacher: the same, frozen.
+        map_size: height and width of their maps.
+
+    Attributes:
+        losses: the losses by their terms' names; that of "HO" holds a critic.
+        alignments: the channel alignments by term, trained with the student.
 
     Raises:
         CwdError: the two networks are for different classes.
     """
 
-    def __init__(self, recipe: tuple[Term, ...], student: nn.Module, teacher: nn.Module) -> None:
+    def __init__(
+        self,
+        recipe: tuple[Term, ...],
+        student: nn.Module,
+        teacher: nn.Module,
+        map_size: tuple[int, int] = PAPERS_MAP,
+    ) -> None:
         super().__init__()
         if student.num_classes != teacher.num_classes:
             raise CwdError(
@@ -173,33 +231,40 @@ class Distiller(nn.Module):
                 f"{teacher.num_classes}: distil from a teacher trained on the same dataset."
             )
         self.terms = recipe
-        self.losses = nn.ModuleDict({term.name: term.build() for term in recipe})
-        self.alignments = nn.ModuleDict()
+        self.losses, self.alignments = nn.ModuleDict(), nn.ModuleDict()
         for term in recipe:
-            channels = student.feature_channels, teacher.feature_channels
-            if term.tap == "f" and channels[0] != channels[1]:
-                self.alignments[term.name] = ChannelAlignment(*channels, term.align)
+            classes, channels = teacher.num_classes, teacher.feature_channels
+            self.losses[term.name] = term.build(channels if term.tap == "f" else classes, map_size)
+            aligned = NOTATION[term.symbol].aligned and term.tap == "f"
+            if aligned and student.feature_channels != channels:
+                alignment = ChannelAlignment(student.feature_channels, channels, term.align)
+                self.alignments[term.name] = alignment
 
-    def forward(self, student: Any, teacher: Any, target: Tensor) -> dict[str, Tensor]:
+    @property
+    def critic(self) -> Holistic | None:
+        """The loss that has something to learn itself, if the recipe has it."""
+        return self.losses["HO"] if "HO" in self.losses else None  # noqa: SIM401 (no `get`)
+
+    def forward(
+        self, student: Any, teacher: Any, target: Tensor, images: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Every term's value times its weight.
 
         Args:
             student: the student's `SegmentationOutput`.
             teacher: the teacher's.
             target: int64 [B, H, W], 255 ignored.
+            images: float32 [B, 3, H, W], normalised: what both networks saw; only HO needs it.
 
         Returns:
             A scalar for each term, by the term's name.
         """
         values = {}
         for term in self.terms:
-            student_map, teacher_map = (
-                getattr(student, TAPS[term.tap]),
-                getattr(teacher, TAPS[term.tap]),
-            )
+            student_map, teacher_map = (getattr(out, TAPS[term.tap]) for out in (student, teacher))
             if term.name in self.alignments:
                 student_map = self.alignments[term.name](student_map)
-            values[term.name] = term.weight * self.losses[term.name](
-                student_map, teacher_map, target
-            )
+            loss = self.losses[term.name]
+            given = {"images": images} if loss is self.critic else {}
+            values[term.name] = term.weight * loss(student_map, teacher_map, target, **given)
         return values

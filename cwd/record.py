@@ -25,7 +25,7 @@ def record(profile: str, *, results: Path = paths.RESULTS) -> list[Path]:
         for run in (run for row in table.rows for run in row.runs):
             folder = RunFolder(paths.RUNS, run)
             if folder.finished:
-                path = results / table.workspace.profile.name / f"{run.name}.json"
+                path = results / table.source.profile.name / f"{run.name}.json"
                 kept = {
                     "run": asdict(run),
                     "metrics": folder.metrics,

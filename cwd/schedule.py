@@ -8,8 +8,8 @@ from cwd.runs import Schedule
 
 
 def poly(schedule: Schedule, step: int) -> float:
-    """Learning rate at a step: lr (1 - step / steps) ^ power."""
-    return schedule.lr * (1 - step / schedule.steps) ** schedule.power
+    """Share of the learning rate that is left at a step: (1 - step / steps) ^ power."""
+    return (1 - step / schedule.steps) ** schedule.power
 
 
 def chosen_images(count: int, batch: int, seed: int, step: int) -> Tensor:

@@ -21,20 +21,16 @@ from cwd.evaluation import evaluate, upsample
 from cwd.files import write_atomic, write_json, write_text
 from cwd.hardware import compile_where_it_pays, pick_device, pick_precision
 from cwd.layouts import IGNORED
-from cwd.models import (
-    OUTPUT_STRIDE,
-    SegmentationOutput,
-    build_network,
-    count_parameters,
-    load_network_weights,
-)
+from cwd.models import OUTPUT_STRIDE, SegmentationOutput, build_network, count_parameters
 from cwd.progress import report
 from cwd.recipes import Distiller, parse_recipe
 from cwd.runs import Run, RunFolder
 from cwd.schedule import chosen_images, poly, step_seed
+from cwd.teaching import Teacher, check_teacher
 from cwd.transforms import RandomScaleCropFlip
 
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision
+CRITIC_LR, CRITIC_BETAS = 4e-4, (0.9, 0.99)  # SKDS's; the rate follows the student's schedule
 WINDOW = 20  # steps between two looks at the losses: a look makes the device wait
 
 
@@ -68,44 +64,6 @@ def train(
     return folder
 
 
-def check_teacher(run: Run, runs: Path, allow_weak: bool) -> RunFolder:
-    """The teacher's folder, if that teacher may teach.
-
-    Raises:
-        CwdError: it was never trained, or its recorded mIoU is missing or below the student's own.
-    """
-    teacher, baseline = RunFolder(runs, run.teacher), RunFolder(runs, run.baseline())
-    if not teacher.finished:
-        raise CwdError(
-            f"run {run.name}: its teacher was never trained ({teacher.done} does not exist): train "
-            "the teacher first."
-        )
-    miou = teacher.metrics.get("miou")
-    if not isinstance(miou, float) or not math.isfinite(miou):
-        raise CwdError(
-            f"run {run.name}: {teacher.done / 'metrics.json'} records no mIoU of the teacher: "
-            "delete that folder and train the teacher again."
-        )
-    alone = baseline.metrics["miou"] if baseline.finished else -math.inf
-    if miou < alone and not allow_weak:
-        raise CwdError(
-            f"run {run.name}: the teacher's mIoU ({miou:.2f}) is below the student's own "
-            f"({alone:.2f}): train the teacher for longer, or set allow_weak_teacher: true in the "
-            "profile."
-        )
-    return teacher
-
-
-def teacher_record(teacher: RunFolder) -> dict:
-    """What a student's provenance says about its teacher."""
-    weights = teacher.done / "student.safetensors"
-    return {
-        "run": teacher.run.name,
-        "miou": teacher.metrics["miou"],
-        "sha256": provenance.sha256(weights),
-    }
-
-
 class Training:
     """One run in training: what the loop holds in its hands.
 
@@ -130,23 +88,38 @@ class Training:
                 f"run {run.name}: {run.data.name} has {len(self.data.images)} training images, "
                 f"fewer than a batch of {self.schedule.batch}: lower the schedule's batch."
             )
-        self.teacher = self.load_teacher(teacher) if teacher else None
+        self.teacher, self.critic = None, None
+        if teacher:
+            self.teacher = Teacher(teacher, self.data.num_classes, self.place)
+            self.teacher.keep(run.schedule, self.data.checksum, run.seed, precision, accelerator)
         torch.manual_seed(run.seed)  # decides the student's first weights
         self.student = self.place(build_network(run.network, self.data.num_classes, init=run.init))
         learnt = nn.ModuleList([self.student])
+        descended = list(self.student.parameters())
         if self.teacher:
-            self.distiller = Distiller(parse_recipe(run.recipe), self.student, self.teacher)
-            learnt.append(self.place(self.distiller))
-            positions = math.prod(side // OUTPUT_STRIDE for side in self.schedule.crop)
-            compile_where_it_pays(self.distiller.losses.values(), positions)
+            map_size = tuple(side // OUTPUT_STRIDE for side in self.schedule.crop)
+            distiller = Distiller(
+                parse_recipe(run.recipe), self.student, self.teacher.network, map_size
+            )
+            self.distiller, self.critic = self.place(distiller), distiller.critic
+            learnt.append(self.distiller)
+            descended += self.distiller.alignments.parameters()
+            # no compiler differentiates twice, as the critic's penalty does
+            plain = [loss for loss in distiller.losses.values() if loss is not self.critic]
+            compile_where_it_pays(plain, math.prod(map_size))
         self.learnt = learnt
         self.optimizer = torch.optim.SGD(
-            learnt.parameters(),
+            descended,
             lr=self.schedule.lr,
             momentum=self.schedule.momentum,
             weight_decay=self.schedule.weight_decay,
             fused=True,
         )
+        self.optimizers = {"optimizer": self.optimizer}
+        if self.critic:
+            self.optimizers["critic"] = torch.optim.Adam(
+                self.critic.parameters(), CRITIC_LR, betas=CRITIC_BETAS, fused=True
+            )
         self.history: list[dict[str, float]] = []
         self.window: list[dict[str, Tensor]] = []
         # one entry for each time the run was started; a resumed run has several
@@ -155,18 +128,12 @@ class Training:
             "precision": precision,
             "seed": run.seed,
             "dataset": {"train": self.data.checksum, "val": self.val.checksum},
-            "teacher": teacher and teacher_record(teacher),
+            "teacher": self.teacher and self.teacher.record,
         }
 
     def place(self, module: nn.Module) -> nn.Module:
         """`module` on the device, its convolutions in the memory format that is fastest there."""
         return module.to(self.fabric.device, memory_format=torch.channels_last)
-
-    def load_teacher(self, folder: RunFolder) -> nn.Module:
-        """The teacher with its trained weights: frozen, in eval mode."""
-        teacher = build_network(folder.run.network, self.data.num_classes)
-        load_network_weights(teacher, folder.done / "student.safetensors")
-        return self.place(teacher).eval().requires_grad_(False)
 
     def go(self) -> None:
         """Train from the last checkpoint to the end, then measure and write the results."""
@@ -179,19 +146,24 @@ class Training:
         student, optimizer = self.fabric.setup(self.student, self.optimizer)
         self.learnt.train()
         for step in range(start, schedule.steps):
-            optimizer.param_groups[0]["lr"] = poly(schedule, step)
+            optimizer.param_groups[0]["lr"] = schedule.lr * poly(schedule, step)
             chosen = chosen_images(len(images), schedule.batch, self.run.seed, step).to(device)
             torch.manual_seed(step_seed(self.run.seed, step))
             draws = torch.Generator().manual_seed(step_seed(self.run.seed, step))
             batch, target = augment(images[chosen], targets[chosen], draws)
             batch = batch.contiguous(memory_format=torch.channels_last)
 
-            terms = self.loss_terms(student(batch), batch, target)
+            out = student(batch)
+            with self.fabric.autocast():
+                taught = self.teacher(batch, step) if self.teacher else None
+            terms = self.loss_terms(out, taught, batch, target)
             if step == start:
                 self.check_graph(terms)
             optimizer.zero_grad()
             self.fabric.backward(sum(terms.values()))
             optimizer.step()
+            if self.critic:
+                terms["HO_critic"] = self.teach_critic(out, taught, batch, step)
 
             self.window.append({name: value.detach() for name, value in terms.items()})
             done = step + 1
@@ -210,12 +182,17 @@ class Training:
         self.finish()
 
     def loss_terms(
-        self, out: SegmentationOutput, batch: Tensor, target: Tensor
+        self,
+        out: SegmentationOutput,
+        taught: SegmentationOutput | None,
+        batch: Tensor,
+        target: Tensor,
     ) -> dict[str, Tensor]:
         """Every term of eq. 5 and 8, weighted, by name.
 
         Args:
             out: the student's output for the batch.
+            taught: the teacher's, if there is one.
             batch: float32 [B, 3, H, W], normalised.
             target: int64 [B, H, W], 255 ignored.
         """
@@ -223,12 +200,22 @@ class Training:
         if self.schedule.aux_weight:
             auxiliary = self.cross_entropy(out.aux_score, target)
             terms["CE_aux"] = self.schedule.aux_weight * auxiliary
-        if self.teacher:
+        if taught:
             with self.fabric.autocast():
-                with torch.no_grad():
-                    taught = self.teacher(batch)
-                terms |= self.distiller(out, taught, target)
+                terms |= self.distiller(out, taught, target, batch)
         return terms
+
+    def teach_critic(
+        self, out: SegmentationOutput, taught: SegmentationOutput, batch: Tensor, step: int
+    ) -> Tensor:
+        """The second step of supplement S4: the networks fixed, the critic learns; its loss."""
+        optimizer = self.optimizers["critic"]
+        optimizer.param_groups[0]["lr"] = CRITIC_LR * poly(self.schedule, step)
+        loss = self.critic.critic_loss(out.score, taught.score, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
 
     def cross_entropy(self, score: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy at the label's resolution, over pixels that aren't ignored."""
@@ -268,7 +255,8 @@ class Training:
                 f"{self.path}: lower the learning rate or the term's weight."
             )
         means = dict(zip(names, values.mean(dim=0).tolist(), strict=True))
-        self.history.append({"step": done, "lr": poly(self.schedule, done - 1)} | means)
+        rate = self.schedule.lr * poly(self.schedule, done - 1)
+        self.history.append({"step": done, "lr": rate} | means)
         self.window.clear()
 
     def save_checkpoint(self, step: int) -> None:
@@ -277,7 +265,7 @@ class Training:
         state = {
             "step": step,
             "learnt": self.learnt.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            **{name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "history": self.history,
             "sessions": self.sessions,
         }
@@ -295,7 +283,8 @@ class Training:
         try:
             state = torch.load(path, map_location=self.fabric.device, weights_only=True)
             self.learnt.load_state_dict(state["learnt"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            for name, optimizer in self.optimizers.items():
+                optimizer.load_state_dict(state[name])
         except Exception as error:  # torch raises whatever the damage happens to hit
             raise CwdError(
                 f"{path} is damaged or of another run ({type(error).__name__}): delete it to train "

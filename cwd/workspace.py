@@ -164,6 +164,10 @@ class Workspace:
             allow_weak_teacher=self.profile.allow_weak_teacher,
         )
 
+    def metrics(self, run: Run) -> dict[str, Any]:
+        """What was measured of a run, trained now if it isn't on disk."""
+        return self.train(run).metrics
+
     def network(self, run: Run) -> nn.Module:
         """The trained network of a run, on the CPU, in eval mode."""
         folder = self.train(run)

@@ -2,6 +2,21 @@
 
 from cwd.losses.alignment import ChannelAlignment
 from cwd.losses.channelwise import ChannelWise
-from cwd.losses.spatial import PixelWise
+from cwd.losses.controls import ChannelMean, Unnormalised
+from cwd.losses.holistic import Holistic
+from cwd.losses.spatial import AttentionTransfer, Mimic, PixelWise
+from cwd.losses.structural import IntraClassVariation, LocalAffinity, PairwiseAffinity
 
-__all__ = ["ChannelAlignment", "ChannelWise", "PixelWise"]
+__all__ = [
+    "AttentionTransfer",
+    "ChannelAlignment",
+    "ChannelMean",
+    "ChannelWise",
+    "Holistic",
+    "IntraClassVariation",
+    "LocalAffinity",
+    "Mimic",
+    "PairwiseAffinity",
+    "PixelWise",
+    "Unnormalised",
+]

@@ -7,7 +7,9 @@ from torch import Tensor, nn
 from cwd.errors import CwdError
 
 
-def matched(student_map: Tensor, teacher_map: Tensor) -> tuple[Tensor, Tensor]:
+def matched(
+    student_map: Tensor, teacher_map: Tensor, *, same_channels: bool = True
+) -> tuple[Tensor, Tensor]:
     """The two maps as every loss compares them: the one place where a map is resized.
 
     The teacher's map is detached, so no gradient reaches the teacher. Where heights or widths
@@ -17,6 +19,8 @@ def matched(student_map: Tensor, teacher_map: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         student_map: [B, C, h, w], any float type.
         teacher_map: [B, C, H, W], any float type.
+        same_channels: whether the loss compares channel with channel; one that compares
+            similarities between positions takes maps with any numbers of channels.
 
     Returns:
         Both as [B, C, H, W], in float32 or float64.
@@ -30,7 +34,7 @@ def matched(student_map: Tensor, teacher_map: Tensor) -> tuple[Tensor, Tensor]:
             f"student map {shapes[0]} and teacher map {shapes[1]} can't be compared: give both as "
             "[batch, channels, height, width] for the same batch."
         )
-    if shapes[0][1] != shapes[1][1]:
+    if same_channels and shapes[0][1] != shapes[1][1]:
         raise CwdError(
             f"the student map has {shapes[0][1]} channels and the teacher map {shapes[1][1]}: put "
             "a cwd.losses.ChannelAlignment on the student map, as a recipe does by itself."

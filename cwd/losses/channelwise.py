@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cwd.losses.alignment import matched
-from cwd.losses.softened import Softened
+from cwd.losses.softened import METRICS, Softened
 
 
 class ChannelWise(Softened):
@@ -20,12 +20,15 @@ class ChannelWise(Softened):
 
     Args:
         temperature: T. The larger, the flatter the distributions; the paper's best is 1.
+        metric: "kl" is eq. 4; "bhattacharyya" and "l2" are the other columns of Table 3, and
+            "swapped" the exchanged arguments of section 3.2. All have the mean and the T^2.
 
     Shape:
         student_map and teacher_map [B, C, H, W] to a scalar; `target` is not used.
 
     Raises:
-        CwdError: the temperature isn't positive; the maps differ in batch or channels.
+        CwdError: the temperature isn't positive; the metric is unknown; the maps differ in batch
+            or channels.
     """
 
     def forward(
@@ -35,5 +38,4 @@ class ChannelWise(Softened):
         tau = self.temperature
         log_s = F.log_softmax(student_map.flatten(2) / tau, dim=2)  # [B, C, N]
         log_t = F.log_softmax(teacher_map.flatten(2) / tau, dim=2)  # [B, C, N]
-        kl = (log_t.exp() * (log_t - log_s)).sum(dim=2)  # [B, C]
-        return tau**2 * kl.mean()
+        return tau**2 * METRICS[self.metric](log_t, log_s, 2).mean()

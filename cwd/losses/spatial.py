@@ -1,10 +1,62 @@
-"""Spatial distillation: what the paper compares with, position by position."""
+"""Point-wise spatial distillation: position by position, the upper half of Table 1."""
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from cwd.errors import CwdError
 from cwd.losses.alignment import matched
-from cwd.losses.softened import Softened
+from cwd.losses.softened import METRICS, Softened
+
+
+class Mimic(nn.Module):
+    """MIMIC (FitNets, Romero et al. 2015; Li et al. 2017): row "Mimic" of Table 1.
+
+        loss = 1 / (B C N)  sum_b sum_c sum_i  (s_c,i - t_c,i)^2
+
+    Shape:
+        student_map and teacher_map [B, C, H, W] to a scalar; `target` is not used.
+
+    Raises:
+        CwdError: the maps differ in batch or channels.
+    """
+
+    def forward(
+        self, student_map: Tensor, teacher_map: Tensor, target: Tensor | None = None
+    ) -> Tensor:
+        return F.mse_loss(*matched(student_map, teacher_map))
+
+
+class AttentionTransfer(nn.Module):
+    """AT, attention transfer (Zagoruyko & Komodakis 2017): row "Attention transfer" of Table 1.
+
+        Q_i = sum_c |y_c,i|^p,  then Q / |Q|_2 over the N = H W positions of an image
+        loss = 1 / (B N)  sum_b sum_i  (Q_i of the student - Q_i of the teacher)^2
+
+    Args:
+        p: the power, 2 in AT's code.
+
+    Shape:
+        student_map [B, C, H, W] and teacher_map [B, C', H, W] to a scalar; `target` is not used.
+
+    Raises:
+        CwdError: p isn't a positive number; the maps differ in batch.
+    """
+
+    def __init__(self, p: float = 2.0) -> None:
+        super().__init__()
+        if isinstance(p, str) or not 0 < p < float("inf"):
+            raise CwdError(f"p={p} is no power: give a positive number, such as 2.")
+        self.p = p
+
+    def forward(
+        self, student_map: Tensor, teacher_map: Tensor, target: Tensor | None = None
+    ) -> Tensor:
+        student_map, teacher_map = matched(student_map, teacher_map, same_channels=False)
+        return F.mse_loss(self.attention(student_map), self.attention(teacher_map))
+
+    def attention(self, x: Tensor) -> Tensor:
+        """The attention map Q of [B, C, H, W], flattened and of length 1: [B, N]."""
+        return F.normalize(x.abs().pow(self.p).sum(dim=1).flatten(1), dim=1)
 
 
 class PixelWise(Softened):
@@ -14,16 +66,19 @@ class PixelWise(Softened):
         loss = T^2 / (B N)  sum_b sum_i  KL(q_i of the teacher || q_i of the student)
 
     Equation 6 writes the student first in KL(.||.); the published code, and everyone since Hinton
-    et al., has the teacher first, as here.
+    et al., has the teacher first, as here; `metric="swapped"` is eq. 6 as printed. With "kl" and
+    "l2" this is also the published code's normalisation `spatial`.
 
     Args:
         temperature: T, 1 in the paper.
+        metric: how the distributions of a pixel are compared, as in `ChannelWise`.
 
     Shape:
         student_map and teacher_map [B, C, H, W] to a scalar; `target` is not used.
 
     Raises:
-        CwdError: the temperature isn't positive; the maps differ in batch or channels.
+        CwdError: the temperature isn't positive; the metric is unknown; the maps differ in batch
+            or channels.
     """
 
     def forward(
@@ -33,5 +88,4 @@ class PixelWise(Softened):
         tau = self.temperature
         log_s = F.log_softmax(student_map / tau, dim=1)  # [B, C, H, W]
         log_t = F.log_softmax(teacher_map / tau, dim=1)  # [B, C, H, W]
-        kl = (log_t.exp() * (log_t - log_s)).sum(dim=1)  # [B, H, W]
-        return tau**2 * kl.mean()
+        return tau**2 * METRICS[self.metric](log_t, log_s, 1).mean()

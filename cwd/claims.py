@@ -1,0 +1,230 @@
+"""The paper's claims, each with the runs that test it and a verdict over several seeds.
+
+A claim is a comparison. Its differences are paired: two runs of the same seed start from the same
+weights and see the same batches. The interval is Student's t at 95 % over those differences.
+
+- supported: every comparison's interval is on the claim's side;
+- contradicted: some comparison's interval, at 95 % for all of them together (Bonferroni), is
+  wholly on the other side;
+- undecided: neither;
+- not run: a run that the claim needs was not measured.
+"""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+from scipy import stats
+
+from cwd import paths
+from cwd.claim_list import CLAIMS, Cheaper, Claim, Classes, Greater, OtherData, Within
+from cwd.records import Records, recorded_profiles
+from cwd.tables import BARE, TABLES
+from cwd.workspace import Workspace, load_profile
+
+LEVEL = 0.95
+VERDICTS = ("supported", "contradicted", "undecided", "not run")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One comparison of a claim, measured.
+
+    Attributes:
+        what: which two things were compared.
+        differences: one a seed (or repeat), in `unit`.
+        paper: the paper's difference; None where it prints none.
+        margin: None for "greater than 0", else the claim is that the difference is within it.
+        unit: "mIoU" or "log ratio".
+    """
+
+    what: str
+    differences: Sequence[float]
+    paper: float | None = None
+    margin: float | None = None
+    unit: str = "mIoU"
+
+    @property
+    def mean(self) -> float:
+        """Mean difference."""
+        return statistics.mean(self.differences)
+
+    @property
+    def sd(self) -> float:
+        """Sample standard deviation, nan for one difference."""
+        return statistics.stdev(self.differences) if len(self.differences) > 1 else math.nan
+
+    def interval(self, level: float = LEVEL) -> tuple[float, float]:
+        """Student's t interval of the mean; unbounded for one difference."""
+        n = len(self.differences)
+        if n < 2:
+            return -math.inf, math.inf
+        half = stats.t.ppf((1 + level) / 2, n - 1) * self.sd / math.sqrt(n)
+        return self.mean - half, self.mean + half
+
+    @property
+    def slack(self) -> float:
+        """How far the mean is on the claim's side; the comparison with the least decides."""
+        return self.mean if self.margin is None else self.margin - abs(self.mean)
+
+    def holds(self) -> bool:
+        """The interval is on the claim's side."""
+        low, high = self.interval()
+        return low > 0 if self.margin is None else -self.margin < low and high < self.margin
+
+    def fails(self, comparisons: int) -> bool:
+        """The interval is on the other side, at 95 % for that many comparisons together."""
+        low, high = self.interval(1 - (1 - LEVEL) / comparisons)
+        return high < 0 if self.margin is None else low > self.margin or high < -self.margin
+
+
+def verdict(findings: Sequence[Finding]) -> str:
+    """What the comparisons of a claim say together; see the module."""
+    if not findings:
+        return "not run"
+    if all(finding.holds() for finding in findings):
+        return "supported"
+    failed = any(finding.fails(len(findings)) for finding in findings)
+    return "contradicted" if failed else "undecided"
+
+
+class Evidence:
+    """What was measured under a profile, as claims ask for it.
+
+    Args:
+        records: where it is found.
+    """
+
+    def __init__(self, records: Records) -> None:
+        self.records, self.profile = records, records.profile
+
+    @cached_property
+    def printed(self) -> dict[str, float]:
+        """The paper's mIoU by recipe; Table 2's value where Table 4 or 5 has another."""
+        names = ("table5", "table3", "table2")
+        rows = [row for name in names for row in TABLES[name](self.profile)]
+        return {
+            row.runs[0].recipe: row.paper
+            for row in rows
+            if row.paper is not None and row.runs[0] != self.profile.teacher
+        }
+
+    def by_seed(self, recipe: str, classes: Sequence[str] = ()) -> dict[int, float]:
+        """mIoU of a recipe's runs by seed; of some classes only, if they are named."""
+        found = {}
+        for seed in self.profile.seeds:
+            metrics = self.records.metrics(self.profile.run(BARE.get(recipe, recipe), seed))
+            if metrics and classes:
+                known = [metrics["class_iou"].get(name) for name in classes]
+                values = [value for value in known if value is not None]
+                if len(values) == len(classes):
+                    found[seed] = statistics.mean(values)
+            elif metrics:
+                found[seed] = metrics["miou"]
+        return found
+
+    def compare(
+        self, one: str, other: str, classes: Sequence[str] = (), margin: float | None = None
+    ) -> Finding | None:
+        """The paired differences of two recipes; None if they share no seed."""
+        ones, others = self.by_seed(one, classes), self.by_seed(other, classes)
+        pairs = [ones[seed] - others[seed] for seed in sorted(ones.keys() & others.keys())]
+        if not pairs:
+            return None
+        known = [self.printed.get(BARE.get(recipe, recipe)) for recipe in (one, other)]
+        paper = known[0] - known[1] if None not in known and not classes else None
+        return Finding(f"{one or 'student'} - {other or 'student'}", pairs, paper, margin)
+
+    def findings(self, claim: Claim) -> list[Finding]:
+        """A claim's comparisons; empty if one of them could not be made."""
+        test = claim.test
+        if isinstance(test, Greater):
+            pairs = [(a, b) for a in test.better for b in test.worse]
+            made = [self.compare(a, b) for a, b in pairs]
+        elif isinstance(test, Within):
+            made = [self.compare(test.recipe, b, margin=test.margin) for b in test.others]
+        elif isinstance(test, Classes):
+            made = [self.compare(test.recipe, b, test.classes) for b in test.others]
+        elif isinstance(test, Cheaper):
+            made = self.cheaper(test)
+        elif isinstance(test, OtherData):
+            made = self.elsewhere(test)
+        else:
+            made = []
+        return [] if None in made else made
+
+    def cheaper(self, test: Cheaper) -> list[Finding | None]:
+        """Logarithms of the ratios of the times that two losses took in the same turns."""
+        costs = self.records.costs()
+        if not costs:
+            return []
+        seconds: Mapping[str, Sequence[float]] = costs["repeats"]["seconds"]
+        return [
+            Finding(
+                f"log time of {other} - {test.loss}",
+                [math.log(b / a) for a, b in zip(seconds[test.loss], seconds[other], strict=True)],
+                margin=test.margin,
+                unit="log ratio",
+            )
+            if test.loss in seconds and other in seconds
+            else None
+            for other in test.others
+        ]
+
+    def elsewhere(self, test: OtherData) -> list[Finding | None]:
+        """The same comparison on every dataset of which results are recorded, this one's first."""
+        others = [p for p in recorded_profiles(self.records.results) if p.name != self.profile.name]
+        sources = [self, *(Evidence(Records(p, None, self.records.results)) for p in others)]
+        made = []
+        for source in sources:
+            found = source.compare(test.recipe, "")
+            if found:
+                what = f"{found.what} ({source.profile.name})"
+                made.append(Finding(what, found.differences, found.paper))
+        datasets = {source.profile.data.name for source in sources}
+        return made if len(datasets) > 1 else []
+
+
+def verdicts(profile: str | Workspace | Records) -> pd.DataFrame:
+    """Every claim of the paper, with what was measured about it; nothing is trained.
+
+    Args:
+        profile: a profile's name or an opened one, whose runs are looked up on disk and then among
+            the recorded results; or `Records`.
+
+    Returns:
+        One line a claim: `claim`, `where` in the paper, `paper` (its difference), `decided by`
+        (the comparison that is furthest from the claim, and of how many), `ours` (its mean
+        difference), `sd`, `low` and `high` of its 95 % interval, `n`, `unit`, `verdict`, `why not`.
+    """
+    if isinstance(profile, str):
+        profile = Records(load_profile(profile), paths.RUNS)
+    elif isinstance(profile, Workspace):
+        profile = Records(profile.profile, paths.RUNS)
+    evidence = Evidence(profile)
+    lines = []
+    for claim in CLAIMS:
+        findings = evidence.findings(claim)
+        line = {"claim": claim.text, "where": claim.where, "verdict": verdict(findings)}
+        if findings:
+            least = min(findings, key=lambda finding: finding.slack)
+            low, high = least.interval()
+            papers = [f.paper for f in findings if f.paper is not None]
+            line |= {
+                "paper": min(papers) if papers and least.margin is None else None,
+                "decided by": least.what + (f", of {len(findings)}" if len(findings) > 1 else ""),
+                "ours": least.mean,
+                "sd": least.sd,
+                "low": low,
+                "high": high,
+                "n": len(least.differences),
+                "unit": least.unit,
+            }
+        else:
+            line["why not"] = claim.needs
+        lines.append(line)
+    columns = ["claim", "where", "paper", "decided by", "ours", "sd", "low", "high", "n", "unit"]
+    return pd.DataFrame(lines, columns=[*columns, "verdict", "why not"])

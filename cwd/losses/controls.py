@@ -1,0 +1,99 @@
+"""Controls: the published code's other normalisations, to see what the softmax of eq. 3 is worth.
+
+The published code takes a normalisation (channel, spatial, channel mean, none) and a divergence
+(kl, mse). Channel with kl is CW and with mse `ChannelWise(metric="l2")`; spatial is `PixelWise`,
+with the same two metrics; the other two are here.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cwd.errors import CwdError
+from cwd.losses.alignment import matched
+
+SMALL = 1e-6  # a smaller or negative activation counts as this one under a logarithm
+METRICS = ("l2", "kl")
+
+
+def divergence(s: Tensor, t: Tensor, metric: str) -> Tensor:
+    """Sum over all entries of (s - t)^2 for "l2", of t log(t / s) for "kl".
+
+    The second is no divergence, since its arguments don't sum to one: it falls without end as s
+    grows. Negative activations, whose logarithm is NaN in the published code, count as `SMALL`.
+    """
+    if metric == "l2":
+        return (s - t).square().sum()
+    s, t = s.clamp_min(SMALL), t.clamp_min(SMALL)
+    return (t * (t.log() - s.log())).sum()
+
+
+class Control(nn.Module):
+    """What the two controls have in common: a metric.
+
+    Args:
+        metric: "l2", the published code's mse, or "kl".
+
+    Raises:
+        CwdError: the metric is unknown.
+    """
+
+    def __init__(self, metric: str = "l2") -> None:
+        super().__init__()
+        if metric not in METRICS:
+            raise CwdError(f"metric={metric} is unknown: use one of {', '.join(METRICS)}.")
+        self.metric = metric
+
+    def extra_repr(self) -> str:
+        return f"metric={self.metric}"
+
+
+class ChannelMean(Control):
+    """CD, channel distillation (Zhou et al. 2020), which section 1.1 sets itself apart from.
+
+        m_c = mean over the N = H W positions of y_c
+        loss = 1 / (B C)  sum_b sum_c  (m_c of the student - m_c of the teacher)^2
+
+    The published code's normalisation `channel_mean`: a channel becomes one number, and where in
+    the image it is active is lost.
+
+    Args:
+        metric: "l2" is the formula above; "kl" has t log(t / s) in place of the square.
+
+    Shape:
+        student_map and teacher_map [B, C, H, W] to a scalar; `target` is not used.
+
+    Raises:
+        CwdError: the metric is unknown; the maps differ in batch or channels.
+    """
+
+    def forward(
+        self, student_map: Tensor, teacher_map: Tensor, target: Tensor | None = None
+    ) -> Tensor:
+        maps = matched(student_map, teacher_map)
+        s, t = (F.adaptive_avg_pool2d(x, 1).flatten(1) for x in maps)  # [B, C]
+        return divergence(s, t, self.metric) / s.numel()
+
+
+class Unnormalised(Control):
+    """RAW, the activations as they are: the published code's normalisation `none`.
+
+        loss = 1 / (B N)  sum_b sum_c sum_i  (s_c,i - t_c,i)^2
+
+    With "l2" it is C times `Mimic`. The published code compares the first image of a batch only,
+    which is a slip (`preds[0]`); here all of them are compared.
+
+    Args:
+        metric: "l2" is the formula above; "kl" has t log(t / s) in place of the square.
+
+    Shape:
+        student_map and teacher_map [B, C, H, W] to a scalar; `target` is not used.
+
+    Raises:
+        CwdError: the metric is unknown; the maps differ in batch or channels.
+    """
+
+    def forward(
+        self, student_map: Tensor, teacher_map: Tensor, target: Tensor | None = None
+    ) -> Tensor:
+        s, t = matched(student_map, teacher_map)
+        return divergence(s, t, self.metric) / (s.numel() / s.shape[1])
