@@ -228,3 +228,38 @@ def verdicts(profile: str | Workspace | Records) -> pd.DataFrame:
         lines.append(line)
     columns = ["claim", "where", "paper", "decided by", "ours", "sd", "low", "high", "n", "unit"]
     return pd.DataFrame(lines, columns=[*columns, "verdict", "why not"])
+
+
+def layout(table: pd.DataFrame, *, run: bool = True) -> pd.DataFrame:
+    """The verdicts as a table for people.
+
+    Args:
+        table: see `verdicts`.
+        run: the claims that were tested; False for those that weren't, with what they need.
+    """
+    shown = table[(table["verdict"] != "not run") == run].set_index("claim")
+    if not run:
+        return shown[["where", "why not"]].rename(columns={"why not": "needs"})
+    text = pd.DataFrame(
+        {
+            "where": shown["where"],
+            "paper": [signed(value) for value in shown["paper"]],
+            "ours": [
+                f"{signed(m)} ± {sd:.2f}" for m, sd in zip(shown["ours"], shown["sd"], strict=True)
+            ],
+            "95 % interval": [
+                f"{signed(low)} to {signed(high)}"
+                for low, high in zip(shown["low"], shown["high"], strict=True)
+            ],
+            "n": shown["n"].astype(int),
+            "unit": shown["unit"],
+            "decided by": shown["decided by"],
+            "verdict": shown["verdict"],
+        }
+    )
+    return text
+
+
+def signed(value: float) -> str:
+    """A difference with its sign and two digits; empty for none."""
+    return "" if pd.isna(value) else f"{value:+.2f}"

@@ -86,12 +86,19 @@ class Study:
         table["seeds"] = table["seeds"].fillna(0).astype(int)
         if not any(row.complexity for row in self.rows):
             table = table.drop(columns="complexity")
-        return table.astype({"paper mIoU (Cityscapes)": float}).rename_axis("method").round(2)
+        kinds = {"paper mIoU (Cityscapes)": float, "paper gain": float}
+        return table.astype(kinds).rename_axis("method").round(2)
 
-    def paper_gains(self) -> dict[str, float]:
-        """The paper's gain over its own student, in percent, for every distilled row it prints."""
+    def paper_gains(self) -> dict[str, float | None]:
+        """The paper's gain over its own student, in percent, by distilled row; None: no number."""
         student = self.rows[1].paper
-        return {row.label: row.paper - student for row in self.rows[2:] if row.paper is not None}
+        return {
+            row.label: None if row.paper is None else row.paper - student for row in self.rows[2:]
+        }
+
+    def values(self) -> dict[str, float]:
+        """The abscissa of every row that has one (figure 3)."""
+        return {row.label: row.value for row in self.rows if row.value is not None}
 
     def class_iou(self) -> pd.DataFrame:
         """IoU in percent of every class (line) and row of the table (column), mean over seeds."""

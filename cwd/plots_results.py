@@ -12,31 +12,38 @@ from cwd.plots import CHANNEL, INK, STUDENT, TEACHER, method_colour
 VERDICT_COLOURS = {"supported": "#2a9d5c", "contradicted": TEACHER, "undecided": "#8d99a6"}
 
 
-def gains(results: pd.DataFrame, paper: Mapping[str, float]) -> Figure:
-    """Gain over the student alone: the paper's and ours, every seed a point (as figure 4).
+def gains(results: pd.DataFrame, paper: Mapping[str, float | None], *, rival: str = "") -> Figure:
+    """Gain over the student alone: the paper's and ours, every seed a point (figure 4).
 
     Args:
         results: one line a run, see `cwd.experiments.Study.results`.
-        paper: the paper's gain in percent by row; rows without one are left out.
+        paper: the rows to show, with the paper's gain in percent, or None where it prints none.
+        rival: a row whose mean is drawn as a line, as figure 4 does with AT's.
     """
     student = results[results["row"].str.startswith("student")].set_index("seed")["miou"]
     ours = results[results["row"].isin(list(paper))]
     ours = ours.assign(gain=ours["miou"] - ours["seed"].map(student))
     order = list(paper)
-    figure, axes = plt.subplots(figsize=(7, 0.6 * len(order) + 1.2), layout="constrained")
+    figure, axes = plt.subplots(figsize=(7, 0.32 * len(order) + 1.4), layout="constrained")
     axes.axvline(0, color=STUDENT, linestyle=":", linewidth=1.5)
+    if rival:
+        at = ours.loc[ours["row"] == rival, "gain"].mean()
+        axes.axvline(at, color=TEACHER, linestyle=":", linewidth=1.5, label=f"{rival}, mean")
     for line, row in enumerate(order):
         mine = ours.loc[ours["row"] == row, "gain"]
         axes.scatter(mine, [line] * len(mine), color=method_colour(row), s=28, alpha=0.75)
         axes.plot([mine.mean()] * 2, [line - 0.25, line + 0.25], color=method_colour(row), lw=3)
-        axes.scatter(paper[row], line, marker="D", facecolor="none", edgecolor=INK, s=45)
+        if paper[row] is not None:
+            axes.scatter(paper[row], line, marker="D", facecolor="none", edgecolor=INK, s=45)
     axes.set(
         yticks=range(len(order)), yticklabels=order, xlabel="gain in mIoU over the student (%)"
     )
     axes.set_ylim(len(order) - 0.5, -0.5)
-    axes.scatter([], [], marker="D", facecolor="none", edgecolor=INK, label="paper, Cityscapes")
+    if any(value is not None for value in paper.values()):
+        axes.scatter([], [], marker="D", facecolor="none", edgecolor=INK, label="paper, Cityscapes")
     axes.scatter([], [], color=INK, label="ours, one point a seed (bar: mean)")
-    axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    axes.grid(axis="x", linewidth=0.4)
+    axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
     return figure
 
 

@@ -80,8 +80,8 @@ NOTATION = {
     # Supplement S4: alpha_pi = 10 and alpha_ho = 0.1.
     "PI": Notation(PixelWise, both(10.0), bare="s"),
     "HO": Notation(Holistic, {"s": Default(0.1)}, bare="s"),
-    # The paper prints no other weights. These are the methods' own: AT's code multiplies the mean
-    # squared difference by 1000; SKDS's script has 0.5 for PA; IFVD's code 200; MIMIC has 1 in the
+    # The paper prints no other weights. These are the methods' own: 1000 is AT's beta (its paper
+    # halves it); SKDS's script has 0.5 for PA; IFVD's code 200; MIMIC has 1 in the
     # comparisons of CIRKD. No source gives one for LOCAL, CD and RAW (the last two are controls,
     # not in the paper's tables): theirs make the term about as large as the cross-entropy at first.
     "MIMIC": Notation(Mimic, both(1.0)),
@@ -161,7 +161,7 @@ def parse_term(part: str, recipe: str) -> Term:
     if tap not in notation.defaults:
         maps = " or ".join(f"{symbol}_{t}" for t in notation.defaults)
         raise CwdError(f'recipe "{recipe}": {part} names no map that {symbol} has; write {maps}.')
-    given = parse_options(inside or "", part, recipe, notation)
+    given = parse_options(inside or "", part, recipe, notation, tap)
     default = notation.defaults[tap]
     weight = given.pop("weight", default.weight)
     if isinstance(weight, str) or not 0 < weight < float("inf"):
@@ -177,10 +177,12 @@ def parse_term(part: str, recipe: str) -> Term:
     return term
 
 
-def parse_options(inside: str, part: str, recipe: str, notation: Notation) -> dict[str, Any]:
+def parse_options(
+    inside: str, part: str, recipe: str, notation: Notation, tap: str
+) -> dict[str, Any]:
     """Read `T=4, weight=3` into keyword arguments; raises as `parse_recipe` does."""
     own = [name for name in inspect.signature(notation.loss).parameters if name not in SIZES]
-    known = ["weight", *["align"] * notation.aligned]
+    known = ["weight", *["align"] * (notation.aligned and tap == "f")]
     known += [letter for letter, name in SHORT.items() if name in own] + own
     options: dict[str, Any] = {}
     for item in filter(None, (piece.strip() for piece in inside.split(","))):

@@ -101,6 +101,20 @@ def table4(profile: Profile) -> tuple[Row, ...]:
     return *first, *(distilled(profile, recipe, printed[name]) for name, recipe in names.items())
 
 
+def class_comparison(ours: pd.DataFrame) -> pd.DataFrame:
+    """Table 4's class IoU beside ours, in percent.
+
+    Args:
+        ours: class (line) by row (column), see `cwd.experiments.Study.class_iou`.
+
+    Returns:
+        One line a class of the paper or of our dataset; the paper's columns first.
+    """
+    printed = paper("table4_class_iou").drop("mIoU").add_prefix("paper ")
+    mine = ours.add_prefix("our ")
+    return printed.join(mine, how="outer").reindex(printed.index.union(mine.index, sort=False))
+
+
 def table5(profile: Profile) -> tuple[Row, ...]:
     """Table 5: combinations."""
     printed = renamed(paper("table5_combinations")["val_miou"])

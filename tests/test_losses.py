@@ -4,27 +4,11 @@ import math
 
 import pytest
 import torch
+from maps import kl, maps
 
 from cwd.errors import CwdError
 from cwd.hardware import has_compiler
 from cwd.losses import ChannelAlignment, ChannelWise, PixelWise
-
-SHAPE = (2, 3, 4, 5)  # B, C, H, W
-
-
-def maps(shape=SHAPE, dtype=torch.float64, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    student = torch.randn(shape, generator=generator, dtype=torch.float64)
-    teacher = 2 * torch.randn(shape, generator=generator, dtype=torch.float64)
-    return student.to(dtype).requires_grad_(), teacher.to(dtype).requires_grad_()
-
-
-def kl(teacher_values, student_values, tau):
-    """KL of two softmax distributions over lists of numbers, in plain Python."""
-    p = [math.exp(v / tau) for v in teacher_values]
-    q = [math.exp(v / tau) for v in student_values]
-    p, q = [v / sum(p) for v in p], [v / sum(q) for v in q]
-    return sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
 
 
 @pytest.mark.parametrize("tau", [0.5, 1.0, 4.0])

@@ -5,25 +5,24 @@ The published code takes a normalisation (channel, spatial, channel mean, none) 
 with the same two metrics; the other two are here.
 """
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cwd.errors import CwdError
 from cwd.losses.alignment import matched
 
-SMALL = 1e-6  # a smaller or negative activation counts as this one under a logarithm
-METRICS = ("l2", "kl")
+SMALLEST = 1e-6  # a smaller or negative activation counts as this one under a logarithm
+DIVERGENCES = ("l2", "kl")
 
 
 def divergence(s: Tensor, t: Tensor, metric: str) -> Tensor:
     """Sum over all entries of (s - t)^2 for "l2", of t log(t / s) for "kl".
 
     The second is no divergence, since its arguments don't sum to one: it falls without end as s
-    grows. Negative activations, whose logarithm is NaN in the published code, count as `SMALL`.
+    grows. Negative activations, whose logarithm is NaN in the published code, count as `SMALLEST`.
     """
     if metric == "l2":
         return (s - t).square().sum()
-    s, t = s.clamp_min(SMALL), t.clamp_min(SMALL)
+    s, t = s.clamp_min(SMALLEST), t.clamp_min(SMALLEST)
     return (t * (t.log() - s.log())).sum()
 
 
@@ -39,8 +38,8 @@ class Control(nn.Module):
 
     def __init__(self, metric: str = "l2") -> None:
         super().__init__()
-        if metric not in METRICS:
-            raise CwdError(f"metric={metric} is unknown: use one of {', '.join(METRICS)}.")
+        if metric not in DIVERGENCES:
+            raise CwdError(f"metric={metric} is unknown: use one of {', '.join(DIVERGENCES)}.")
         self.metric = metric
 
     def extra_repr(self) -> str:
@@ -70,7 +69,7 @@ class ChannelMean(Control):
         self, student_map: Tensor, teacher_map: Tensor, target: Tensor | None = None
     ) -> Tensor:
         maps = matched(student_map, teacher_map)
-        s, t = (F.adaptive_avg_pool2d(x, 1).flatten(1) for x in maps)  # [B, C]
+        s, t = (x.mean(dim=(2, 3)) for x in maps)  # [B, C]
         return divergence(s, t, self.metric) / s.numel()
 
 
@@ -96,4 +95,5 @@ class Unnormalised(Control):
         self, student_map: Tensor, teacher_map: Tensor, target: Tensor | None = None
     ) -> Tensor:
         s, t = matched(student_map, teacher_map)
-        return divergence(s, t, self.metric) / (s.numel() / s.shape[1])
+        b, _, h, w = s.shape
+        return divergence(s, t, self.metric) / (b * h * w)

@@ -47,9 +47,10 @@ class Critic(nn.Module):
 
     As published: batch norm; convolutions 4x4 of stride 2 under spectral norm to 64, 128, 256, 512
     channels with leaky ReLU 0.1; self-attention before and after the last of them; a convolution
-    4x4 to one channel. That takes a map of 65x65, from a crop of 512x512. A smaller map gets fewer
-    stages, and where less than 4x4 is left, a smaller last kernel. The published critic sees the
-    score map alone; eq. 7 conditions on the image, so here it is put beside the score map.
+    4x4 to one channel. Batch norm sees the two networks' maps apart, so the critic can't tell them
+    by a channel's mean or scale. All that takes a map of 65x65, from a crop of 512x512; a smaller
+    map gets fewer stages, and where less than 4x4 is left, a smaller last kernel. The published
+    critic sees the score map alone; eq. 7 conditions on the image, so here it is put beside it.
 
     Args:
         channels: K, the classes.

@@ -7,6 +7,8 @@ from cwd.errors import CwdError
 from cwd.losses.alignment import matched
 from cwd.losses.softened import METRICS, Softened
 
+SMALLEST = 1e-12  # an image whose activations are all smaller has no attention
+
 
 class Mimic(nn.Module):
     """MIMIC (FitNets, Romero et al. 2015; Li et al. 2017): row "Mimic" of Table 1.
@@ -33,19 +35,19 @@ class AttentionTransfer(nn.Module):
         loss = 1 / (B N)  sum_b sum_i  (Q_i of the student - Q_i of the teacher)^2
 
     Args:
-        p: the power, 2 in AT's code.
+        p: the power, at least 1; 2 in AT's code.
 
     Shape:
         student_map [B, C, H, W] and teacher_map [B, C', H, W] to a scalar; `target` is not used.
 
     Raises:
-        CwdError: p isn't a positive number; the maps differ in batch.
+        CwdError: p isn't a number from 1 on; the maps differ in batch.
     """
 
     def __init__(self, p: float = 2.0) -> None:
         super().__init__()
-        if isinstance(p, str) or not 0 < p < float("inf"):
-            raise CwdError(f"p={p} is no power: give a positive number, such as 2.")
+        if isinstance(p, str) or not 1 <= p < float("inf"):  # below 1, 0 has an infinite gradient
+            raise CwdError(f"p={p} is no power for AT: give a number from 1 on, such as 2.")
         self.p = p
 
     def forward(
@@ -56,7 +58,9 @@ class AttentionTransfer(nn.Module):
 
     def attention(self, x: Tensor) -> Tensor:
         """The attention map Q of [B, C, H, W], flattened and of length 1: [B, N]."""
-        return F.normalize(x.abs().pow(self.p).sum(dim=1).flatten(1), dim=1)
+        # Q ignores an image's scale; with 1 as the largest, powers neither over- nor underflow
+        scale = x.detach().abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(SMALLEST)
+        return F.normalize((x / scale).abs().pow(self.p).sum(dim=1).flatten(1), dim=1)
 
 
 class PixelWise(Softened):

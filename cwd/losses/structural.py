@@ -9,18 +9,19 @@ from cwd.errors import CwdError
 from cwd.layouts import IGNORED
 from cwd.losses.alignment import matched
 
-SMALL = 1e-6  # a shorter feature has no direction
-BLOCK = 2**24  # entries of the (B, rows, N) similarity matrix held at a time: 64 MiB in float32
+SHORTEST = 1e-6  # a shorter feature counts as one without direction
+BLOCK = 2**24  # entries of a [B, rows, N] block of similarities: 64 MiB in float32, a few at a time
 
 
 def unit(x: Tensor) -> Tensor:
     """`x` [B, C, ...] with every position's feature of length 1.
 
-    A zero feature stays zero and gets no gradient. Dividing by |x| + 1e-8, as the published codes
-    do, multiplies its gradient by 10^8, and behind a ReLU zero features do occur.
+    A feature shorter than `SHORTEST` becomes zero and gets no gradient. Dividing by |x| + 1e-8, as
+    the published codes do, multiplies its gradient by up to 10^8, and behind a ReLU zero features
+    do occur.
     """
     length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    return x * (length > SMALL) / length.clamp_min(SMALL)
+    return x * (length > SHORTEST) / length.clamp_min(SHORTEST)
 
 
 class LocalAffinity(nn.Module):
@@ -67,10 +68,11 @@ class PairwiseAffinity(nn.Module):
         a_ij = y_i . y_j / (|y_i|_2 |y_j|_2)   for all pairs of the N positions
         loss = 1 / (B N^2)  sum_b sum_i sum_j  (a_ij of the student - a_ij of the teacher)^2
 
-    The published code first max-pools with windows of half the map, so that N is 4, or 9 where a
-    side is odd; it also takes the norms as constants in the backward pass, which here they aren't.
-    At full resolution the N x N matrices are computed in blocks of rows, each computed again in
-    the backward pass, so that memory doesn't grow with N^2.
+    The published code first max-pools with windows of half the map, so that N is 4, or 6 or 9 where
+    sides are odd; it also takes the norms as constants in the backward pass, which here they
+    aren't. At full resolution the N x N matrices are computed in blocks of rows, each computed
+    again in the backward pass, so that memory doesn't grow with N^2. The products stay in float32
+    under autocast: bfloat16 has three digits, and similarities differ in the third.
 
     Args:
         pool_scale: windows' sides as a share of the map's; 0 is full resolution.
@@ -102,15 +104,16 @@ class PairwiseAffinity(nn.Module):
         )
         b, n = t.shape[0], t.shape[2]
         rows = max(1, BLOCK // (b * n))
-        total = t.new_zeros(())
-        for start in range(0, n, rows):
-            block = slice(start, start + rows)
-            parts = (s[:, :, block], s, t[:, :, block], t)
-            if rows < n:
-                total = total + checkpoint(squared_errors, *parts, use_reentrant=False,
-                                           preserve_rng_state=False)  # fmt: skip
-            else:
-                total = squared_errors(*parts)
+        with torch.autocast(t.device.type, enabled=False):
+            if rows >= n:
+                return squared_errors(s, s, t, t) / (b * n**2)
+            total = t.new_zeros(())
+            for start in range(0, n, rows):
+                block = slice(start, start + rows)
+                parts = s[:, :, block], s, t[:, :, block], t
+                total = total + checkpoint(
+                    squared_errors, *parts, use_reentrant=False, preserve_rng_state=False
+                )
         return total / (b * n**2)
 
 
@@ -134,7 +137,8 @@ class IntraClassVariation(nn.Module):
         loss = 1 / (B N)  sum_b sum_i  (v_i of the student - v_i of the teacher)^2
 
     The label map is brought to the size of the maps by nearest neighbour. Ignored positions (255)
-    belong to no class and add nothing; as in the published code the mean is still over all N.
+    belong to no class and add nothing; as in the published code the mean is still over all N. One
+    pass over the positions adds each to its class, whatever the number of classes.
 
     Shape:
         student_map [B, C, h, w], teacher_map [B, C', h', w'], target int64 [B, H, W] to a scalar.
