@@ -14,7 +14,7 @@ REPRODUCE = $(RUN) -m cwd reproduce --data-root "$(DATA_ROOT)" --device "$(DEVIC
 # the kernel named python3 is .venv's, whatever kernels the user has elsewhere
 export JUPYTER_PREFER_ENV_PATH = 1
 
-.PHONY: help reproduce smoke test lint lab data bench publish lock clean distclean
+.PHONY: help reproduce report smoke test lint lab data bench publish lock clean distclean
 
 help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,9 @@ help:
 
 reproduce: .venv/.installed ## all notebooks under PROFILE, into build/PROFILE
 	@$(REPRODUCE) --profile "$(PROFILE)"
+
+report: .venv/.installed ## tables, figures and verdicts of all recorded results, without training
+	@$(RUN) -m cwd report
 
 smoke: .venv/.installed ## all notebooks in minutes, with numbers that mean nothing
 	@$(REPRODUCE) --profile smoke

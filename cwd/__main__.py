@@ -1,4 +1,4 @@
-"""The command line: `python -m cwd reproduce | train | data | record | publish | bench`."""
+"""The command line: `python -m cwd COMMAND`."""
 
 import argparse
 import sys
@@ -17,6 +17,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--seeds", default="", help="such as 0,1,2; default: the profile's")
     run.add_argument("--device", default="auto", help="auto, cpu or cuda")
     run.add_argument("--only", default="", help="numbers of notebooks, such as 01,02")
+    commands.add_parser("report", help="tables, figures and verdicts from data/results")
     train = commands.add_parser("train", help="train what a table of the paper needs")
     train.add_argument("--profile", default="quick", help="a file in cwd/profiles")
     train.add_argument("--study", default="table2", help="which table (default: table2)")
@@ -43,6 +44,11 @@ def run(options: argparse.Namespace) -> None:
             device=options.device,
             only=options.only,
         )
+    elif options.command == "report":
+        from cwd import paths
+        from cwd.report import report
+
+        print(f"open {paths.for_people(report())}")
     elif options.command == "train":
         from cwd.experiments import study
 
@@ -55,7 +61,7 @@ def run(options: argparse.Namespace) -> None:
     elif options.command == "record":
         from cwd.record import record
 
-        print(f"{len(record(options.profile))} runs recorded")
+        print(f"{len(record(options.profile))} files recorded")
     elif options.command == "publish":
         from cwd.publish import publish
 

@@ -173,7 +173,7 @@ CLAIMS = (
     Claim(
         "CW costs less time than each spatial method as published",
         "abstract, section 3.3",
-        Cheaper("CW_f", ("MIMIC_f", "AT_f", "LOCAL_f", "PA_f", "IFV_f", "HO")),
+        Cheaper("CW_f", ("MIMIC_f", "AT_f", "PI", "LOCAL_f", "PA_f", "IFV_f", "HO")),
         "notebook 05",
     ),
     Claim(

@@ -161,7 +161,7 @@ class Evidence:
         costs = self.records.costs()
         if not costs:
             return []
-        seconds: Mapping[str, Sequence[float]] = costs["repeats"]["seconds"]
+        seconds: Mapping[str, Sequence[float]] = costs["step"]["seconds"]
         return [
             Finding(
                 f"log time of {other} - {test.loss}",

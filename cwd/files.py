@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from cwd.errors import CwdError
 
@@ -53,6 +53,13 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: object) -> None:
     """Write `value` as indented JSON, atomically."""
     write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a matplotlib figure as PNG, atomically."""
+    write_atomic(
+        path, lambda file: figure.savefig(file, format="png", dpi=150, bbox_inches="tight")
+    )
 
 
 @contextlib.contextmanager

@@ -34,8 +34,8 @@ sns.set_theme(
 
 def method_colour(name: str) -> str:
     """One colour for a kind of method in every figure: teacher, student, spatial, channel-wise."""
-    for start, colour in (("teacher", TEACHER), ("student", STUDENT), ("CW", CHANNEL)):
-        if name.startswith(start):
+    for word, colour in (("teacher", TEACHER), ("student", STUDENT), ("CW", CHANNEL)):
+        if word in name:
             return colour
     return SPATIAL
 
@@ -138,10 +138,11 @@ def frequencies(
 
 def training(histories: Mapping[str, pd.DataFrame]) -> Figure:
     """Loss terms by step, a panel a run."""
+    width = 4.5 if len(histories) < 3 else 3.0
     figure, panels = plt.subplots(
         1,
         len(histories),
-        figsize=(4.5 * len(histories), 2.6),
+        figsize=(width * len(histories), 2.6),
         sharey=True,
         squeeze=False,
         layout="constrained",

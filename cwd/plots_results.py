@@ -25,7 +25,7 @@ def gains(results: pd.DataFrame, paper: Mapping[str, float | None], *, rival: st
     ours = ours.assign(gain=ours["miou"] - ours["seed"].map(student))
     order = list(paper)
     figure, axes = plt.subplots(figsize=(7, 0.32 * len(order) + 1.4), layout="constrained")
-    axes.axvline(0, color=STUDENT, linestyle=":", linewidth=1.5)
+    axes.axvline(0, color=STUDENT, linestyle=":", linewidth=1.5, label="student alone")
     if rival:
         at = ours.loc[ours["row"] == rival, "gain"].mean()
         axes.axvline(at, color=TEACHER, linestyle=":", linewidth=1.5, label=f"{rival}, mean")
@@ -73,6 +73,8 @@ def sweeps(panels: Mapping[str, tuple[pd.DataFrame, Mapping[str, float]]], stude
         )  # fmt: skip
         if x.max() > 100 * x[x > 0].min():
             axes.set_xscale("log")
+        else:
+            axes.set_xlim(left=0)
         axes.set(xlabel=name)
         axes.grid(linewidth=0.4)
     grid[0].set_ylabel("mIoU (%)")

@@ -1,36 +1,45 @@
 """Keeping results that were measured: small JSON files, one a run, that git tracks."""
 
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
 from cwd import paths
 from cwd.experiments import STUDIES, study
-from cwd.files import write_json
+from cwd.files import write_atomic, write_json
+from cwd.records import COSTS, Records
 from cwd.runs import RunFolder
+from cwd.workspace import load_profile
 
 
 def record(profile: str, *, results: Path = paths.RESULTS) -> list[Path]:
-    """Copy configuration, metrics and provenance of a profile's finished runs to `results`.
+    """Copy what was measured under a profile to `results`.
 
     Args:
         profile: name of a profile.
         results: where to; a folder for the profile is made in it.
 
     Returns:
-        The files written, one for each finished run; unfinished runs are left out.
+        The files written: configuration, metrics and provenance of each finished run, and the
+        costs that notebook 05 measured; unfinished runs are left out.
     """
+    source = Records(load_profile(profile))
+    target = results / source.profile.name
+    rows = [row for name in STUDIES for row in study(name, source).rows]
     written = {}
-    for name in STUDIES:
-        table = study(name, profile)
-        for run in (run for row in table.rows for run in row.runs):
-            folder = RunFolder(paths.RUNS, run)
-            if folder.finished:
-                path = results / table.source.profile.name / f"{run.name}.json"
-                kept = {
-                    "run": asdict(run),
-                    "metrics": folder.metrics,
-                    "provenance": folder.read_json("provenance.json"),
-                }
-                write_json(path, kept)
-                written[path] = None
+    for run in (run for row in rows for run in row.runs):
+        folder = RunFolder(paths.RUNS, run)
+        if folder.finished:
+            path = target / f"{run.name}.json"
+            kept = {
+                "run": asdict(run),
+                "metrics": folder.metrics,
+                "provenance": folder.read_json("provenance.json"),
+            }
+            write_json(path, kept)
+            written[path] = None
+    costs = paths.BUILD / source.profile.name / COSTS
+    if costs.is_file():
+        write_atomic(target / COSTS, lambda file: shutil.copyfile(costs, file))
+        written[target / COSTS] = None
     return list(written)

@@ -16,7 +16,7 @@ from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 from papermill.iorw import read_yaml_file
 
-from cwd import paths
+from cwd import pages, paths
 from cwd.errors import CwdError
 from cwd.files import exclusive, write_text
 from cwd.progress import TERMINAL, VARIABLE, ProgressTail
@@ -204,44 +204,20 @@ def title_of(book: Path) -> str:
 
 def write_index(output: Path, books: Sequence[Path], profile: str) -> None:
     """A page with all notebooks that were executed, and all tables and figures."""
-    lines = [
-        f"<h1>Channel-wise distillation: {html.escape(profile)}</h1>",
-        "<h2>Notebooks</h2><ul>",
-    ]
-    lines += [
+    links = [
         f'<li><a href="html/{book.stem}.html">{html.escape(title_of(book))}</a></li>'
         for book in books
         if (output / "html" / f"{book.stem}.html").is_file()
     ]
-    lines.append("</ul><h2>Tables</h2>")
-    for table in sorted((output / "tables").glob("*.csv")):
-        frame = pd.read_csv(table).to_html(index=False, na_rep="", border=0)
-        opened = " open" if table.stem == MAIN_TABLE else ""
-        lines.append(
-            f'<details{opened}><summary><a href="tables/{table.name}">{table.stem}</a></summary>'
-            f"{frame}</details>"
-        )
-    lines.append("<h2>Figures</h2>")
-    for figure in sorted((output / "figures").glob("*.png")):
-        lines.append(
-            f'<figure><img src="figures/{figure.name}" alt="{figure.stem}">'
-            f"<figcaption>{figure.stem}</figcaption></figure>"
-        )
-    write_text(output / "index.html", PAGE.format(body="\n".join(lines)))
-
-
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>Channel-wise distillation</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem;
-        color: #30343b }}
-img {{ max-width: 100% }} figure {{ margin: 1.5rem 0 }} figcaption {{ color: #6f7f8f }}
-table {{ border-collapse: collapse; margin: .5rem 0 1rem }}
-th, td {{ padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #dde }}
-</style>
-{body}
-</html>
-"""
+    body = [
+        f"<h1>Channel-wise distillation: {html.escape(profile)}</h1>",
+        "<h2>Notebooks</h2><ul>",
+        *links,
+        "</ul>",
+        pages.tables(output, opened=(MAIN_TABLE,)),
+        pages.figures(output),
+    ]
+    write_text(output / "index.html", pages.page("\n".join(body)))
 
 
 def summarise(output: Path, profile: str) -> None:

@@ -15,7 +15,7 @@ from cwd import paths
 from cwd.data import open_data
 from cwd.datasets import InMemoryDataset
 from cwd.errors import CwdError
-from cwd.files import write_atomic
+from cwd.files import save_figure, write_atomic
 from cwd.hardware import pick_device
 from cwd.models import build_network, load_network_weights
 from cwd.runs import Data, Run, RunFolder, Schedule, from_mapping
@@ -182,10 +182,7 @@ class Workspace:
 
     def save_figure(self, figure: Any, name: str) -> None:
         """Write a figure to `figures/NAME.png`."""
-        write_atomic(
-            self.output / "figures" / f"{name}.png",
-            lambda file: figure.savefig(file, format="png", dpi=150, bbox_inches="tight"),
-        )
+        save_figure(figure, self.output / "figures" / f"{name}.png")
 
 
 def open_profile(

@@ -100,7 +100,7 @@ def test_the_readmes_results_are_the_recorded_ones():
     )
     assert [row[0] for row in table] == ["PI", "CW_s", "CW_f"]
     for column, profile in enumerate(("quick", "camvid-cpu")):
-        files = (paths.RESULTS / profile).glob("*.json")
+        files = (paths.RESULTS / profile).glob("*-s?-*.json")
         runs = {(r["run"]["recipe"], r["run"]["network"], r["run"]["seed"]): r["metrics"]["miou"]
                 for r in map(json.loads, (file.read_text() for file in files))}  # fmt: skip
         student = "PSPNet-R18(0.25)"

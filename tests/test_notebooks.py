@@ -12,7 +12,15 @@ from nbformat import v4
 from cwd import paths
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
-NAMES = {"00_data_preparation", "01_teacher_evaluation", "02_method", "04_comparisons"}
+NAMES = {
+    "00_data_preparation",
+    "01_teacher_evaluation",
+    "02_method",
+    "03_ablations",
+    "04_comparisons",
+    "05_cost",
+    "99_claims",
+}
 GUARD = "NBVAL_CHECK_OUTPUT"
 
 

@@ -259,7 +259,7 @@ from cwd.trainer import train
 data = Data("scenes", size=(32, 64), train=12, val=4)
 schedule = Schedule(steps=40, batch=4, crop=(32, 64), checkpoint_every=2)
 teacher = Run(data, "PSPNet-R18(0.25)", Schedule(steps=4, batch=4, crop=(32, 64)))
-run = Run(data, "PSPNet-R18(0.125)", schedule, recipe="PI + CW_f", teacher=teacher)
+run = Run(data, "PSPNet-R18(0.125)", schedule, recipe="PI + HO + CW_f", teacher=teacher)
 places = {"runs": Path(sys.argv[1]), "data_root": Path(sys.argv[2]), "device": "cpu"}
 train(teacher, **places)
 print(train(run, allow_weak_teacher=True, **places).done)

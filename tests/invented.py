@@ -1,0 +1,26 @@
+"""Results that nobody measured: tables and verdicts are checked against known numbers."""
+
+from dataclasses import dataclass, field
+
+from cwd.runs import Run
+from cwd.workspace import Profile, load_profile
+
+
+@dataclass
+class Invented:
+    """A source of results: mIoU by recipe and seed; what isn't there wasn't measured."""
+
+    miou: dict[str, tuple[float, ...]]
+    teacher: float = 90.0
+    profile: Profile = field(default_factory=lambda: load_profile("quick"))
+    classes: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def metrics(self, run: Run) -> dict | None:
+        if run == self.profile.teacher:
+            miou = self.teacher
+        elif run.recipe in self.miou and run.seed < len(self.miou[run.recipe]):
+            miou = self.miou[run.recipe][run.seed]
+        else:
+            return None
+        known = self.classes.get(run.recipe, {"road": miou, "sky": miou})
+        return {"miou": miou, "macc": miou, "class_iou": known}
