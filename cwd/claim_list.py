@@ -44,6 +44,26 @@ class Cheaper:
 
 
 @dataclass(frozen=True)
+class Channels:
+    """A network's score-map channels mark their classes better than each of the others' do.
+
+    Recipes, or "teacher"; the measure is `cwd.channels.class_auc`.
+    """
+
+    better: str
+    worse: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Salience:
+    """A recipe brings the channels nearer to the teacher's where those are salient, and more so
+    than elsewhere; see `cwd.channels.salience_gaps`.
+    """
+
+    recipe: str
+
+
+@dataclass(frozen=True)
 class OtherData:
     """A recipe beats the student alone on every dataset."""
 
@@ -63,7 +83,7 @@ class Claim:
 
     text: str
     where: str
-    test: Greater | Within | Classes | Cheaper | OtherData | None
+    test: Greater | Within | Classes | Cheaper | Channels | Salience | OtherData | None
     needs: str = "its runs: make reproduce under this profile"
 
 
@@ -208,9 +228,22 @@ CLAIMS = (
         "section 3.4, Table 6", None, "ImageNet weights, and a student with and without them",
     ),
     Claim(
-        "the student copies the salient positions of a channel and ignores its background",
-        "section 2.2", None,
-        "a measure of the maps: the divergence by salience, for students with and without CW",
+        "the student copies the salient positions of a channel rather than its background",
+        "section 2.2",
+        Salience("CW_s"),
+        "notebook 04",
+    ),
+    Claim(
+        "the teacher's channels mark their class more clearly than the student's",
+        "section 2.2, Figure 2",
+        Channels("teacher", (ALONE,)),
+        "notebook 04",
+    ),
+    Claim(
+        "CW's channels mark their class more clearly than AT's and than the student's",
+        "section 3.3, Figures 6 and 8",
+        Channels("CW_f", ("AT_f", ALONE)),
+        "notebook 04",
     ),
     Claim("CW improves detectors of three kinds", "supplement S5, Table 9", None, "detectors"),
 )  # fmt: skip

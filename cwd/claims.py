@@ -20,8 +20,18 @@ import pandas as pd
 from scipy import stats
 
 from cwd import paths
-from cwd.claim_list import CLAIMS, Cheaper, Claim, Classes, Greater, OtherData, Within
-from cwd.records import Records, recorded_profiles
+from cwd.claim_list import (
+    CLAIMS,
+    Channels,
+    Cheaper,
+    Claim,
+    Classes,
+    Greater,
+    OtherData,
+    Salience,
+    Within,
+)
+from cwd.records import CHANNELS, COSTS, Records, recorded_profiles
 from cwd.tables import BARE, TABLES
 from cwd.workspace import Workspace, load_profile
 
@@ -38,7 +48,7 @@ class Finding:
         differences: one a seed (or repeat), in `unit`.
         paper: the paper's difference; None where it prints none.
         margin: None for "greater than 0", else the claim is that the difference is within it.
-        unit: "mIoU" or "log ratio".
+        unit: "mIoU", "AUC" or "log ratio".
     """
 
     what: str
@@ -152,13 +162,15 @@ class Evidence:
             made = self.cheaper(test)
         elif isinstance(test, OtherData):
             made = self.elsewhere(test)
+        elif isinstance(test, Channels | Salience):
+            made = self.by_channel(test)
         else:
             made = []
         return [] if None in made else made
 
     def cheaper(self, test: Cheaper) -> list[Finding | None]:
         """Logarithms of the ratios of the times that two losses took in the same turns."""
-        costs = self.records.costs()
+        costs = self.records.beside(COSTS)
         if not costs:
             return []
         seconds: Mapping[str, Sequence[float]] = costs["step"]["seconds"]
@@ -172,6 +184,31 @@ class Evidence:
             if test.loss in seconds and other in seconds
             else None
             for other in test.others
+        ]
+
+    def by_channel(self, test: Channels | Salience) -> list[Finding | None]:
+        """Differences of what `cwd.channels` measured, by seed."""
+        measured = self.records.beside(CHANNELS)
+        if not measured:
+            return []
+        table = pd.DataFrame(measured["lines"]).set_index(["recipe", "seed"])
+        if isinstance(test, Channels):
+            aucs = [table.loc[name]["auc"] for name in (test.better, *test.worse)]
+            # there is one teacher, for all seeds
+            best = aucs[0] if len(aucs[0]) > 1 else aucs[1] * 0 + aucs[0].item()
+            return [
+                Finding(f"{test.better} - {name or 'student'}", list(best - auc), unit="AUC")
+                for name, auc in zip(test.worse, aucs[1:], strict=True)
+            ]
+        nearer = table.loc[""] - table.loc[test.recipe]  # how much nearer to the teacher
+        what = f"distance of the student - of {test.recipe}"
+        return [
+            Finding(f"{what}, salient", list(nearer["salient"]), unit="log ratio"),
+            Finding(
+                f"{what}, salient - background",
+                list(nearer["salient"] - nearer["background"]),
+                unit="log ratio",
+            ),
         ]
 
     def elsewhere(self, test: OtherData) -> list[Finding | None]:

@@ -55,6 +55,22 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """Read a JSON file.
+
+    Args:
+        path: the file.
+        remedy: what to do if it can't be read, for the error's sentence.
+
+    Raises:
+        CwdError: the file is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CwdError(f"{path} can't be read ({error}): {remedy}.") from error
+
+
 def save_figure(figure: Any, path: Path) -> None:
     """Write a matplotlib figure as PNG, atomically."""
     write_atomic(

@@ -1,5 +1,6 @@
 """Keeping results that were measured: small JSON files, one a run, that git tracks."""
 
+import functools
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 from cwd import paths
 from cwd.experiments import STUDIES, study
 from cwd.files import write_atomic, write_json
-from cwd.records import COSTS, Records
+from cwd.records import CHANNELS, COSTS, Records
 from cwd.runs import RunFolder
 from cwd.workspace import load_profile
 
@@ -20,8 +21,8 @@ def record(profile: str, *, results: Path = paths.RESULTS) -> list[Path]:
         results: where to; a folder for the profile is made in it.
 
     Returns:
-        The files written: configuration, metrics and provenance of each finished run, and the
-        costs that notebook 05 measured; unfinished runs are left out.
+        The files written: configuration, metrics and provenance of each finished run, and what
+        notebooks 04 and 05 measured beside the runs; unfinished runs are left out.
     """
     source = Records(load_profile(profile))
     target = results / source.profile.name
@@ -38,8 +39,9 @@ def record(profile: str, *, results: Path = paths.RESULTS) -> list[Path]:
             }
             write_json(path, kept)
             written[path] = None
-    costs = paths.BUILD / source.profile.name / COSTS
-    if costs.is_file():
-        write_atomic(target / COSTS, lambda file: shutil.copyfile(costs, file))
-        written[target / COSTS] = None
+    for name in (COSTS, CHANNELS):
+        built = paths.BUILD / source.profile.name / name
+        if built.is_file():
+            write_atomic(target / name, functools.partial(shutil.copyfile, built))
+            written[target / name] = None
     return list(written)

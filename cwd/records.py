@@ -1,16 +1,16 @@
 """What was measured before, found again without training."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cwd import paths
-from cwd.errors import CwdError
+from cwd.files import read_json
 from cwd.runs import Run, RunFolder
 from cwd.workspace import Profile, load_profile
 
-COSTS = "costs.json"  # what notebook 05 measures
+COSTS, CHANNELS = "costs.json", "channels.json"  # what notebooks 05 and 04 measure beside runs
+REMEDY = "delete it and record the profile again, or restore it from git"
 
 
 @dataclass(frozen=True)
@@ -47,30 +47,17 @@ class Records:
         found = self.find(run)
         return found and found["metrics"]
 
-    def costs(self) -> dict[str, Any] | None:
-        """What `cwd.loss_costs.record_costs` wrote under this profile; None if nothing did."""
-        built = paths.BUILD / self.profile.name / COSTS
-        return read_json(built) if self.runs and built.is_file() else self.read(COSTS)
+    def beside(self, name: str) -> dict[str, Any] | None:
+        """What a notebook measured beside the runs, `COSTS` or `CHANNELS`; None if none did."""
+        built = paths.BUILD / self.profile.name / name
+        if self.runs and built.is_file():
+            return read_json(built, REMEDY)
+        return self.read(name)
 
     def read(self, name: str) -> dict[str, Any] | None:
         """A recorded JSON file of the profile; None if there is none."""
         path = self.results / self.profile.name / name
-        return read_json(path) if path.is_file() else None
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file.
-
-    Raises:
-        CwdError: it is damaged.
-    """
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise CwdError(
-            f"{paths.for_people(path)} can't be read ({error}): delete it and record the profile "
-            "again, or restore it from git."
-        ) from error
+        return read_json(path, REMEDY) if path.is_file() else None
 
 
 def recorded_profiles(results: Path = paths.RESULTS) -> list[Profile]:

@@ -13,12 +13,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cwd import pages, paths, plots, plots_cost, plots_results
+from cwd.channels import summary
 from cwd.claims import layout, verdicts
 from cwd.errors import CwdError
 from cwd.experiments import STUDIES, Study, study
 from cwd.files import save_figure, write_atomic, write_text
 from cwd.loss_costs import step_shares
-from cwd.records import Records, recorded_profiles
+from cwd.records import CHANNELS, COSTS, Records, recorded_profiles
 from cwd.tables import class_comparison
 
 PUBLISHED = "quick"  # the profile whose pictures the committed notebooks carry
@@ -125,7 +126,7 @@ def render(source: Records, folder: Path) -> list[str]:
     write_table(layout(claims), folder, "claims")
     write_table(layout(claims, run=False), folder, "claims_not_run")
     save(lambda: plots_results.forest(claims), folder, "claims")
-    if costs := source.costs():
+    if costs := source.beside(COSTS):
         grid = pd.DataFrame(costs["grid"]["costs"])
         shares = step_shares(pd.DataFrame(costs["step"]["seconds"]))
         write_table(pd.DataFrame(costs["slopes"]).set_index("loss"), folder, "loss_slopes")
@@ -135,6 +136,8 @@ def render(source: Records, folder: Path) -> list[str]:
         save(lambda: plots_cost.shares(shares), folder, "step_shares")
     else:
         missing.append("the costs of notebook 05, not recorded")
+    if channels := source.beside(CHANNELS):
+        write_table(summary(pd.DataFrame(channels["lines"])), folder, "channels")
     return missing
 
 

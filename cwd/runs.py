@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from cwd.errors import CwdError
-from cwd.files import exclusive
+from cwd.files import exclusive, read_json
 from cwd.hardware import PRECISIONS
 from cwd.recipes import parse_recipe
 
@@ -165,14 +165,8 @@ class RunFolder:
         Raises:
             CwdError: the file is missing or damaged.
         """
-        path = self.done / name
-        try:
-            return json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise CwdError(
-                f"{path} can't be read ({error}): delete the folder {self.done} to train the run "
-                "again."
-            ) from error
+        remedy = f"delete the folder {self.done} to train the run again"
+        return read_json(self.done / name, remedy)
 
     def history(self) -> pd.DataFrame:
         """The losses by step, each the mean over the steps since the line before."""
