@@ -10,6 +10,7 @@ from functools import cache
 import pandas as pd
 
 from cwd import paths
+from cwd.recipes import NOTATION
 from cwd.runs import Run
 from cwd.workspace import Profile
 
@@ -66,6 +67,27 @@ def references(profile: Profile, column: pd.Series) -> tuple[Row, Row]:
 def renamed(column: pd.Series) -> pd.Series:
     """A column of the paper with its first lines called "teacher" and "student"."""
     return column.rename(lambda name: name.split()[0].lower() if "PSPNet" in name else name)
+
+
+def table1() -> pd.DataFrame:
+    """Table 1: the paper's distance, transform and dimensionality of each loss, and our class.
+
+    Below its seven rows: CW, as equations 3 and 4 have it, and the controls.
+    """
+    printed = paper("table1_losses").rename(index=SYMBOLS).drop(columns="alignment")
+    printed.loc["CW"] = "KL", "softmax over positions of x_c / T", "C x W x H"
+    ours = {
+        symbol: {
+            "class": notation.loss.__name__,
+            **{f"weight, {tap}": f"{d.weight:g}" for tap, d in notation.defaults.items()},
+            "aligned": "yes" if notation.aligned else "no",
+        }
+        for symbol, notation in NOTATION.items()
+    }
+    index = [*printed.index, *(symbol for symbol in NOTATION if symbol not in printed.index)]
+    table = printed.join(pd.DataFrame(ours).T, how="outer").reindex(index)
+    columns = {"phi_distance": "distance", "phi_transform": "transform"}
+    return table.rename(columns=columns).rename_axis("loss").fillna("")
 
 
 def table2(profile: Profile) -> tuple[Row, ...]:

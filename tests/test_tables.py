@@ -7,7 +7,20 @@ from invented import Invented
 
 from cwd.experiments import STUDIES, study
 from cwd.recipes import parse_recipe
-from cwd.tables import class_comparison
+from cwd.tables import class_comparison, table1
+
+
+def test_table1_has_the_papers_rows_and_a_class_for_each():
+    table = table1()
+    assert list(table.index[:8]) == ["MIMIC", "AT", "PI", "LOCAL", "PA", "IFV", "HO", "CW"]
+    assert table.loc["HO", "weight, f"] == ""  # the paper has no critic of feature maps
+    assert table.loc["PA", "distance"] == "L2"
+    assert table.loc["HO", "distance"] == "Wasserstein distance"
+    assert table.loc["LOCAL", "class"] == "LocalAffinity"
+    assert table.loc["CW", ["weight, f", "weight, s"]].tolist() == ["35", "3"]
+    # the circled crosses of Table 2; HO has the score map only
+    crosses = table.index[:6][table["aligned"].iloc[:6] == "yes"]
+    assert list(crosses) == ["MIMIC", "AT", "PI"]
 
 
 def test_table2_has_the_papers_numbers():
