@@ -14,6 +14,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from cwd.errors import CwdError
@@ -172,7 +173,8 @@ def parse_term(part: str, recipe: str) -> Term:
     align = given.pop("align", "conv")
     options = dict(default.options) | given
     term = Term(symbol, tap, float(weight), str(align), tuple(sorted(options.items())))
-    term.build()  # a bad value is an error here, not after the teacher was trained
+    with torch.device("meta"):  # a critic is neither allocated nor drawn from the random numbers
+        term.build()  # a bad value is an error here, not after the teacher was trained
     ChannelAlignment(1, 1, term.align)
     return term
 

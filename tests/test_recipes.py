@@ -233,3 +233,17 @@ def test_the_holistic_term():
 def test_distiller_refuses_other_classes():
     with pytest.raises(CwdError, match="5 classes and the teacher 6"):
         Distiller(parse_recipe("PI"), network(5, 8), network(6, 8))
+
+
+def test_reading_a_recipe_builds_no_critic(monkeypatch):
+    seen = []
+    original = Holistic.__init__
+
+    def init(self, *args, **options):
+        original(self, *args, **options)
+        seen.append({p.device.type for p in self.parameters()})
+
+    monkeypatch.setattr(Holistic, "__init__", init)
+    (term,) = parse_recipe("HO")
+    assert seen == [{"meta"}]
+    assert all(p.device.type == "cpu" for p in term.build().parameters())
