@@ -98,7 +98,7 @@ def pictures(
     """
     rows = len(next(iter(columns.values())))
     height, width = next(iter(columns.values()))[0].shape[:2]
-    cell = 2.3 if len(columns) > 3 else 3.2
+    cell = {1: 3.2, 2: 3.2, 3: 3.2, 4: 2.3}.get(len(columns), 1.9)  # inches
     figure, grid = plt.subplots(
         rows,
         len(columns),

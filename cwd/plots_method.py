@@ -173,7 +173,12 @@ def fits(results: Mapping[str, tuple[Tensor, Tensor, Tensor]]) -> Figure:
 
 
 def channel_maps(
-    image: Tensor, maps: Mapping[str, Tensor], channels: Sequence[int], names: Sequence[str]
+    image: Tensor,
+    maps: Mapping[str, Tensor],
+    channels: Sequence[int],
+    names: Sequence[str],
+    *,
+    cell: float = 1.9,
 ) -> Figure:
     """The same channels of several networks over one image (the arrangement of figure 6).
 
@@ -182,11 +187,12 @@ def channel_maps(
         maps: network's title to its score map [K, h, w].
         channels: which channels, one a row.
         names: what the channels stand for.
+        cell: width of a picture in inches.
     """
     figure, grid = plt.subplots(
         len(channels),
         len(maps),
-        figsize=(1.9 * len(maps), 1.1 * len(channels) + 0.2),
+        figsize=(cell * len(maps), 0.58 * cell * len(channels) + 0.2),
         squeeze=False,
         layout="constrained",
     )
