@@ -76,9 +76,12 @@ class Finding:
         return self.mean - half, self.mean + half
 
     @property
-    def slack(self) -> float:
-        """How far the mean is on the claim's side; the comparison with the least decides."""
-        return self.mean if self.margin is None else self.margin - abs(self.mean)
+    def slack(self) -> tuple[float, float]:
+        """How far the interval, and then the mean, are on the claim's side: the least decides."""
+        low, high = self.interval()
+        if self.margin is None:
+            return low, self.mean
+        return self.margin - max(-low, high), self.margin - abs(self.mean)
 
     def holds(self) -> bool:
         """The interval is on the claim's side."""
@@ -234,7 +237,7 @@ def verdicts(profile: str | Workspace | Records) -> pd.DataFrame:
 
     Returns:
         One line a claim: `claim`, `where` in the paper, `paper` (its difference), `decided by`
-        (the comparison that is furthest from the claim, and of how many), `ours` (its mean
+        (the comparison whose interval is furthest from the claim, and of how many), `ours` (its mean
         difference), `sd`, `low` and `high` of its 95 % interval, `n`, `unit`, `verdict`, `why not`.
     """
     if isinstance(profile, str):
@@ -247,7 +250,8 @@ def verdicts(profile: str | Workspace | Records) -> pd.DataFrame:
         findings = evidence.findings(claim)
         line = {"claim": claim.text, "where": claim.where, "verdict": verdict(findings)}
         if findings:
-            least = min(findings, key=lambda finding: finding.slack)
+            failed = [finding for finding in findings if finding.fails(len(findings))]
+            least = min(failed or findings, key=lambda finding: finding.slack)
             low, high = least.interval()
             papers = [f.paper for f in findings if f.paper is not None]
             line |= {
