@@ -237,8 +237,9 @@ def verdicts(profile: str | Workspace | Records) -> pd.DataFrame:
 
     Returns:
         One line a claim: `claim`, `where` in the paper, `paper` (its difference), `decided by`
-        (the comparison whose interval is furthest from the claim, and of how many), `ours` (its mean
-        difference), `sd`, `low` and `high` of its 95 % interval, `n`, `unit`, `verdict`, `why not`.
+        (the comparison whose interval is furthest from the claim, and of how many), `ours` (its
+        mean difference), `sd`, `low` and `high` of its 95 % interval, `n`, `unit`, `verdict`, `why
+        not`.
     """
     if isinstance(profile, str):
         profile = Records(load_profile(profile), paths.RUNS)
