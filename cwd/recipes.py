@@ -14,7 +14,6 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from cwd.errors import CwdError
@@ -173,7 +172,7 @@ def parse_term(part: str, recipe: str) -> Term:
     align = given.pop("align", "conv")
     options = dict(default.options) | given
     term = Term(symbol, tap, float(weight), str(align), tuple(sorted(options.items())))
-    with torch.device("meta"):  # a critic is neither allocated nor drawn from the random numbers
+    if notation.loss is not Holistic:  # it has no options to be wrong, and its critic is large
         term.build()  # a bad value is an error here, not after the teacher was trained
     ChannelAlignment(1, 1, term.align)
     return term

@@ -236,14 +236,8 @@ def test_distiller_refuses_other_classes():
 
 
 def test_reading_a_recipe_builds_no_critic(monkeypatch):
-    seen = []
-    original = Holistic.__init__
-
-    def init(self, *args, **options):
-        original(self, *args, **options)
-        seen.append({p.device.type for p in self.parameters()})
-
-    monkeypatch.setattr(Holistic, "__init__", init)
+    # a run is described many times before it is trained, and a critic has millions of weights
+    monkeypatch.setattr(Holistic, "__init__", lambda self, *args, **options: pytest.fail("built"))
     (term,) = parse_recipe("HO")
-    assert seen == [{"meta"}]
-    assert all(p.device.type == "cpu" for p in term.build().parameters())
+    with pytest.raises(pytest.fail.Exception):
+        term.build()
