@@ -282,24 +282,20 @@ def layout(table: pd.DataFrame, *, run: bool = True) -> pd.DataFrame:
     shown = table[(table["verdict"] != "not run") == run].set_index("claim")
     if not run:
         return shown[["where", "why not"]].rename(columns={"why not": "needs"})
-    text = pd.DataFrame(
+    measured = zip(shown["ours"], shown["sd"], strict=True)
+    ends = zip(shown["low"], shown["high"], strict=True)
+    return pd.DataFrame(
         {
-            "where": shown["where"],
+            "verdict": shown["verdict"],
             "paper": [signed(value) for value in shown["paper"]],
-            "ours": [
-                f"{signed(m)} ± {sd:.2f}" for m, sd in zip(shown["ours"], shown["sd"], strict=True)
-            ],
-            "95 % interval": [
-                f"{signed(low)} to {signed(high)}"
-                for low, high in zip(shown["low"], shown["high"], strict=True)
-            ],
+            "ours": [f"{signed(mean)} ± {sd:.2f}" for mean, sd in measured],
+            "95 % interval": [f"{signed(low)} to {signed(high)}" for low, high in ends],
             "n": shown["n"].astype(int),
             "unit": shown["unit"],
             "decided by": shown["decided by"],
-            "verdict": shown["verdict"],
+            "where": shown["where"],
         }
     )
-    return text
 
 
 def signed(value: float) -> str:
