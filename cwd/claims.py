@@ -288,7 +288,9 @@ def layout(table: pd.DataFrame, *, run: bool = True) -> pd.DataFrame:
         {
             "verdict": shown["verdict"],
             "paper": [signed(value) for value in shown["paper"]],
-            "ours": [f"{signed(mean)} ± {sd:.2f}" for mean, sd in measured],
+            "ours": [
+                signed(mean) + ("" if pd.isna(sd) else f" ± {sd:.2f}") for mean, sd in measured
+            ],
             "95 % interval": [f"{signed(low)} to {signed(high)}" for low, high in ends],
             "n": shown["n"].astype(int),
             "unit": shown["unit"],
