@@ -236,7 +236,7 @@ def verdicts(profile: str | Workspace | Records) -> pd.DataFrame:
             the recorded results; or `Records`.
 
     Returns:
-        One line a claim: `claim`, `where` in the paper, `paper` (its difference), `decided by`
+        One line a claim: `claim`, `where` in the paper, `paper` (its own difference), `decided by`
         (the comparison whose interval is furthest from the claim, and of how many), `ours` (its
         mean difference), `sd`, `low` and `high` of its 95 % interval, `n`, `unit`, `verdict`, `why
         not`.
@@ -254,9 +254,8 @@ def verdicts(profile: str | Workspace | Records) -> pd.DataFrame:
             failed = [finding for finding in findings if finding.fails(len(findings))]
             least = min(failed or findings, key=lambda finding: finding.slack)
             low, high = least.interval()
-            papers = [f.paper for f in findings if f.paper is not None]
             line |= {
-                "paper": min(papers) if papers and least.margin is None else None,
+                "paper": least.paper if least.margin is None else None,
                 "decided by": least.what + (f", of {len(findings)}" if len(findings) > 1 else ""),
                 "ours": least.mean,
                 "sd": least.sd,
