@@ -13,13 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from cwd.evaluation import upsample
 from cwd.hardware import compile_where_it_pays, cpu_has_bf16, pick_device, pick_precision
-from cwd.layouts import IGNORED
 from cwd.losses import ChannelAlignment, ChannelWise
 from cwd.models import SegmentationOutput, build_network
 from cwd.recipes import Distiller, parse_recipe
 from cwd.runs import Run
+from cwd.trainer import cross_entropy
 
 SHAPES = ((8, 19, 64, 64), (8, 512, 64, 64))  # score map and feature map of a 512x512 crop
 STEP = (8, 3, 64, 128)  # the quick profile's batch
@@ -128,11 +127,6 @@ def loss_step(
         student.grad = None  # nothing is left over, so that each call takes the same memory
 
     return step
-
-
-def cross_entropy(score: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy at the label's resolution, as in training."""
-    return F.cross_entropy(upsample(score, target.shape[-2:]), target, ignore_index=IGNORED)
 
 
 def training_step(fast: bool, device: str) -> Callable[[], None]:

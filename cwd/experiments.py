@@ -10,8 +10,8 @@ from cwd.runs import Run
 from cwd.tables import TABLES, Row
 from cwd.workspace import Profile, Workspace, load_profile, open_profile
 
-__all__ = ["STUDIES", "Profile", "Run", "Study", "Workspace", "load_profile", "open_profile",
-           "study"]  # fmt: skip
+__all__ = ["STUDIES", "Profile", "Run", "Study", "Workspace", "every_run", "load_profile",
+           "open_profile", "study"]  # fmt: skip
 STUDIES = tuple(TABLES)
 
 
@@ -125,3 +125,9 @@ def study(name: str, profile: "str | Source") -> Study:
     if name not in TABLES:
         raise CwdError(f"there is no study {name!r}: use one of {', '.join(TABLES)}.")
     return Study(name, source, TABLES[name](source.profile))
+
+
+def every_run(source: Source) -> list[Run]:
+    """The runs of all studies, each once."""
+    rows = [row for name in STUDIES for row in study(name, source).rows]
+    return list(dict.fromkeys(run for row in rows for run in row.runs))

@@ -20,6 +20,7 @@ from cwd.losses import Holistic, IntraClassVariation
 from cwd.losses.structural import squared_errors, unit
 from cwd.models import OUTPUT_STRIDE
 from cwd.recipes import parse_recipe
+from cwd.records import COSTS
 from cwd.workspace import Profile, Workspace
 
 BATCH = 2
@@ -284,6 +285,6 @@ def record_costs(workspace: Workspace, costs: pd.DataFrame, seconds: pd.DataFram
             "shares": records(step_shares(seconds).reset_index()),
         },
     }
-    path = workspace.output / "costs.json"
+    path = workspace.output / COSTS
     write_json(path, value)
     return path

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from cwd import paths
-from cwd.experiments import STUDIES, study
+from cwd.experiments import every_run
 from cwd.files import write_atomic, write_json
 from cwd.records import CHANNELS, COSTS, Records
 from cwd.runs import RunFolder
@@ -26,9 +26,8 @@ def record(profile: str, *, results: Path = paths.RESULTS) -> list[Path]:
     """
     source = Records(load_profile(profile))
     target = results / source.profile.name
-    rows = [row for name in STUDIES for row in study(name, source).rows]
-    written = {}
-    for run in (run for row in rows for run in row.runs):
+    written = []
+    for run in every_run(source):
         folder = RunFolder(paths.RUNS, run)
         if folder.finished:
             path = target / f"{run.name}.json"
@@ -38,10 +37,10 @@ def record(profile: str, *, results: Path = paths.RESULTS) -> list[Path]:
                 "provenance": folder.read_json("provenance.json"),
             }
             write_json(path, kept)
-            written[path] = None
+            written.append(path)
     for name in (COSTS, CHANNELS):
         built = paths.BUILD / source.profile.name / name
         if built.is_file():
             write_atomic(target / name, functools.partial(shutil.copyfile, built))
-            written[target / name] = None
-    return list(written)
+            written.append(target / name)
+    return written

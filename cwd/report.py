@@ -16,7 +16,7 @@ from cwd import pages, paths, plots, plots_cost, plots_results
 from cwd.channels import summary
 from cwd.claims import layout, verdicts
 from cwd.errors import CwdError
-from cwd.experiments import STUDIES, Study, study
+from cwd.experiments import STUDIES, Study, every_run, study
 from cwd.files import save_figure, write_atomic, write_text
 from cwd.loss_costs import step_shares
 from cwd.records import CHANNELS, COSTS, Records, recorded_profiles
@@ -88,8 +88,7 @@ on Cityscapes. Nothing was trained to make this page.</p>"""
 def origins(source: Records) -> pd.DataFrame:
     """How many runs were measured on what: hardware, versions, commit."""
     lines = []
-    rows = [row for name in STUDIES for row in study(name, source).rows]
-    for run in dict.fromkeys(run for row in rows for run in row.runs):
+    for run in every_run(source):
         if found := source.find(run):
             session = found["provenance"]["sessions"][-1]
             machine, versions = session["hardware"], session["versions"]

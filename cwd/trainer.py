@@ -64,6 +64,11 @@ def train(
     return folder
 
 
+def cross_entropy(score: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy at the label's resolution, over pixels that aren't ignored."""
+    return F.cross_entropy(upsample(score, target.shape[-2:]), target, ignore_index=IGNORED)
+
+
 class Training:
     """One run in training: what the loop holds in its hands.
 
@@ -196,9 +201,9 @@ class Training:
             batch: float32 [B, 3, H, W], normalised.
             target: int64 [B, H, W], 255 ignored.
         """
-        terms = {"CE": self.cross_entropy(out.score, target)}
+        terms = {"CE": cross_entropy(out.score, target)}
         if self.schedule.aux_weight:
-            auxiliary = self.cross_entropy(out.aux_score, target)
+            auxiliary = cross_entropy(out.aux_score, target)
             terms["CE_aux"] = self.schedule.aux_weight * auxiliary
         if taught:
             with self.fabric.autocast():
@@ -216,10 +221,6 @@ class Training:
         loss.backward()
         optimizer.step()
         return loss
-
-    def cross_entropy(self, score: Tensor, target: Tensor) -> Tensor:
-        """Cross-entropy at the label's resolution, over pixels that aren't ignored."""
-        return F.cross_entropy(upsample(score, target.shape[-2:]), target, ignore_index=IGNORED)
 
     def check_graph(self, terms: dict[str, Tensor]) -> None:
         """Refuse a term that can't teach.
