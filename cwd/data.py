@@ -1,11 +1,15 @@
-"""The images of a run: found or drawn, checked, decoded once, and kept in memory."""
+"""The images of a run: found or drawn, checked, and decoded once."""
 
 import functools
 from pathlib import Path
 
-from cwd.datasets import InMemoryDataset, build_dataset, load_in_memory
+from cwd import paths
+from cwd.cache import load_cached
+from cwd.datasets import MEMORY, SegmentationDataset, build_dataset, load_in_memory
 from cwd.errors import CwdError
 from cwd.files import exclusive
+from cwd.layouts import Layout
+from cwd.loading import Dataset
 from cwd.progress import report
 from cwd.runs import Data
 from cwd.scenes import write_dataset
@@ -29,17 +33,44 @@ def scenes_root(data: Data, data_root: Path) -> Path:
 
 
 @functools.lru_cache(maxsize=4)
-def open_data(data: Data, data_root: Path) -> tuple[InMemoryDataset, InMemoryDataset]:
+def open_data(data: Data, data_root: Path) -> tuple[Dataset, Dataset]:
     """Training images and the images that mIoU is measured on.
 
-    They are decoded once in a process, however many runs ask for them.
+    They are decoded once in a process, however many runs ask for them; those that are too large
+    for that, once on a machine.
 
     Raises:
-        CwdError: the dataset is missing or damaged, or doesn't fit into memory.
+        CwdError: the dataset is missing, incomplete or damaged, or there is no room for it.
     """
     root = scenes_root(data, data_root) if data.name == "scenes" else data_root
-    train, val = (build_dataset(data.name, root, split) for split in ("train", data.split))
-    return (
-        load_in_memory(train, size=data.size, limit=data.train),
-        load_in_memory(val, size=data.size, limit=data.val),
-    )
+    parts = []
+    for split, limit in (("train", data.train), (data.split, data.val)):
+        dataset = build_dataset(data.name, root, split)
+        if limit is None:
+            check_complete(dataset)
+        dataset = dataset.first(limit)
+        if data.size or not large(dataset.layout):
+            parts.append(load_in_memory(dataset, size=data.size))
+        else:
+            parts.append(load_cached(dataset, paths.CACHE))
+    return parts[0], parts[1]
+
+
+def check_complete(dataset: SegmentationDataset) -> None:
+    """Refuse a part of a dataset that is taken for the whole.
+
+    Raises:
+        CwdError: the split hasn't its official number of images.
+    """
+    official = (dataset.layout.counts or {}).get(dataset.split)
+    if official and len(dataset) != official:
+        raise CwdError(
+            f"{dataset.root} has {len(dataset)} images in {dataset.split}, expected {official}: "
+            f"{dataset.layout.remedy} To use what is there, set data.train and data.val to its "
+            "numbers in a profile of your own."
+        )
+
+
+def large(layout: Layout) -> bool:
+    """Whether a dataset's images differ in size, or are too many to be kept in memory."""
+    return layout.typical is not None or layout.decoded("train") > MEMORY

@@ -2,7 +2,7 @@
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -10,12 +10,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image
+from scipy.io import loadmat
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
 from cwd.errors import CwdError
-from cwd.layouts import INVALID, SPLITS, Layout, Pairs, layout_of
+from cwd.layouts import IGNORED, INVALID, SPLITS, Layout, Pairs, layout_of
 
 WHOLE_CHECKSUM = 256 * 2**20  # bytes up to which a checksum reads the files' contents
 MEMORY = 8 * 2**30  # bytes that decoded images may take
@@ -102,6 +103,21 @@ class SegmentationDataset:
         """Image files, relative to `root`, in the order of indices."""
         return tuple(image.relative_to(self.root).as_posix() for image, _ in self.pairs)
 
+    def first(self, count: int | None) -> "SegmentationDataset":
+        """The first so many images; all if None.
+
+        Raises:
+            CwdError: there are fewer.
+        """
+        if count is None:
+            return self
+        if not 1 <= count <= len(self):
+            raise CwdError(
+                f"{self.root} has {len(self)} images in {self.split} and {count} are asked for: "
+                "complete the dataset, or lower the number in the profile's data."
+            )
+        return replace(self, pairs=self.pairs[:count])
+
     def paths(self, index: int) -> tuple[Path, Path]:
         """Image and label file of one index."""
         return self.pairs[index]
@@ -116,7 +132,7 @@ class SegmentationDataset:
             CwdError: a file is damaged, the two differ in size, or a label is out of range.
         """
         image_path, label_path = self.pairs[index]
-        image, label = decode(image_path, "RGB"), decode(label_path, None)
+        image, label = decode(image_path, "RGB"), decode_label(label_path)
         if label.ndim != 2 or label.dtype != np.uint8:
             raise CwdError(
                 f"{label_path} is no label image (found shape {label.shape} and {label.dtype}, "
@@ -129,10 +145,11 @@ class SegmentationDataset:
             )
         target = self.layout.mapping[label]
         if (bad := label[target == INVALID]).size:
-            highest = int(np.flatnonzero(self.layout.mapping != INVALID).max())
+            known = np.flatnonzero(self.layout.mapping[:IGNORED] != INVALID)
+            void = " or 255" if self.layout.mapping[IGNORED] != INVALID else ""
             raise CwdError(
-                f"{label_path} has the label {bad[0]}, expected 0 to {highest}: get the file "
-                "again, as the dataset distributes it."
+                f"{label_path} has the label {bad[0]}, expected 0 to {known.max()}{void}: get the "
+                "file again, as the dataset distributes it."
             )
         return Sample(
             torch.from_numpy(image).permute(2, 0, 1).contiguous(),
@@ -163,6 +180,19 @@ def decode(path: Path, mode: str | None) -> np.ndarray:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise CwdError(
             f"{path} can't be decoded ({error}): the file is truncated or no image, get it again."
+        ) from error
+
+
+def decode_label(path: Path) -> np.ndarray:
+    """Label values of an image file, or of one of SBD's .mat files; raises as `decode`."""
+    if path.suffix != ".mat":
+        return decode(path, None)
+    try:
+        return np.array(loadmat(path)["GTcls"][0]["Segmentation"][0])
+    except Exception as error:  # scipy raises whatever the damage hits
+        raise CwdError(
+            f"{path} can't be read ({type(error).__name__}): the file is truncated or none of "
+            "SBD's, get it again."
         ) from error
 
 
@@ -197,18 +227,29 @@ class InMemoryDataset:
     def __getitem__(self, index: int) -> Sample:
         return Sample(self.images[index], self.targets[index].long())
 
+    @property
+    def sizes(self) -> Tensor:
+        """Height and width of every image, int64 [N, 2]."""
+        return torch.tensor(self.images.shape[2:]).expand(len(self), 2)
+
+    @property
+    def label_counts(self) -> Tensor:
+        """How many pixels have each value of a target, int64 [256]."""
+        return torch.bincount(self.targets.flatten(), minlength=256)
+
     def class_frequencies(self) -> np.ndarray:
         """Share of the labelled pixels that each class has, float64 [K]; 0 if there are none."""
-        counts = torch.bincount(self.targets.flatten(), minlength=256)[: self.num_classes]
-        # no division by zero where all is ignored
-        return (counts.double() / counts.sum().clamp(min=1)).numpy()
+        return frequencies(self.label_counts, self.num_classes)
+
+
+def frequencies(label_counts: Tensor, num_classes: int) -> np.ndarray:
+    """Shares of the classes among labelled pixels, float64 [K], from pixels by label [256]."""
+    counts = label_counts[:num_classes].double()
+    return (counts / counts.sum().clamp(min=1)).numpy()  # no division by zero if all is ignored
 
 
 def load_in_memory(
-    dataset: SegmentationDataset,
-    *,
-    size: tuple[int, int] | None = None,
-    limit: int | None = None,
+    dataset: SegmentationDataset, *, size: tuple[int, int] | None = None
 ) -> InMemoryDataset:
     """Decode a dataset, resizing it if asked to.
 
@@ -216,18 +257,14 @@ def load_in_memory(
         dataset: what to read.
         size: height and width to resize to: images bilinearly with antialiasing, targets to the
             nearest pixel.
-        limit: read the first so many only; None reads all.
 
     Raises:
         CwdError: as `SegmentationDataset`; or the images differ in size or don't fit into memory;
-            or `size` or `limit` isn't positive.
+            or `size` isn't positive.
     """
-    if min(*(size or (1, 1)), 1 if limit is None else limit) < 1:
-        raise CwdError(
-            f"{dataset.name} can't be read with size {size} and limit {limit}: give positive "
-            "numbers."
-        )
-    count = min(len(dataset), limit or len(dataset))
+    if size and min(size) < 1:
+        raise CwdError(f"{dataset.name} can't be read with size {size}: give positive numbers.")
+    count = len(dataset)
     first = dataset[0].target.shape
     height, width = (int(n) for n in size or first)
     if (need := 4 * count * height * width) > MEMORY:

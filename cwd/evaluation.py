@@ -1,5 +1,7 @@
 """Measuring a network: whole images, one scale, one confusion matrix over all of them."""
 
+import math
+from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -12,6 +14,9 @@ from cwd.errors import CwdError
 from cwd.layouts import IGNORED
 from cwd.models import SegmentationOutput
 from cwd.transforms import normalise
+
+PIXELS = 2**21  # of a batch; an image of Cityscapes has as many
+SCORES = 2**27  # scores at full resolution that exist at once, 512 MiB
 
 
 @torch.no_grad()
@@ -26,7 +31,7 @@ def predict(network: nn.Module, images: Tensor) -> Tensor:
         int64 [B, H, W], train ids, at the resolution of the images.
     """
     batch = normalise(images).contiguous(memory_format=torch.channels_last)
-    return upsample(network(batch).score, images.shape[-2:]).argmax(dim=1)
+    return classes_at(network(batch).score, images.shape[-2:])
 
 
 def predictions(network: nn.Module, images: Tensor) -> list[Tensor]:
@@ -63,6 +68,44 @@ def upsample(score: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(score.float(), size=size, mode="bilinear", align_corners=True)
 
 
+def classes_at(score: Tensor, size: tuple[int, int], limit: int = SCORES) -> Tensor:
+    """The class with the highest score at every pixel, without all scores at full resolution.
+
+    Classes are enlarged in groups, each with a running maximum; the result is the same.
+
+    Args:
+        score: [B, K, h, w], any float type.
+        size: height and width in pixels.
+        limit: enlarged scores that may exist at once; one class at least does.
+
+    Returns:
+        int64 [B, H, W]; the lowest class where several are equal.
+    """
+    group = max(1, limit // (len(score) * math.prod(size)))
+    best, chosen = upsample(score[:, :group], size).max(dim=1)
+    for start in range(group, score.shape[1], group):
+        value, index = upsample(score[:, start : start + group], size).max(dim=1)
+        better = value > best
+        best = torch.where(better, value, best)
+        chosen = torch.where(better, index + start, chosen)
+    return chosen
+
+
+def in_groups(sizes: Tensor, most: int) -> Iterator[list[int]]:
+    """Indices of images that can be computed together: of one size, and not too many pixels.
+
+    Args:
+        sizes: height and width of every image, [N, 2].
+        most: images at a time.
+    """
+    by_size: dict[tuple[int, int], list[int]] = {}
+    for index, size in enumerate(map(tuple, sizes.tolist())):
+        by_size.setdefault(size, []).append(index)
+    for size, indices in by_size.items():
+        count = max(1, min(most, PIXELS // math.prod(size)))
+        yield from (indices[i : i + count] for i in range(0, len(indices), count))
+
+
 def evaluate(
     network: nn.Module,
     dataset: Any,
@@ -75,8 +118,8 @@ def evaluate(
 
     Args:
         network: gives a `SegmentationOutput`; it is put into eval mode and left in its old one.
-        dataset: with `images`, `targets`, `classes` and `num_classes`, all images of one size.
-        batch: images at a time.
+        dataset: with `images`, `targets`, `sizes`, `classes` and `num_classes`.
+        batch: images at a time, at most; fewer where they are large.
         device: where to compute.
         autocast: returns the context manager that sets the precision.
 
@@ -96,11 +139,10 @@ def evaluate(
     confusion = MulticlassConfusionMatrix(dataset.num_classes, ignore_index=IGNORED).to(device)
     training = network.training
     network.eval()
-    for start in range(0, len(dataset.images), batch):
-        part = slice(start, start + batch)
+    for group in in_groups(dataset.sizes, batch):
         with autocast():
-            predicted = predict(network, dataset.images[part].to(device))
-        confusion.update(predicted, dataset.targets[part].to(device).long())
+            predicted = predict(network, dataset.images[group].to(device))
+        confusion.update(predicted, dataset.targets[group].to(device).long())
     network.train(training)
     return scores(confusion.compute(), dataset.classes) | {"images": len(dataset.images)}
 

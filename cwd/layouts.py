@@ -1,16 +1,20 @@
 """How each dataset is laid out on disk, and what its labels mean."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
-from torchvision.datasets import Cityscapes
+import pandas as pd
+from torchvision.datasets import Cityscapes, SBDataset, VOCSegmentation
 
+from cwd import paths
 from cwd.errors import CwdError
 
 IGNORED = 255
 INVALID = 254  # in a label mapping: a value that no label image may have
+PER_PIXEL = 4  # bytes of a decoded pixel: three of the image, one of the target
 
 Pairs = list[tuple[Path, Path]]
 
@@ -27,7 +31,9 @@ class Layout:
         folders: what the dataset's folder may be called below a data root.
         marker: a path in the dataset's folder by which it is recognised.
         counts: official number of images by split.
-        size: official height and width of every image.
+        size: official height and width of every image; None where they differ.
+        typical: about what size they are where they differ.
+        download: bytes of the official archives.
         remedy: what to do where the dataset is missing.
     """
 
@@ -40,15 +46,40 @@ class Layout:
     remedy: str
     counts: dict[str, int] | None = None
     size: tuple[int, int] | None = None
+    typical: tuple[int, int] | None = None
+    download: int = 0
+
+    def decoded(self, split: str) -> int:
+        """About how many bytes the official images and targets of a split take, decoded."""
+        size = self.size or self.typical
+        return PER_PIXEL * (self.counts or {}).get(split, 0) * prod(size) if size else 0
 
 
 def cityscapes_pairs(root: Path, split: str) -> Pairs:
-    """Image and label files in Cityscapes' layout; torchvision's reader for the same folders."""
-    images = sorted((root / "leftImg8bit" / split).glob("*/*_leftImg8bit.png"))
-    pairs = []
-    for image in images:
-        name = image.name.replace("_leftImg8bit", "_gtFine_labelIds")
-        pairs.append((image, root / "gtFine" / split / image.parent.name / name))
+    """Image and label files in Cityscapes' layout, as torchvision's reader finds them."""
+    try:
+        reader = Cityscapes(str(root), split=split, mode="fine", target_type="semantic")
+    except (RuntimeError, OSError):  # a folder is missing
+        return []
+    pairs = sorted(
+        (Path(i), Path(t[0])) for i, t in zip(reader.images, reader.targets, strict=True)
+    )
+    labels = (root / "gtFine" / split).glob("*/*_gtFine_labelIds.png")
+    return complete(pairs, labels)
+
+
+def complete(pairs: Pairs, labels: Iterable[Path]) -> Pairs:
+    """`pairs`, if every label file belongs to one of them.
+
+    Raises:
+        CwdError: a label file has no image.
+    """
+    alone = sorted(set(labels) - {label for _, label in pairs})
+    if alone:
+        raise CwdError(
+            f"{alone[0]} has no image beside it ({len(alone)} such labels): unpack the images "
+            "again, into the folders that data/README.md shows."
+        )
     return pairs
 
 
@@ -57,15 +88,74 @@ def camvid_pairs(root: Path, split: str) -> Pairs:
 
     The lists name absolute paths of their author's machine; only the file's name counts.
     """
-    listing = root / f"{split}.txt"
+    names = [Path(line.split()[0]).name for line in lines_of(root / f"{split}.txt", CAMVID_REMEDY)]
+    return [(root / split / name, root / f"{split}annot" / name) for name in names]
+
+
+def lines_of(listing: Path, remedy: str) -> list[str]:
+    """The lines of a list of files that aren't blank.
+
+    Raises:
+        CwdError: the list is missing or no text.
+    """
     if not listing.is_file():
-        raise CwdError(f"{listing} is missing: {CAMVID_REMEDY}")
+        raise CwdError(f"{listing} is missing: {remedy}")
     try:
         lines = listing.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
-        raise CwdError(f"{listing} is no list of files ({error}): {CAMVID_REMEDY}") from error
-    names = [Path(line.split()[0]).name for line in lines if line.strip()]
-    return [(root / split / name, root / f"{split}annot" / name) for name in names]
+        raise CwdError(f"{listing} is no list of files ({error}): {remedy}") from error
+    return [line for line in lines if line.strip()]
+
+
+def voc_pairs(root: Path, split: str) -> Pairs:
+    """Pascal VOC 2012's files; "train" is its training set with SBD's images added (10,582).
+
+    That is all of VOC's and SBD's images but VOC's validation set; where both have labels of an
+    image, VOC's count. torchvision's readers find the files.
+    """
+    lists = root / VOC_MARKER / "ImageSets" / "Segmentation"
+    if split == "test":  # its labels aren't public
+        return []
+    lines_of(lists / f"{split}.txt", VOC_REMEDY)
+    pairs = files_of(VOCSegmentation(str(root), year="2012", image_set=split))
+    if split != "train":
+        return pairs
+    folder = sbd_folder(root)
+    seen = {image.stem for image, _ in pairs} | set(lines_of(lists / "val.txt", VOC_REMEDY))
+    for part in ("train", "val"):
+        lines_of(folder / f"{part}.txt", SBD_REMEDY)
+        reader = SBDataset(str(folder), image_set=part, mode="segmentation")
+        added = [pair for pair in files_of(reader) if pair[0].stem not in seen]
+        pairs += added
+        seen |= {image.stem for image, _ in added}
+    return sorted(pairs, key=lambda pair: pair[0].name)
+
+
+def files_of(reader: VOCSegmentation | SBDataset) -> Pairs:
+    """The files that one of torchvision's readers has found."""
+    return [(Path(i), Path(m)) for i, m in zip(reader.images, reader.masks, strict=True)]
+
+
+def sbd_folder(root: Path) -> Path:
+    """SBD's folder in Pascal VOC's or beside it.
+
+    Raises:
+        CwdError: it isn't there.
+    """
+    places = [parent / name for parent in (root, root.parent) for name in SBD_FOLDERS]
+    for place in places:
+        if (place / "cls").is_dir():
+            return place
+    raise CwdError(f"{root} holds no SBD (no {SBD_FOLDERS[0]}/cls/ in it): {SBD_REMEDY}")
+
+
+def ade20k_pairs(root: Path, split: str) -> Pairs:
+    """Image and label files of ADE20K as the scene parsing challenge distributes them."""
+    folder = {"train": "training", "val": "validation", "test": "testing"}[split]
+    labels = root / "annotations" / folder
+    images = sorted((root / "images" / folder).glob("*.jpg"))
+    pairs = [(image, labels / f"{image.stem}.png") for image in images]
+    return complete(pairs, labels.glob("*.png"))
 
 
 def cityscapes_mapping() -> np.ndarray:
@@ -77,12 +167,27 @@ def cityscapes_mapping() -> np.ndarray:
     return mapping
 
 
+def classes_of(name: str) -> dict[str, object]:
+    """Class names and palette from `cwd/classes/NAME.csv`, as arguments of `Layout`."""
+    table = pd.read_csv(paths.PACKAGE / "classes" / f"{name}.csv")
+    colours = table[["red", "green", "blue"]].to_numpy(np.uint8)
+    return {"classes": tuple(table["name"]), "palette": colours}
+
+
 CITYSCAPES = sorted(
     (c for c in Cityscapes.classes if not c.ignore_in_eval), key=lambda c: c.train_id
 )
 CITYSCAPES_REMEDY = (
     "register at cityscapes-dataset.com, unpack leftImg8bit_trainvaltest.zip and "
     "gtFine_trainvaltest.zip there, and see data/README.md."
+)
+VOC_MARKER = "VOCdevkit/VOC2012"
+VOC_REMEDY = "run `make data DATASET=voc`, or see data/README.md."
+SBD_FOLDERS = ("sbd", "SBD", "benchmark_RELEASE/dataset")
+SBD_REMEDY = "run `make data DATASET=voc`, which gets both, or see data/README.md."
+ADE20K_REMEDY = (
+    "get ADEChallengeData2016.zip from the scene parsing benchmark (its address is in "
+    "data/README.md) and unpack it there."
 )
 CAMVID_REMEDY = "run `make data DATASET=camvid`, or see data/README.md."
 CAMVID = {
@@ -121,6 +226,29 @@ LAYOUTS = {
         CITYSCAPES_REMEDY,
         counts={"train": 2975, "val": 500, "test": 1525},
         size=(1024, 2048),
+        download=11_592_327_197 + 252_567_705,
+    ),
+    "voc": Layout(
+        **classes_of("voc"),
+        mapping=np.array([*range(21)] + [INVALID] * 234 + [IGNORED], np.uint8),
+        pairs=voc_pairs,
+        folders=("voc", "VOC", "pascal_voc"),
+        marker=VOC_MARKER,
+        remedy=VOC_REMEDY,
+        counts={"train": 10_582, "val": 1_449},
+        typical=(375, 500),
+        download=1_999_639_040 + 1_419_539_633,
+    ),
+    "ade20k": Layout(
+        **classes_of("ade20k"),
+        mapping=np.array([IGNORED, *range(150)] + [INVALID] * 105, np.uint8),
+        pairs=ade20k_pairs,
+        folders=("ADEChallengeData2016", "ade20k", "ade20k/ADEChallengeData2016", "ADE20K"),
+        marker="annotations/training",
+        remedy=ADE20K_REMEDY,
+        counts={"train": 20_210, "val": 2_000},
+        typical=(512, 683),
+        download=967_382_037,
     ),
     "camvid": Layout(
         classes=tuple(CAMVID),
@@ -132,6 +260,7 @@ LAYOUTS = {
         remedy=CAMVID_REMEDY,
         counts={"train": 367, "val": 101, "test": 233},
         size=(360, 480),
+        download=190_000_000,
     ),
 }
 SPLITS = ("train", "val", "test")

@@ -11,6 +11,7 @@ PROFILES = PACKAGE / "profiles"
 NOTEBOOKS = ROOT / "notebooks"
 BUILD = ROOT / "build"
 RUNS = BUILD / "runs"
+CACHE = BUILD / "cache"  # decoded datasets; may be a link to a larger disk
 PAPER = ROOT / "data" / "paper"
 RESULTS = ROOT / "data" / "results"
 

@@ -46,7 +46,7 @@ class Schedule:
     steps: int = 40_000
     batch: int = 8  # images a step, over all processes
     crop: tuple[int, int] = (512, 512)  # height, width in pixels
-    scale: tuple[float, float] = (0.7, 2.1)  # random scale, in steps of 0.1
+    scale: tuple[float, float] = (0.7, 2.1)  # random scale
     flip: bool = True
     lr: float = 0.01
     momentum: float = 0.9
@@ -55,6 +55,8 @@ class Schedule:
     aux_weight: float = 0.4
     checkpoint_every: int = 500  # steps
     precision: str = "auto"  # auto, bf16 or fp32
+    scale_step: float = 0.1  # between two random scales
+    photometric: bool = False  # see `cwd.transforms.distort`
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "checkpoint_every"):
@@ -64,6 +66,10 @@ class Schedule:
             raise CwdError(
                 f"schedule: precision is {self.precision!r}, use one of {', '.join(PRECISIONS)}."
             )
+
+
+# Settings that came later, and how it was before: so the runs of that time keep their keys.
+NEWER = {"scale_step": 0.1, "photometric": False}
 
 
 @dataclass(frozen=True)
@@ -93,9 +99,13 @@ class Run:
     def key(self) -> str:
         """Twelve hexadecimal digits that change with anything that changes the result."""
         config = asdict(self)
-        # how often progress is saved doesn't change what is learnt
         for part in (config, config["teacher"] or {}):
-            part.get("schedule", {}).pop("checkpoint_every", None)
+            schedule = part.get("schedule", {})
+            # how often progress is saved doesn't change what is learnt
+            schedule.pop("checkpoint_every", None)
+            for name, default in NEWER.items():
+                if schedule.get(name) == default:
+                    del schedule[name]
         return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
 
     @property

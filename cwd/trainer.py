@@ -7,6 +7,7 @@ import math
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,13 +22,13 @@ from cwd.evaluation import evaluate, upsample
 from cwd.files import write_atomic, write_json, write_text
 from cwd.hardware import compile_where_it_pays, pick_device, pick_precision
 from cwd.layouts import IGNORED
+from cwd.loading import Batches
 from cwd.models import OUTPUT_STRIDE, SegmentationOutput, build_network, count_parameters
 from cwd.progress import report
 from cwd.recipes import Distiller, parse_recipe
 from cwd.runs import Run, RunFolder
-from cwd.schedule import chosen_images, poly, step_seed
+from cwd.schedule import poly, step_seed
 from cwd.teaching import Teacher, check_teacher
-from cwd.transforms import RandomScaleCropFlip
 
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision
 CRITIC_LR, CRITIC_BETAS = 4e-4, (0.9, 0.99)  # SKDS's; the rate follows the student's schedule
@@ -69,6 +70,15 @@ def cross_entropy(score: Tensor, target: Tensor) -> Tensor:
     return F.cross_entropy(upsample(score, target.shape[-2:]), target, ignore_index=IGNORED)
 
 
+def init_record(init: str, network: nn.Module) -> dict[str, Any]:
+    """Where a network's first weights came from, and how much of the file was used."""
+    report = network.init_report
+    if not report["matched"]:
+        return {"from": init}
+    counts = {name: len(tensors) for name, tensors in report.items()}
+    return {"from": init, "sha256": provenance.sha256(Path(init)), **counts}
+
+
 class Training:
     """One run in training: what the loop holds in its hands.
 
@@ -88,11 +98,7 @@ class Training:
         precision = pick_precision(run.schedule.precision, accelerator)
         self.fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
         self.data, self.val = open_data(run.data, data_root)
-        if len(self.data.images) < self.schedule.batch:
-            raise CwdError(
-                f"run {run.name}: {run.data.name} has {len(self.data.images)} training images, "
-                f"fewer than a batch of {self.schedule.batch}: lower the schedule's batch."
-            )
+        self.batches = Batches(self.data, run.schedule, run.seed, self.fabric.device)
         self.teacher, self.critic = None, None
         if teacher:
             self.teacher = Teacher(teacher, self.data.num_classes, self.place)
@@ -133,6 +139,8 @@ class Training:
             "precision": precision,
             "seed": run.seed,
             "dataset": {"train": self.data.checksum, "val": self.val.checksum},
+            "images": {"train": len(self.data), "val": len(self.val)},
+            "init": init_record(run.init, self.student),
             "teacher": self.teacher and self.teacher.record,
         }
 
@@ -145,17 +153,13 @@ class Training:
         start, self.began = self.resume(), time.monotonic()
         place = provenance.session(self.fabric.device)
         self.sessions.append(place | {"from_step": start, "seconds": 0.0})
-        schedule, device = self.schedule, self.fabric.device
-        images, targets = self.data.images.to(device), self.data.targets.to(device)
-        augment = RandomScaleCropFlip(schedule.crop, scale=schedule.scale, flip=schedule.flip)
+        schedule = self.schedule
         student, optimizer = self.fabric.setup(self.student, self.optimizer)
         self.learnt.train()
         for step in range(start, schedule.steps):
             optimizer.param_groups[0]["lr"] = schedule.lr * poly(schedule, step)
-            chosen = chosen_images(len(images), schedule.batch, self.run.seed, step).to(device)
             torch.manual_seed(step_seed(self.run.seed, step))
-            draws = torch.Generator().manual_seed(step_seed(self.run.seed, step))
-            batch, target = augment(images[chosen], targets[chosen], draws)
+            batch, target = self.batches(step)
             batch = batch.contiguous(memory_format=torch.channels_last)
 
             out = student(batch)
@@ -202,7 +206,7 @@ class Training:
             target: int64 [B, H, W], 255 ignored.
         """
         terms = {"CE": cross_entropy(out.score, target)}
-        if self.schedule.aux_weight:
+        if self.schedule.aux_weight and out.aux_score is not None:  # MobileNetV2 has none
             auxiliary = cross_entropy(out.aux_score, target)
             terms["CE_aux"] = self.schedule.aux_weight * auxiliary
         if taught:

@@ -1,10 +1,12 @@
 """The paper's augmentation, for a whole batch at once, on whatever device the batch lies on."""
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.transforms.v2 import functional as colour
 
 from cwd.errors import CwdError
 from cwd.layouts import IGNORED
@@ -26,6 +28,20 @@ def normalise(images: Tensor) -> Tensor:
     mean = torch.tensor(MEAN, device=images.device).view(3, 1, 1)
     std = torch.tensor(STD, device=images.device).view(3, 1, 1)
     return (images.float() - 255 * mean) / (255 * std)
+
+
+class Positions(NamedTuple):
+    """Where the pixels of a batch of crops come from.
+
+    Attributes:
+        rows: float32 [B, h], in pixels of the image.
+        columns: float32 [B, w], from right to left in a mirrored crop.
+        outside: bool [B, h, w], whether the crop's pixel lies beyond the image.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    outside: Tensor
 
 
 class RandomScaleCropFlip:
@@ -67,20 +83,42 @@ class RandomScaleCropFlip:
         self.scales = scale[0] + step * torch.arange(count, dtype=torch.float64)
         self.flip = flip
 
-    def draw(self, batch: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+    def draw(
+        self, batch: int, sizes: tuple[int, int] | Tensor, generator: torch.Generator
+    ) -> Tensor:
         """Scale, top, left, mirror, scaled height and width of every image: [B, 6], on the CPU.
 
         All but scale and mirror are in pixels of the scaled image.
+
+        Args:
+            batch: B.
+            sizes: height and width of all images, or of each, [B, 2].
+            generator: of the CPU.
         """
         chosen = torch.randint(len(self.scales), (batch,), generator=generator)
         scales = self.scales[chosen]  # [B]
         corner = torch.rand(batch, 2, generator=generator, dtype=torch.float64)
         mirror = torch.rand(batch, generator=generator) < (0.5 if self.flip else 0)
         # In double, and only here: in single, 1.1 * 375 rounds the other way.
-        scaled = (scales[:, None] * torch.tensor(size)).round()  # [B, 2]
+        scaled = (scales[:, None] * torch.as_tensor(sizes)).round()  # [B, 2]
         room = (scaled - torch.tensor(self.crop)).clamp(min=0)
         corner = (corner * (room + 1)).floor().clamp(max=room)
         return torch.cat([scales[:, None], corner, mirror[:, None], scaled], dim=1)
+
+    def positions(self, drawn: Tensor, sizes: tuple[int, int] | Tensor) -> Positions:
+        """Where the pixels of the crops come from.
+
+        Args:
+            drawn: see `draw`.
+            sizes: as for `draw`.
+        """
+        scale, top, left, mirror, high, wide = drawn.float()[:, :, None].unbind(dim=1)  # [B, 1]
+        height, width = torch.as_tensor(sizes).expand(len(drawn), 2)[:, :, None].unbind(dim=1)
+        rows, below = source(self.crop[0], top, scale, height, high)  # [B, h]
+        columns, beside = source(self.crop[1], left, scale, width, wide)  # [B, w]
+        columns = torch.where(mirror > 0, columns.flip(1), columns)
+        outside = below[:, :, None] | torch.where(mirror > 0, beside.flip(1), beside)[:, None]
+        return Positions(rows, columns, outside)
 
     def __call__(
         self, images: Tensor, targets: Tensor, generator: torch.Generator
@@ -98,38 +136,89 @@ class RandomScaleCropFlip:
         Raises:
             CwdError: images and targets differ in number or size.
         """
-        height, width = images.shape[-2:]
-        if targets.shape != (len(images), height, width):
+        size = images.shape[-2:]
+        if targets.shape != (len(images), *size):
             raise CwdError(
                 f"images are {tuple(images.shape)} and targets {tuple(targets.shape)}: give "
                 "[B, 3, H, W] and [B, H, W] of one batch."
             )
-        drawn = self.draw(len(images), (height, width), generator).to(images.device, torch.float32)
-        scale, top, left, mirror, high, wide = drawn[:, :, None].unbind(dim=1)  # each [B, 1]
-        rows, below = source(self.crop[0], top, scale, height, high)  # [B, h]
-        columns, beside = source(self.crop[1], left, scale, width, wide)  # [B, w]
-        columns = torch.where(mirror > 0, columns.flip(1), columns)
-        outside = below[:, :, None] | torch.where(mirror > 0, beside.flip(1), beside)[:, None]
+        drawn = self.draw(len(images), size, generator)
+        return cut(images, targets, self.positions(drawn, size))
 
-        grid = torch.stack(
-            torch.broadcast_tensors(
-                2 * (columns[:, None] + 0.5) / width - 1, 2 * (rows[:, :, None] + 0.5) / height - 1
-            ),
-            dim=3,
-        )  # [B, h, w, 2], x before y, from -1 to 1 over the image's edges
-        sampled = F.grid_sample(
-            normalise(images), grid, mode="bilinear", padding_mode="border", align_corners=False
-        )
-        sampled = sampled.masked_fill(outside[:, None], 0)  # the mean colour
 
-        y, x = rows.round().long(), columns.round().long()
-        index = torch.arange(len(images), device=images.device)[:, None, None]
-        labels = targets[index, y[:, :, None], x[:, None]].long()  # [B, h, w]
-        return sampled, labels.masked_fill(outside, IGNORED)
+def cut(images: Tensor, targets: Tensor, at: Positions) -> tuple[Tensor, Tensor]:
+    """Sample crops: the image bilinearly, the target at the nearest pixel.
+
+    Args:
+        images: uint8 [B, 3, H, W], any device.
+        targets: uint8 or int64 [B, H, W].
+        at: positions in them.
+
+    Returns:
+        float32 [B, 3, h, w], normalised, and int64 [B, h, w].
+    """
+    height, width = images.shape[-2:]
+    rows, columns, outside = (part.to(images.device) for part in at)
+    grid = torch.stack(
+        torch.broadcast_tensors(
+            2 * (columns[:, None] + 0.5) / width - 1, 2 * (rows[:, :, None] + 0.5) / height - 1
+        ),
+        dim=3,
+    )  # [B, h, w, 2], x before y, from -1 to 1 over the image's edges
+    sampled = F.grid_sample(
+        normalise(images), grid, mode="bilinear", padding_mode="border", align_corners=False
+    )
+    sampled = sampled.masked_fill(outside[:, None], 0)  # the mean colour
+
+    y, x = rows.round().long(), columns.round().long()
+    index = torch.arange(len(images), device=images.device)[:, None, None]
+    labels = targets[index, y[:, :, None], x[:, None]].long()  # [B, h, w]
+    return sampled, labels.masked_fill(outside, IGNORED)
+
+
+def distort(
+    batch: Tensor, generator: torch.Generator, count: int, rows: slice = slice(None)
+) -> Tensor:
+    """Photometric distortion, as mmsegmentation's configurations for VOC and ADE20K have it.
+
+    Brightness (plus or minus 32 of 255), contrast and saturation (times 0.5 to 1.5) and hue (plus
+    or minus a tenth of the circle) are each changed with probability 1/2; contrast second or last.
+
+    Args:
+        batch: float32 [b, 3, h, w], normalised.
+        generator: of the CPU.
+        count: images of the whole batch; all of them are drawn for.
+        rows: which of them `batch` is.
+
+    Returns:
+        float32 [b, 3, h, w], normalised; padding (exactly the mean colour) stays as it is.
+    """
+    amounts = torch.rand(count, 4, generator=generator)
+    used = torch.rand(count, 4, generator=generator) < 0.5
+    first = torch.rand(count, generator=generator) < 0.5
+    padding = (batch == 0).all(dim=1, keepdim=True)
+    mean = torch.tensor(MEAN, device=batch.device).view(3, 1, 1)
+    std = torch.tensor(STD, device=batch.device).view(3, 1, 1)
+    changed = []
+    for image, amount, use, early in zip(
+        batch * std + mean, amounts[rows], used[rows], first[rows].tolist(), strict=True
+    ):
+        shift, contrast, saturation, turn = amount.tolist()
+        changes = [
+            lambda x, a=shift: (x + (2 * a - 1) * 32 / 255).clamp(0, 1),
+            lambda x, a=contrast: colour.adjust_brightness(x, 0.5 + a),  # x times a factor, clamped
+            lambda x, a=saturation: colour.adjust_saturation(x, 0.5 + a),
+            lambda x, a=turn: colour.adjust_hue(x, 0.2 * a - 0.1),
+        ]
+        for number in (0, 1, 2, 3) if early else (0, 2, 3, 1):
+            if use[number]:
+                image = changes[number](image)  # noqa: PLW2901
+        changed.append(image)
+    return ((torch.stack(changed) - mean) / std).masked_fill(padding, 0)
 
 
 def source(
-    count: int, first: Tensor, scale: Tensor, size: int, extent: Tensor
+    count: int, first: Tensor, scale: Tensor, size: Tensor, extent: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Where the pixels of a crop come from, along one axis.
 
@@ -137,14 +226,15 @@ def source(
         count: pixels of the crop.
         first: [B, 1], the crop's first pixel in the scaled image.
         scale: [B, 1].
-        size: pixels of the unscaled image.
+        size: [B, 1], pixels of the unscaled image.
         extent: [B, 1], pixels of the scaled image.
 
     Returns:
         Positions in the unscaled image, float [B, count], between its first and last pixel; and
         whether the pixel lies beyond the scaled image, bool [B, count].
     """
-    scaled = first + torch.arange(count, device=first.device)  # [B, count]
+    scaled = first + torch.arange(count)  # [B, count]
     beyond = scaled >= extent
     # pixels are areas: their centres are half a pixel from the edge, before and after scaling
-    return ((scaled + 0.5) / scale - 0.5).clamp(0, size - 1), beyond
+    place = ((scaled + 0.5) / scale - 0.5).clamp(min=0)
+    return torch.minimum(place, (size - 1).to(place.dtype)), beyond

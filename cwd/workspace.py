@@ -13,10 +13,10 @@ from torch import nn
 
 from cwd import paths
 from cwd.data import open_data
-from cwd.datasets import InMemoryDataset
 from cwd.errors import CwdError
 from cwd.files import save_figure, write_atomic
 from cwd.hardware import pick_device
+from cwd.loading import Dataset
 from cwd.models import build_network, load_network_weights
 from cwd.runs import Data, Run, RunFolder, Schedule, from_mapping
 from cwd.trainer import train
@@ -147,7 +147,7 @@ class Workspace:
         return paths.BUILD / self.profile.name
 
     @cached_property
-    def data(self) -> tuple[InMemoryDataset, InMemoryDataset]:
+    def data(self) -> tuple[Dataset, Dataset]:
         """Training images and the images that mIoU is measured on."""
         return open_data(self.profile.data, self.data_root)
 

@@ -84,15 +84,20 @@ def test_in_memory(camvid):
     assert loaded.class_frequencies().sum() == pytest.approx(1, abs=1e-15)
     loaded.targets.fill_(255)
     assert (loaded.class_frequencies() == 0).all()
-    small = load_in_memory(build_dataset("camvid", camvid, "train"), size=(5, 8), limit=1)
+    small = load_in_memory(build_dataset("camvid", camvid, "train").first(1), size=(5, 8))
     assert small.images.shape == (1, 3, 5, 8)
     assert set(small.targets.unique().tolist()) <= {*range(11), 255}
 
 
-@pytest.mark.parametrize("wrong", [{"limit": 0}, {"limit": -1}, {"size": (0, 8)}])
-def test_nothing_to_read(camvid, wrong):
+def test_nothing_to_read(camvid):
     with pytest.raises(CwdError, match="give positive numbers"):
-        load_in_memory(build_dataset("camvid", camvid, "train"), **wrong)
+        load_in_memory(build_dataset("camvid", camvid, "train"), size=(0, 8))
+
+
+@pytest.mark.parametrize("count", [0, -1, 3])
+def test_more_images_than_there_are(camvid, count):
+    with pytest.raises(CwdError, match=f"has 2 images in train and {count} are asked for"):
+        build_dataset("camvid", camvid, "train").first(count)
 
 
 def test_names_and_paths(camvid):

@@ -34,6 +34,7 @@ def dataset(predicted, target):
         num_classes=3,
         images=images,
         targets=torch.tensor(target, dtype=torch.uint8),
+        sizes=torch.tensor(predicted.shape[1:]).expand(len(predicted), 2),
     )
 
 

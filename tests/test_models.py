@@ -9,12 +9,12 @@ from safetensors.torch import save_file
 
 from cwd.errors import CwdError
 from cwd.models import (
-    STEM,
     build_network,
     count_multiply_adds,
     count_parameters,
     load_network_weights,
 )
+from cwd.weights import STEM
 
 SMALL = "PSPNet-R18(0.125)"
 
@@ -73,7 +73,9 @@ def test_the_same_seed_gives_the_same_network():
     "name",
     ["PSPNet", "PSPNet-R19", "pspnet-r18", "PSPNet-R18(0)", "PSPNet-R18(0.1)", "PSPNet-R18(-1)",
      "PSPNet-R18(1.2.3)", "PSPNet-R18(1e400)", "PSPNet-R18(999999)", "PSPNet-R18(٣)",
-     "PSPNet-R18(half)", "Deeplab-R18", "PSPNet-MBV2", "PSPNet-R18 "],
+     "PSPNet-R18(half)", "Deeplab-R19", "PSPNet-MBV1", "PSPNet-R18 ", "PSPNet-MBV2(0.3)",
+     "PSPNet-R18(stem=deeper)", "PSPNet-R18(0.5, 0.5)", "PSPNet-R18(depth=2)", "FCN-R18",
+     "PSPNet-MBV2(stem=plain)", "FCN-R50(0.5)", "PSPNet-R18(0.5, stem=plain)"],
 )  # fmt: skip
 def test_unknown_names(name):
     with pytest.raises(CwdError) as error:

@@ -1,0 +1,93 @@
+"""The heads of the paper's networks: pyramid pooling (PSPNet) and atrous pyramid (Deeplab)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+BINS = (1, 2, 3, 6)  # sides of the pyramid's pooled maps
+RATES = (12, 24, 36)  # dilations of the atrous pyramid at output stride 8
+DROPOUT = 0.1
+
+
+def conv_norm_act(
+    inputs: int, outputs: int, kernel: int, *, dilation: int = 1, bias: bool = False
+) -> nn.Sequential:
+    """Convolution, batch norm, ReLU; the size of the map stays."""
+    padding = dilation * (kernel // 2)
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, padding=padding, dilation=dilation, bias=bias),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+def pooled(inputs: int, outputs: int, side: int) -> nn.Sequential:
+    """Averages over side x side regions, then a 1x1 convolution with norm and ReLU."""
+    return nn.Sequential(nn.AdaptiveAvgPool2d(side), *conv_norm_act(inputs, outputs, 1))
+
+
+def enlarged(x: Tensor, like: Tensor) -> Tensor:
+    """A map [B, C, ., .] at the height and width of another, bilinearly."""
+    return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=True)
+
+
+class PyramidPooling(nn.Module):
+    """PSPNet's head: the map beside its averages over 1, 4, 9 and 36 regions, then a 3x3 conv.
+
+    Args:
+        inputs: channels of the backbone's last map.
+        width: channels of the feature map, and of each branch.
+
+    Shape:
+        [B, inputs, h, w] to [B, width, h, w], the feature map.
+    """
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(pooled(inputs, width, side) for side in BINS)
+        self.bottleneck = conv_norm_act(inputs + len(BINS) * width, width, 3)
+        self.dropout = nn.Dropout2d(DROPOUT)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        branches = [enlarged(branch(x), x) for branch in self.branches]  # each [B, width, h, w]
+        x = torch.cat([x, *branches], dim=1)  # [B, inputs + 4 width, h, w]
+        return self.dropout(self.bottleneck(x))  # [B, width, h, w]
+
+
+class AtrousPyramid(nn.Module):
+    """Deeplab's head (ASPP): a 1x1 conv, three dilated 3x3 convs and the image's mean in parallel.
+
+    Args:
+        inputs: channels of the backbone's last map.
+        width: channels of the feature map; each branch has half as many.
+
+    Shape:
+        [B, inputs, h, w] to [B, width, h, w], the feature map.
+    """
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        inner = width // 2
+        self.point = conv_norm_act(inputs, inner, 1)
+        self.atrous = nn.ModuleList(
+            conv_norm_act(inputs, inner, 3, dilation=rate) for rate in RATES
+        )
+        self.image = pooled(inputs, inner, 1)
+        self.project = conv_norm_act((2 + len(RATES)) * inner, width, 1)
+        self.dropout = nn.Dropout2d(DROPOUT)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        branches = [self.point(x), *(branch(x) for branch in self.atrous)]
+        x = torch.cat([*branches, enlarged(self.image(x), x)], dim=1)  # [B, 5 inner, h, w]
+        return self.dropout(self.project(x))  # [B, width, h, w]
+
+
+def auxiliary_head(inputs: int, width: int, num_classes: int) -> nn.Sequential:
+    """Score map [B, K, h, w] from the backbone's third stage, used in training only."""
+    return nn.Sequential(
+        *conv_norm_act(inputs, width, 3, bias=True),
+        nn.Dropout2d(DROPOUT),
+        nn.Conv2d(width, num_classes, 1),
+    )

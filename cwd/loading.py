@@ -1,0 +1,105 @@
+"""Augmented batches by step: from memory, or as windows of a dataset that is decoded on disk."""
+
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cwd.cache import CachedDataset
+from cwd.datasets import InMemoryDataset
+from cwd.errors import CwdError
+from cwd.runs import Schedule
+from cwd.schedule import chosen_images, step_seed
+from cwd.transforms import Positions, RandomScaleCropFlip, cut, distort
+
+Dataset = InMemoryDataset | CachedDataset
+AHEAD = 3  # batches that are read from disk before they are asked for
+# uint8 images [B, 3, H, W], targets [B, H, W], and where the crops lie in them
+Windows = tuple[Tensor, Tensor, Positions]
+
+
+class Batches:
+    """The batch of every step, the same for a seed however often and from where it is asked.
+
+    Args:
+        dataset: the training images.
+        schedule: batch, crop, scale and the rest of the augmentation.
+        seed: the run's.
+        device: where to augment.
+        rows: which part of each batch; several processes that train together share it.
+
+    Raises:
+        CwdError: there are fewer images than a batch has.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        schedule: Schedule,
+        seed: int,
+        device: torch.device,
+        rows: slice = slice(None),
+    ) -> None:
+        if len(dataset) < schedule.batch:
+            raise CwdError(
+                f"{dataset.name} has {len(dataset)} training images, fewer than a batch of "
+                f"{schedule.batch}: lower the schedule's batch."
+            )
+        self.dataset, self.schedule, self.seed, self.rows = dataset, schedule, seed, rows
+        self.device, self.sizes = device, dataset.sizes
+        self.augment = RandomScaleCropFlip(
+            schedule.crop, scale=schedule.scale, step=schedule.scale_step, flip=schedule.flip
+        )
+        self.resident = isinstance(dataset, InMemoryDataset)
+        if self.resident:
+            self.images, self.targets = dataset.images.to(device), dataset.targets.to(device)
+        else:
+            self.pool = ThreadPoolExecutor(min(schedule.batch, os.cpu_count() or 1))
+            self.ready: dict[int, list[Future]] = {}
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+        """The batch of a step: float32 [B, 3, h, w], normalised, and int64 [B, h, w]."""
+        chosen, at, draws = self.plan(step)
+        if self.resident:
+            index = chosen.to(self.device)
+            batch, target = cut(self.images[index], self.targets[index], at)
+        else:
+            batch, target = self.cut_each(step)
+        if self.schedule.photometric:
+            batch = distort(batch, draws, self.schedule.batch, self.rows)
+        return batch, target
+
+    def plan(self, step: int) -> tuple[Tensor, Positions, torch.Generator]:
+        """Which images a step takes, where its crops lie, and the generator for what follows."""
+        chosen = chosen_images(len(self.dataset), self.schedule.batch, self.seed, step)
+        draws = torch.Generator().manual_seed(step_seed(self.seed, step))
+        drawn = self.augment.draw(len(chosen), self.sizes[chosen], draws)
+        chosen = chosen[self.rows]
+        return chosen, self.augment.positions(drawn[self.rows], self.sizes[chosen]), draws
+
+    def cut_each(self, step: int) -> tuple[Tensor, Tensor]:
+        """A step's crops from windows that were read while the steps before it were computed."""
+        last = min(step + AHEAD, self.schedule.steps - 1)
+        for soon in range(step, max(step, last) + 1):
+            if soon not in self.ready:
+                chosen, at, _ = self.plan(soon)
+                parts = zip(chosen.tolist(), *at, strict=True)
+                self.ready[soon] = [self.pool.submit(self.read, i, *p) for i, *p in parts]
+        for past in [known for known in self.ready if known < step]:
+            del self.ready[past]
+        crops = [
+            cut(*(part.to(self.device, non_blocking=True) for part in (image, target)), at)
+            for image, target, at in (future.result() for future in self.ready.pop(step))
+        ]
+        images, targets = zip(*crops, strict=True)
+        return torch.cat(images), torch.cat(targets)
+
+    def read(self, index: int, rows: Tensor, columns: Tensor, outside: Tensor) -> Windows:
+        """The part of an image that a crop needs, and the crop's positions in that part."""
+        spans = [(int(p.min()), int(p.max()) + 2) for p in (rows, columns)]
+        image, target = self.dataset.window(index, *(slice(*span) for span in spans))
+        at = Positions(rows[None] - spans[0][0], columns[None] - spans[1][0], outside[None])
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+        return pixels, torch.from_numpy(np.ascontiguousarray(target))[None], at
