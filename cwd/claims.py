@@ -31,8 +31,9 @@ from cwd.claim_list import (
     Salience,
     Within,
 )
+from cwd.experiments import TABLES
 from cwd.records import CHANNELS, COSTS, Records, recorded_profiles
-from cwd.tables import BARE, TABLES
+from cwd.tables import BARE
 from cwd.workspace import Workspace, load_profile
 
 LEVEL = 0.95

@@ -1,5 +1,6 @@
 """From a profile to a table beside the paper's: profile -> study -> run -> table."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -7,11 +8,31 @@ import pandas as pd
 
 from cwd.errors import CwdError
 from cwd.runs import Run
-from cwd.tables import TABLES, Row
+from cwd.tables import (
+    Row,
+    normalisations,
+    table2,
+    table3,
+    table4,
+    table5,
+    temperature,
+    weight,
+)
+from cwd.tables_networks import TABLES_6_TO_8, difference, network_table
 from cwd.workspace import Profile, Workspace, load_profile, open_profile
 
 __all__ = ["STUDIES", "Profile", "Run", "Study", "Workspace", "every_run", "load_profile",
            "open_profile", "study"]  # fmt: skip
+TABLES: dict[str, Callable[[Profile], tuple[Row, ...]]] = {
+    "table2": table2,
+    "table3": table3,
+    "table4": table4,
+    "table5": table5,
+    "temperature": temperature,
+    "weight": weight,
+    "normalisations": normalisations,
+    **TABLES_6_TO_8,
+}
 STUDIES = tuple(TABLES)
 
 
@@ -31,7 +52,7 @@ class Study:
     Attributes:
         name: the paper's, "table2".
         source: where the results come from.
-        rows: the first two are the teacher and the student alone.
+        rows: the first two are the teacher and a student alone.
     """
 
     name: str
@@ -65,8 +86,12 @@ class Study:
         """The paper's mIoU and ours, each with its gain over its own student, in percent.
 
         Ours is the mean over seeds, sd the sample standard deviation (empty for one seed). A row
-        that wasn't measured has 0 seeds and no mIoU.
+        that wasn't measured has 0 seeds and no mIoU. Tables 6 to 8 have more columns, see
+        `cwd.tables_networks.network_table`.
         """
+        if self.name in TABLES_6_TO_8:
+            data = self.source.profile.data.name
+            return network_table(self.name, self.rows, self.results(), data)
         labels = [row.label for row in self.rows]
         results = self.results().groupby("row", sort=False)["miou"]
         ours, student = results.mean().reindex(labels), self.rows[1].label
@@ -91,9 +116,10 @@ class Study:
 
     def paper_gains(self) -> dict[str, float | None]:
         """The paper's gain over its own student, in percent, by distilled row; None: no number."""
-        student = self.rows[1].paper
+        printed = {row.label: row.paper for row in self.rows}
         return {
-            row.label: None if row.paper is None else row.paper - student for row in self.rows[2:]
+            row.label: difference(row.paper, printed.get(row.student or self.rows[1].label))
+            for row in self.rows[2:]
         }
 
     def values(self) -> dict[str, float]:

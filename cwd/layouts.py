@@ -142,11 +142,15 @@ def sbd_folder(root: Path) -> Path:
     Raises:
         CwdError: it isn't there.
     """
-    places = [parent / name for parent in (root, root.parent) for name in SBD_FOLDERS]
-    for place in places:
+    for place in sbd_places(root):
         if (place / "cls").is_dir():
             return place
     raise CwdError(f"{root} holds no SBD (no {SBD_FOLDERS[0]}/cls/ in it): {SBD_REMEDY}")
+
+
+def sbd_places(root: Path) -> list[Path]:
+    """Where SBD may lie: in Pascal VOC's folder or beside it."""
+    return [parent / name for parent in (root, root.parent) for name in SBD_FOLDERS]
 
 
 def ade20k_pairs(root: Path, split: str) -> Pairs:

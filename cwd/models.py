@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from cwd import paths
 from cwd.backbones import OUTPUT_STRIDE, Architecture, build_parts, parse_name
 from cwd.errors import CwdError
+from cwd.parallel import processes
 from cwd.weights import load_backbone, read_weights
 
 __all__ = ["OUTPUT_STRIDE", "SegmentationNetwork", "SegmentationOutput", "build_network",
@@ -59,7 +61,7 @@ class SegmentationNetwork(nn.Module):
         Raises:
             CwdError: a single image in training, where the pyramid's 1x1 map has no variance.
         """
-        if self.training and len(images) == 1:
+        if self.training and processes() * len(images) == 1:
             raise CwdError("batch norm can't train on a batch of 1: use a batch of at least 2.")
         third, fourth = self.backbone(images)
         feature = self.head(fourth)  # [B, C, h, w]
@@ -83,8 +85,8 @@ def build_network(
         name: which network.
         num_classes: K, at least 2.
         init: "random"; "imagenet" for public weights (timm's, or torchvision's for its own
-            networks); or the path of a local .pth or .safetensors file with a backbone of the same
-            structure (see `cwd.weights.backbone_keys`).
+            networks); or the path, from the checkout's root if relative, of a .pth or .safetensors
+            file with a backbone of the same structure (see `cwd.weights.backbone_keys`).
         device: where to build it, torch's default device if None; "meta" allocates nothing.
 
     Raises:
@@ -97,7 +99,8 @@ def build_network(
     with torch.device(device or torch.get_default_device()):
         network = SegmentationNetwork(arch, num_classes, pretrained=init == "imagenet")
     if init not in ("random", "imagenet"):
-        network.init_report = load_backbone(network.backbone, Path(init), name)
+        path = paths.below_root(init)
+        network.init_report = load_backbone(network.backbone, path, name)
     return network
 
 

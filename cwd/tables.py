@@ -3,9 +3,10 @@
 Labels are recipes in the paper's notation, `_f` for the feature map and `_s` for the score map.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 import pandas as pd
 
@@ -32,6 +33,8 @@ class Row:
         runs: the same training from different seeds.
         complexity: the paper's, as printed.
         value: the abscissa, for a figure.
+        student: label of the row that the gain is over; None for the second of the table.
+        printed: what else the paper prints of a network (Tables 6 to 8).
     """
 
     label: str
@@ -39,6 +42,8 @@ class Row:
     runs: tuple[Run, ...]
     complexity: str = ""
     value: float | None = None
+    student: str | None = None
+    printed: Mapping[str, Any] = field(default_factory=dict)
 
 
 @cache
@@ -184,14 +189,3 @@ def normalisations(profile: Profile) -> tuple[Row, ...]:
     )
     first = references(profile, pd.Series(dtype=float))
     return *first, *(distilled(profile, recipe) for recipe in recipes)
-
-
-TABLES: dict[str, Callable[[Profile], tuple[Row, ...]]] = {
-    "table2": table2,
-    "table3": table3,
-    "table4": table4,
-    "table5": table5,
-    "temperature": temperature,
-    "weight": weight,
-    "normalisations": normalisations,
-}

@@ -24,11 +24,25 @@ from cwd.trainer import train
 
 @dataclass(frozen=True)
 class Part:
-    """A network's place in a profile: the teacher's or the student's."""
+    """A network's place in a profile: the teacher's or a student's."""
 
     network: str
     init: str = "random"
     schedule: dict[str, Any] = field(default_factory=dict)  # what differs from the profile's
+    stands_for: str = ""  # the paper's network that it is a miniature of; itself if empty
+
+
+@dataclass(frozen=True)
+class Student:
+    """One of the networks of Tables 6 to 8 in a profile.
+
+    Attributes:
+        name: the paper's name of the network that it stands for.
+        run: it alone, from seed 0.
+    """
+
+    name: str
+    run: Run
 
 
 @dataclass(frozen=True)
@@ -40,8 +54,10 @@ class Profile:
         about: one line for people.
         data: which images.
         teacher: the teacher and its schedule.
-        student: the student and its schedule.
-        seeds: of the students; there is one teacher, from seed 0.
+        student: the student of Tables 2 to 5 and its schedule.
+        seeds: of that student; there is one teacher, from seed 0.
+        students: the networks of Tables 6 to 8, that student among them or not.
+        student_seeds: of the others among them.
         allow_weak_teacher: see `cwd.trainer.train`.
     """
 
@@ -51,13 +67,32 @@ class Profile:
     teacher: Run
     student: Run
     seeds: tuple[int, ...]
+    students: tuple[Student, ...] = ()
+    student_seeds: tuple[int, ...] = ()
     allow_weak_teacher: bool = False
 
-    def run(self, recipe: str, seed: int) -> Run:
-        """The student trained with a recipe; the empty recipe is the student alone."""
+    def run(self, recipe: str, seed: int, student: Run | None = None) -> Run:
+        """A student trained with a recipe; the empty recipe is the student alone.
+
+        Args:
+            recipe: in the paper's notation.
+            seed: of its first weights and its batches.
+            student: which, alone; that of Tables 2 to 5 if None.
+        """
         return replace(
-            self.student, recipe=recipe, teacher=self.teacher if recipe else None, seed=seed
+            student or self.student,
+            recipe=recipe,
+            teacher=self.teacher if recipe else None,
+            seed=seed,
         )
+
+    def seeds_of(self, student: Run) -> tuple[int, ...]:
+        """From which seeds a student is trained."""
+        return self.seeds if student == self.student else self.student_seeds
+
+
+REQUIRED = ("about", "data", "teacher", "student", "schedule", "seeds")
+OPTIONAL = ("students", "student_seeds", "allow_weak_teacher")
 
 
 def profile_names() -> list[str]:
@@ -82,30 +117,46 @@ def load_profile(name: str) -> Profile:
         text = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
         raise CwdError(f"{shown} is no valid YAML ({' '.join(str(error).split())}).") from error
-    known = ("about", "data", "teacher", "student", "schedule", "seeds", "allow_weak_teacher")
-    required = known[:-1]
-    if not isinstance(text, dict) or set(text) - set(known) or set(required) - set(text):
+    complete = isinstance(text, dict) and set(REQUIRED) <= set(text) <= {*REQUIRED, *OPTIONAL}
+    if not complete:
         found = sorted(map(str, text)) if isinstance(text, dict) else [repr(text)]
         raise CwdError(
-            f"{shown}: found {', '.join(found)}; a profile has {', '.join(required)}, may have "
-            "allow_weak_teacher, and nothing else."
+            f"{shown}: found {', '.join(found)}; a profile has {', '.join(REQUIRED)}, may have "
+            f"{', '.join(OPTIONAL)}, and nothing else."
         )
     data = from_mapping(Data, text["data"], f"{shown}: data")
-    runs = {}
-    for role in ("teacher", "student"):
-        part = from_mapping(Part, text[role], f"{shown}: {role}")
-        settings = {**mapping(text["schedule"], f"{shown}: schedule"), **part.schedule}
-        schedule = from_mapping(Schedule, settings, f"{shown}: schedule of the {role}")
-        build_network(part.network, 2, device="meta")  # an unknown name is an error here
-        runs[role] = Run(data, part.network, schedule, part.init)
+    runs = {
+        role: read_part(text[role], text["schedule"], data, f"{shown}: {role}")
+        for role in ("teacher", "student")
+    }
+    students = text.get("students", [])
+    if not isinstance(students, list):
+        raise CwdError(f"{shown}: students is {students!r}, expected a list of networks.")
+    others = [read_part(part, text["schedule"], data, f"{shown}: students") for part in students]
+    seeds = check_seeds(text["seeds"], shown)
     return Profile(
         name=path.stem,
         about=str(text["about"]),
         data=data,
-        seeds=check_seeds(text["seeds"], shown),
+        teacher=runs["teacher"].run,
+        student=runs["student"].run,
+        seeds=seeds,
+        students=tuple(others),
+        student_seeds=check_seeds(text.get("student_seeds", seeds), shown),
         allow_weak_teacher=bool(text.get("allow_weak_teacher", False)),
-        **runs,
     )
+
+
+def read_part(value: Any, schedule: Any, data: Data, where: str) -> Student:
+    """A network of a profile; raises as `load_profile`."""
+    part = from_mapping(Part, value, where)
+    settings = {**mapping(schedule, f"{where}: schedule"), **part.schedule}
+    build_network(part.network, 2, device="meta")  # an unknown name is an error here
+    init = part.init
+    if init not in ("random", "imagenet"):
+        init = paths.for_people(paths.below_root(init))
+    run = Run(data, part.network, from_mapping(Schedule, settings, f"{where}: schedule"), init)
+    return Student(part.stands_for or part.network, run)
 
 
 def mapping(value: Any, where: str) -> dict[str, Any]:
@@ -205,7 +256,8 @@ def open_profile(
     chosen = load_profile(os.environ.get("CWD_PROFILE") or profile)
     pick_device(device)  # an unknown or missing one is an error now, not after the data is read
     if seeds:
-        chosen = replace(chosen, seeds=check_seeds(seeds, "SEEDS"))
+        given = check_seeds(seeds, "SEEDS")
+        chosen = replace(chosen, seeds=given, student_seeds=given)
     root = paths.below_root(os.environ.get("CWD_DATA_ROOT") or data_root)
     torch.set_float32_matmul_precision("high")
     return Workspace(chosen, root, device)

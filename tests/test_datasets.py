@@ -5,50 +5,24 @@ import subprocess
 import numpy as np
 import pytest
 import torch
+import trees
 from PIL import Image
 from torchvision.datasets import Cityscapes
+from trees import SIZE, image, save
 
 from cwd import datasets, layouts, obtain
 from cwd.datasets import build_dataset, load_in_memory
 from cwd.errors import CwdError
 
-SIZE = (10, 16)
-
-
-def save(path, pixels):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-
-
-def image(seed=0, size=SIZE):
-    return np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
-
 
 @pytest.fixture
 def camvid(tmp_path):
-    """Two training images as the SegNet tutorial distributes them."""
-    root = tmp_path / "camvid"
-    names = ("0001TP_006690.png", "0001TP_006720.png")
-    for i, name in enumerate(names):
-        save(root / "train" / name, image(i))
-        label = np.full(SIZE, 3, np.uint8)
-        label[0, :12] = range(12)
-        save(root / "trainannot" / name, label)
-    lines = [f"/SegNet/CamVid/train/{n} /SegNet/CamVid/trainannot/{n}\n" for n in names]
-    (root / "train.txt").write_text("".join(lines))
-    return root
+    return trees.camvid(tmp_path / "camvid")
 
 
 @pytest.fixture
 def cityscapes(tmp_path):
-    """A training image with every label id that Cityscapes has."""
-    root = tmp_path / "cityscapes"
-    stem = "aachen_000000_000019"
-    save(root / "leftImg8bit/train/aachen" / f"{stem}_leftImg8bit.png", image())
-    label = np.zeros(SIZE, np.uint8)
-    label.flat[:34] = range(34)
-    save(root / "gtFine/train/aachen" / f"{stem}_gtFine_labelIds.png", label)
-    return root
+    return trees.cityscapes(tmp_path / "cityscapes")
 
 
 def test_camvid(camvid):
