@@ -98,8 +98,9 @@ class Batches:
 
     def read(self, index: int, rows: Tensor, columns: Tensor, outside: Tensor) -> Windows:
         """The part of an image that a crop needs, and the crop's positions in that part."""
-        spans = [(int(p.min()), int(p.max()) + 2) for p in (rows, columns)]
+        # from an even pixel on: halves are rounded to even ones, before and after the shift
+        spans = [(int(p.min()) // 2 * 2, int(p.max()) + 2) for p in (rows, columns)]
         image, target = self.dataset.window(index, *(slice(*span) for span in spans))
         at = Positions(rows[None] - spans[0][0], columns[None] - spans[1][0], outside[None])
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
-        return pixels, torch.from_numpy(np.ascontiguousarray(target))[None], at
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+        return pixels, torch.from_numpy(np.array(target))[None], at

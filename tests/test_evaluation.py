@@ -2,12 +2,18 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+import trees
+from PIL import Image
 from torch import nn
 
+from cwd import evaluation
+from cwd.cache import load_cached
+from cwd.datasets import build_dataset
 from cwd.errors import CwdError
-from cwd.evaluation import evaluate, scores
+from cwd.evaluation import classes_at, evaluate, in_groups, scores, upsample
 from cwd.models import SegmentationOutput
 
 CLASSES = ("road", "car", "sky")
@@ -71,3 +77,77 @@ def test_another_number_of_classes():
     network.num_classes = 4
     with pytest.raises(CwdError, match="4 classes and hand 3"):
         evaluate(network, dataset([[[0]]], [[[0]]]))
+
+
+class Noise(nn.Module):
+    """A network whose score map is random and smaller than its image."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.num_classes = classes
+
+    def forward(self, images):
+        height, width = images.shape[-2:]
+        generator = torch.Generator().manual_seed(height * width)
+        size = (len(images), self.num_classes, height // 4 + 1, width // 4 + 1)
+        score = torch.randn(size, generator=generator)
+        return SegmentationOutput(score, score, None)
+
+
+def test_classes_in_groups_are_the_same():
+    score = torch.randn(2, 23, 5, 7, generator=torch.Generator().manual_seed(0))
+    whole = upsample(score, (31, 40)).argmax(dim=1)
+    for limit in (1, 2 * 31 * 40, 5 * 2 * 31 * 40, 10**9):
+        assert torch.equal(classes_at(score, (31, 40), limit), whole)
+    tie = torch.zeros(1, 5, 2, 2)
+    assert (classes_at(tie, (4, 4), limit=1) == 0).all()
+
+
+def test_memory_is_bounded(monkeypatch):
+    """No enlarged scores are larger than the limit, or than one class of one image."""
+    sizes = []
+    original = nn.functional.interpolate
+
+    def watched(score, **options):
+        found = original(score, **options)
+        sizes.append(found.numel())
+        return found
+
+    monkeypatch.setattr(evaluation.F, "interpolate", watched)
+    score = torch.randn(1, 150, 8, 8)
+    classes_at(score, (64, 64), limit=20 * 64 * 64)
+    assert len(sizes) == 8  # 7 groups of 20, and one of 10
+    assert max(sizes) == 20 * 64 * 64
+
+
+def test_images_are_computed_in_groups_of_one_size():
+    sizes = torch.tensor([[4, 6], [4, 8], [4, 6], [4, 6], [1024, 2048], [1024, 2048]])
+    assert list(in_groups(sizes, 2)) == [[0, 2], [3], [1], [4], [5]]
+    assert list(in_groups(sizes[:4], 8)) == [[0, 2, 3], [1]]
+
+
+def test_images_of_many_sizes_against_numpy(tmp_path):
+    """150 classes, unlabelled pixels, images of many sizes: mIoU and mAcc by another route."""
+    tree = trees.ade20k(tmp_path / "ade20k", val=5, size=(12, 20))
+    cached = load_cached(build_dataset("ade20k", tree, "val"), tmp_path / "cache")
+    network = Noise(150)
+    found = evaluate(network, cached, batch=2)
+
+    true, predicted = [], []
+    for path in sorted((tree / "annotations" / "validation").iterdir()):
+        label = np.asarray(Image.open(path)).astype(int) - 1  # -1 is unlabelled
+        score = network(torch.zeros(1, 3, *label.shape)).score
+        full = nn.functional.interpolate(score, label.shape, mode="bilinear", align_corners=True)
+        true.append(label[label >= 0])
+        predicted.append(full[0].numpy().argmax(axis=0)[label >= 0])
+    true, predicted = np.concatenate(true), np.concatenate(predicted)
+    iou, recall = [], []
+    for k in range(150):
+        hit = np.sum((true == k) & (predicted == k))
+        if union := np.sum((true == k) | (predicted == k)):
+            iou.append(hit / union)
+        if np.any(true == k):
+            recall.append(hit / np.sum(true == k))
+    assert found["miou"] == pytest.approx(100 * np.mean(iou), rel=1e-9)
+    assert found["macc"] == pytest.approx(100 * np.mean(recall), rel=1e-9)
+    assert found["images"] == 5

@@ -5,9 +5,13 @@ import os
 import pytest
 import timm
 import torch
+import torchvision
 from safetensors.torch import save_file
+from torch import nn
 
+from cwd import paths
 from cwd.errors import CwdError
+from cwd.heads import AtrousPyramid
 from cwd.models import (
     build_network,
     count_multiply_adds,
@@ -27,6 +31,10 @@ SMALL = "PSPNet-R18(0.125)"
         ("PSPNet-R18", 13.0683, 13.07, 125.8),
         # the paper prints 3.835 M, which contradicts its own multiply-adds: 13.07 / 4 is 3.27
         ("PSPNet-R18(0.5)", 3.2717, 3.27, 31.53),
+        ("PSPNet-MBV2", 1.9826, 1.98, 16.40),
+        ("Deeplab-R18(0.5)", 3.1589, 3.15, 31.06),
+        ("Deeplab-R18", 12.6173, 12.62, 123.9),
+        ("Deeplab-MBV2", 2.4499, 2.45, 20.39),
     ],
 )
 def test_counts_are_the_papers(name, parameters, printed, multiply_adds):
@@ -35,6 +43,48 @@ def test_counts_are_the_papers(name, parameters, printed, multiply_adds):
     assert count_parameters(network) / 1e6 == pytest.approx(printed, abs=0.01)
     assert count_multiply_adds(network) / 1e9 == pytest.approx(multiply_adds, rel=0.002)
     assert count_multiply_adds(name) == count_multiply_adds(network)
+
+
+@pytest.mark.parametrize(
+    ("name", "published"),
+    # as torchvision documents its weights of them, for 21 classes
+    [("FCN-R101", 54_314_346), ("DeepLabV3-R101", 60_996_202), ("FCN-R50", 35_322_218),
+     ("DeepLabV3-R50", 42_004_074)],
+)  # fmt: skip
+def test_torchvisions_networks(name, published):
+    network = build_network(name, 21, device="meta")
+    assert count_parameters(network) == published
+    with torch.device("meta"):
+        out = network(torch.empty(2, 3, 64, 96))
+    assert out.score.shape == out.aux_score.shape == (2, 21, 8, 12)
+    assert out.feature.shape == (2, network.feature_channels, 8, 12)
+
+
+@pytest.mark.parametrize("name", ["PSPNet-MBV2(0.35)", "Deeplab-MBV2(0.35)", "Deeplab-R18(0.125)"])
+def test_other_students_train(name):
+    network = build_network(name, 5)
+    out = network(torch.randn(2, 3, 64, 64))
+    assert out.score.shape[:2] == (2, 5)
+    assert (out.aux_score is None) == ("MBV2" in name)
+    terms = [out.score, out.feature] + ([out.aux_score] if out.aux_score is not None else [])
+    sum(term.square().mean() for term in terms).backward()
+    assert [n for n, p in network.named_parameters() if p.grad is None] == []
+    assert network.eval()(torch.randn(1, 3, 64, 64)).score.shape[2:] == out.score.shape[2:]
+
+
+def test_the_atrous_head_sees_at_its_rates():
+    """A position's feature depends on those 0, 12, 24 and 36 away, and on the image's mean."""
+    head = AtrousPyramid(4, 8).eval()
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.abs_()  # so that no ReLU is shut
+        head.image[1].weight.zero_()  # the mean reaches everywhere
+    x = torch.rand(1, 4, 81, 81, requires_grad=True)
+    head(x)[0, :, 40, 40].square().sum().backward()
+    reached = x.grad[0].abs().sum(dim=0).nonzero().tolist()
+    steps = [(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1)]
+    expected = {(40 + a * rate, 40 + b * rate) for rate in (12, 24, 36) for a, b in steps}
+    assert {tuple(place) for place in reached} == expected
 
 
 @pytest.mark.parametrize(("size", "expected"), [((64, 128), (9, 17)), ((120, 160), (16, 21))])
@@ -150,11 +200,57 @@ def test_a_file_that_does_not_cover_the_backbone(tmp_path):
         build_network(SMALL, 5, init=str(tmp_path / "part.safetensors"))
 
 
-def test_a_plain_stem_does_not_fit(tmp_path):
-    plain = timm.create_model("resnet18", pretrained=False)
-    torch.save(plain.state_dict(), tmp_path / "resnet18.pth")
-    with pytest.raises(CwdError, match="deep stem"):
-        build_network("PSPNet-R18", 5, init=str(tmp_path / "resnet18.pth"))
+def test_torchvisions_resnet(tmp_path):
+    """Its plain stem doesn't fit the authors' deep one, and does where the name asks for it."""
+    path = tmp_path / "resnet18.pth"
+    whole = torchvision.models.resnet18()
+    torch.save(whole.state_dict(), path)
+    with pytest.raises(CwdError, match=r"use such a file, or the network PSPNet-R18\(stem=plain\)"):
+        build_network("PSPNet-R18", 5, init=str(path))
+    network = build_network("PSPNet-R18(stem=plain)", 5, init=str(path))
+    assert network.init_report["ignored"] == ["fc.bias", "fc.weight"]
+    assert len(network.init_report["matched"]) == len(whole.state_dict()) - 2
+    images = torch.randn(1, 3, 64, 64)
+    whole.eval()
+    first = whole.layer1(whole.maxpool(whole.relu(whole.bn1(whole.conv1(images)))))
+    backbone = network.eval().backbone
+    backbone.maxpool.ceil_mode = False
+    mine = backbone.layer1(backbone.maxpool(backbone.act1(backbone.bn1(backbone.conv1(images)))))
+    torch.testing.assert_close(mine, first)
+
+
+def test_torchvisions_mobilenet(tmp_path):
+    """Under timm's names its tensors make the same network: equal maps from equal images."""
+    path = tmp_path / "mobilenet_v2.pth"
+    whole = torchvision.models.mobilenet_v2()
+    for module in whole.modules():
+        if isinstance(module, nn.BatchNorm2d):  # else a swapped pair of norms would not show
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.running_mean, -0.2, 0.2)
+    torch.save(whole.state_dict(), path)
+    network = build_network("Deeplab-MBV2", 5, init=str(path))
+    assert len(network.init_report["matched"]) == len(network.backbone.state_dict())
+    ignored = {name.partition(".")[0] for name in network.init_report["ignored"]}
+    assert ignored == {"features", "classifier"}  # the last convolution, and the classifier
+    plain = timm.create_model("mobilenetv2_100", features_only=True, out_indices=(4,)).eval()
+    plain.load_state_dict(network.backbone.state_dict())  # without dilation, as torchvision's
+    images = torch.randn(1, 3, 64, 64)
+    expected = whole.eval().features[:18](images)
+    torch.testing.assert_close(plain(images)[0], expected, atol=1e-4, rtol=1e-4)
+    with pytest.raises(CwdError, match=r"covers .* PSPNet-MBV2\(0\.5\)'s backbone"):
+        build_network("PSPNet-MBV2(0.5)", 5, init=str(path))
+
+
+def test_torchvisions_resnet_in_its_own_network(tmp_path):
+    torch.save(torchvision.models.resnet50().state_dict(), tmp_path / "resnet50.pth")
+    network = build_network("DeepLabV3-R50", 5, init=str(tmp_path / "resnet50.pth"))
+    assert network.init_report["ignored"] == ["fc.bias", "fc.weight"]
+
+
+def test_a_relative_path_is_taken_from_the_checkout(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    save_file(build_network(SMALL, 5).backbone.state_dict(), tmp_path / "small.safetensors")
+    assert build_network(SMALL, 7, init="small.safetensors").init_report["matched"]
 
 
 def test_a_missing_and_an_unsafe_file(tmp_path):
@@ -179,7 +275,13 @@ def test_imagenet_is_never_silently_random(monkeypatch):
     monkeypatch.setattr(timm, "create_model", unreachable)
     with pytest.raises(CwdError, match=r"resnet101s\.gluon_in1k can't be had"):
         build_network("PSPNet-R101", 19, init="imagenet")
-    for name in ("PSPNet-R18", "PSPNet-R101(0.5)"):
+    for name, weights in (
+        ("Deeplab-MBV2", r"mobilenetv2_100\.ra_in1k"),
+        ("PSPNet-R18(stem=plain)", r"resnet18\.tv_in1k"),
+    ):
+        with pytest.raises(CwdError, match=f"{weights} can't be had"):
+            build_network(name, 19, init="imagenet")
+    for name in ("PSPNet-R18", "PSPNet-R101(0.5)", "PSPNet-MBV2(0.35)"):
         with pytest.raises(CwdError, match="no public ImageNet weights"):
             build_network(name, 19, init="imagenet")
 

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from cwd.errors import CwdError
-from cwd.transforms import RandomScaleCropFlip, normalise
+from cwd.transforms import MEAN, STD, RandomScaleCropFlip, distort, normalise
 
 
 def batch(count=4, height=12, width=20, seed=0):
@@ -125,3 +125,53 @@ def test_ignored_stays_ignored_and_the_same_seed_gives_the_same_crop():
 def test_bad_arguments(wrong):
     with pytest.raises(CwdError):
         RandomScaleCropFlip(**({"crop": (4, 4)} | wrong))
+
+
+def test_photometric_distortion_by_hand(monkeypatch):
+    """With all changes but one switched off, that one is what it says."""
+    images, _ = batch(count=2)
+    plain = normalise(images)
+    drawn = torch.rand(2, 4, generator=torch.Generator().manual_seed(5))
+
+    def only(number):
+        original = torch.rand
+
+        def rand(*shape, generator):
+            if rand.calls == 1:
+                found = torch.ones(*shape)
+                found[:, number] = 0
+            else:
+                found = original(*shape, generator=generator)
+            rand.calls += 1
+            return found
+
+        rand.calls = 0
+        with monkeypatch.context() as patch:
+            patch.setattr(torch, "rand", rand)
+            found = distort(plain, torch.Generator().manual_seed(5), 2)
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
+        return found * std + mean
+
+    pixels = images / 255
+    shift = (2 * drawn[:, 0] - 1).view(2, 1, 1, 1) * 32 / 255
+    torch.testing.assert_close(only(0), (pixels + shift).clamp(0, 1), atol=1e-5, rtol=0)
+    factor = (0.5 + drawn[:, 1]).view(2, 1, 1, 1)
+    torch.testing.assert_close(only(1), (pixels * factor).clamp(0, 1), atol=1e-5, rtol=0)
+    grey = (pixels * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
+    factor = (0.5 + drawn[:, 2]).view(2, 1, 1, 1)
+    expected = (factor * pixels + (1 - factor) * grey).clamp(0, 1)
+    torch.testing.assert_close(only(2), expected, atol=1e-3, rtol=0)
+    turned = only(3)  # the hue alone: each pixel's largest and smallest channel keep their values
+    torch.testing.assert_close(turned.amax(1), pixels.amax(1), atol=1e-4, rtol=0)
+    torch.testing.assert_close(turned.amin(1), pixels.amin(1), atol=1e-4, rtol=0)
+    assert not torch.allclose(turned, pixels, atol=1e-2)
+
+
+def test_photometric_distortion_leaves_padding_and_follows_the_generator():
+    plain = normalise(batch()[0])
+    plain[:, :, 8:] = 0
+    found = distort(plain, torch.Generator().manual_seed(1), 4)
+    assert (found[:, :, 8:] == 0).all()
+    assert not torch.equal(found, plain)
+    assert torch.equal(found, distort(plain, torch.Generator().manual_seed(1), 4))
+    assert not torch.equal(found, distort(plain, torch.Generator().manual_seed(2), 4))
