@@ -86,6 +86,19 @@ class Profile:
             seed=seed,
         )
 
+    def find(self, network: str) -> Run:
+        """A student by its network's name, the main one if that is empty.
+
+        Raises:
+            CwdError: the profile has no such student.
+        """
+        runs = [self.student, *(student.run for student in self.students)]
+        found = [run for run in runs if run.network == (network or self.student.network)]
+        if not found:
+            known = ", ".join(dict.fromkeys(run.network for run in runs))
+            raise CwdError(f"profile {self.name} has no student {network!r}: use one of {known}.")
+        return found[0]
+
     def seeds_of(self, student: Run) -> tuple[int, ...]:
         """From which seeds a student is trained."""
         return self.seeds if student == self.student else self.student_seeds

@@ -6,9 +6,8 @@ import os
 import numpy as np
 import pytest
 import torch
-import trees
 
-from cwd import cache, data, datasets, paths
+from cwd import cache, data, datasets, paths, trees
 from cwd.cache import CachedDataset, load_cached
 from cwd.datasets import SegmentationDataset, build_dataset, load_in_memory
 from cwd.errors import CwdError

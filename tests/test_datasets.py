@@ -5,14 +5,13 @@ import subprocess
 import numpy as np
 import pytest
 import torch
-import trees
 from PIL import Image
 from torchvision.datasets import Cityscapes
-from trees import SIZE, image, save
 
-from cwd import datasets, layouts, obtain
+from cwd import datasets, layouts, obtain, trees
 from cwd.datasets import build_dataset, load_in_memory
 from cwd.errors import CwdError
+from cwd.trees import SIZE, image, save
 
 
 @pytest.fixture

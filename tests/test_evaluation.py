@@ -5,11 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-import trees
 from PIL import Image
 from torch import nn
 
-from cwd import evaluation
+from cwd import evaluation, trees
 from cwd.cache import load_cached
 from cwd.datasets import build_dataset
 from cwd.errors import CwdError

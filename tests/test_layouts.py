@@ -9,10 +9,9 @@ import threading
 
 import numpy as np
 import pytest
-import trees
 from torchvision.datasets import SBDataset, voc
 
-from cwd import data, layouts, obtain
+from cwd import data, layouts, obtain, trees
 from cwd.datasets import build_dataset
 from cwd.errors import CwdError
 from cwd.runs import Data

@@ -1,0 +1,119 @@
+"""A profile's networks and schedule on a handful of full-size images: `make rehearse`.
+
+Before days of training: does everything that a profile names run on this machine, and in how much
+memory? The dataset is generated in its official layout, and decoded as the real one would be; the
+teacher, the student alone and one distilled student are trained for a few steps each, and measured
+on whole images. Their mIoU means nothing.
+"""
+
+import resource
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from cwd import paths, trees
+from cwd.errors import CwdError
+from cwd.progress import report
+from cwd.runs import Run
+from cwd.trainer import train
+from cwd.workspace import Profile, load_profile
+
+RECIPE = "PI + HO + CW_f"
+VAL = 2  # images that are measured on
+
+
+@dataclass(frozen=True)
+class Tree:
+    """How a dataset is generated: writer of `count` training images of full size below a root."""
+
+    folder: str
+    write: Callable[[Path, int], Path]
+
+
+TREES = {
+    "cityscapes": Tree(
+        "cityscapes",
+        lambda root, count: trees.cityscapes(
+            root, splits=("train", "val"), count=max(count, VAL), size=(1024, 2048)
+        ),
+    ),
+    "voc": Tree(
+        "voc", lambda root, count: trees.voc(root, train=2, val=VAL, added=count, size=(375, 500))
+    ),
+    "ade20k": Tree(
+        "ADEChallengeData2016",
+        lambda root, count: trees.ade20k(root, train=count, val=VAL, size=(512, 683)),
+    ),
+}
+
+
+def rehearse(
+    profile: str, *, steps: int = 2, device: str = "auto", output: Path | None = None
+) -> pd.DataFrame:
+    """Train a profile's teacher and student for a few steps on generated images.
+
+    Weights that would have to be downloaded or found are random: only the first numbers depend on
+    them.
+
+    Args:
+        profile: name of a profile whose dataset is one of `TREES`.
+        steps: of each training.
+        device: "auto", "cpu" or "cuda".
+        output: where the images, their decoded form and the runs go; `build/rehearsal/<profile>`
+            if None.
+
+    Returns:
+        One line a training: network, batch, crop, mean seconds of its steps (the first of which
+        also compiles losses), and the most memory that this process had until its end, evaluation
+        of whole images included.
+
+    Raises:
+        CwdError: the profile is unknown, or its data can't be generated.
+    """
+    chosen = load_profile(profile)
+    tree = TREES.get(chosen.data.name)
+    if tree is None:
+        raise CwdError(
+            f"profile {profile} uses {chosen.data.name}: rehearse one with "
+            f"{', '.join(TREES)}; the others need no rehearsal."
+        )
+    output = output or paths.BUILD / "rehearsal" / chosen.name
+    root = output / "data" / tree.folder
+    count = max(run.schedule.batch for run in (chosen.teacher, chosen.student))
+    if not root.exists():
+        report(f"writing {count} images of full size into {paths.for_people(root)}")
+        tree.write(root, count)
+    lines = {}
+    for what, run in parts(chosen, count, steps).items():
+        folder = train(
+            run,
+            runs=output / "runs",
+            data_root=output / "data",
+            device=device,
+            allow_weak_teacher=True,
+        )
+        seconds = folder.read_json("provenance.json")["seconds"]
+        lines[what] = {
+            "network": run.network,
+            "batch": run.schedule.batch,
+            "crop": "x".join(map(str, run.schedule.crop)),
+            "seconds a step": seconds / steps,
+            "peak memory (GiB)": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        }
+    return pd.DataFrame(lines).T.rename_axis(f"{chosen.name}, {steps} steps")
+
+
+def parts(profile: Profile, count: int, steps: int) -> dict[str, Run]:
+    """The trainings of a rehearsal."""
+    train_count = count + 2 if profile.data.name == "voc" else count  # VOC's own, and SBD's
+    data = replace(profile.data, train=train_count, val=VAL)
+
+    def short(run: Run) -> Run:
+        schedule = replace(run.schedule, steps=steps, checkpoint_every=steps)
+        return replace(run, data=data, init="random", schedule=schedule)
+
+    teacher, student = short(profile.teacher), short(profile.student)
+    distilled = replace(student, recipe=RECIPE, teacher=teacher)
+    return {"teacher": teacher, "student alone": student, RECIPE: distilled}
