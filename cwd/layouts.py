@@ -279,3 +279,21 @@ def layout_of(name: str) -> Layout:
     if name not in LAYOUTS:
         raise CwdError(f"there is no dataset {name!r}: use one of {', '.join(LAYOUTS)}.")
     return LAYOUTS[name]
+
+
+def facts() -> pd.DataFrame:
+    """Every dataset's classes, official images by split, and sizes in GB (10^9 bytes).
+
+    "decoded" is what training and validation take, in memory or on disk.
+    """
+    lines = {
+        name: {
+            "classes": len(layout.classes),
+            **{split: f"{layout.counts.get(split, 0):,}" for split in SPLITS},
+            "download (GB)": f"{layout.download / 1e9:.1f}",
+            "decoded (GB)": f"{sum(map(layout.decoded, SPLITS[:2])) / 1e9:.1f}",
+        }
+        for name, layout in LAYOUTS.items()
+        if layout.counts  # the scenes are drawn, as many as a profile says
+    }
+    return pd.DataFrame(lines).T.rename_axis("dataset")

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from cwd.plots import CHANNEL, INK, STUDENT, TEACHER, method_colour
 
@@ -110,3 +112,63 @@ def forest(table: pd.DataFrame) -> Figure:
     axes.scatter([], [], marker="D", facecolor="none", edgecolor=INK, label="paper, Cityscapes")
     axes.legend(frameon=False, ncols=4, loc="lower right", bbox_to_anchor=(1, 1))
     return figure
+
+
+def frontier(table: pd.DataFrame, data: str) -> Figure:
+    """mIoU over parameters and multiply-adds, every student alone and with CWD; * is ImageNet.
+
+    Args:
+        table: see `cwd.tables_networks.network_table`.
+        data: the dataset that was measured on; it has a row of panels of its own.
+    """
+    ours = f"our mIoU ({data})"
+    rows = [("the paper, Cityscapes", "paper val mIoU", "paper params (M)", "paper MAC (G)")]
+    if ours in table and "ours (M)" in table:
+        rows.append((f"ours, {data}", ours, "ours (M)", "ours (G)"))
+    figure, grid = plt.subplots(
+        len(rows), 2, figsize=(9.5, 3.6 * len(rows)), sharey="row", layout="constrained",
+        squeeze=False,
+    )  # fmt: skip
+    for axes, (title, miou, parameters, multiply_adds) in zip(grid, rows, strict=True):
+        for ax, cost, unit in (
+            (axes[0], parameters, "parameters (M)"),
+            (axes[1], multiply_adds, "multiply-adds at 512x1024 (G)"),
+        ):
+            climbs(ax, table, cost, miou)
+            ax.set(xscale="log", xlabel=unit, title=title)
+            ax.margins(x=0.22, y=0.12)  # room for the names
+            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            ax.xaxis.set_minor_formatter(NullFormatter())
+            ax.grid(linewidth=0.4)
+        axes[0].set_ylabel("mIoU (%)")
+    grid[0, 0].legend(frameon=False, loc="lower right")
+    return figure
+
+
+def climbs(ax: Axes, table: pd.DataFrame, cost: str, miou: str) -> None:
+    """An arrow from each student alone to the same with CWD, and the teacher."""
+    marks = (("student", STUDENT, "o"), ("CWD", CHANNEL, "s"), ("teacher", TEACHER, "*"))
+    for method, colour, marker in marks:
+        shown = table[table.index.get_level_values("method") == method].dropna(subset=[cost, miou])
+        if len(shown):
+            label = {"student": "student alone", "CWD": "with CWD (PI + HO + CW_f)"}
+            ax.scatter(
+                shown[cost], shown[miou], color=colour, marker=marker, s=45, zorder=3,
+                label=label.get(method, method),
+            )  # fmt: skip
+    for (network, init), group in table.groupby(level=["network", "init"], sort=False):
+        known = group.droplevel(["network", "init"])[[cost, miou]].dropna()
+        if {"student", "CWD"} <= set(known.index):
+            start, end = known.loc["student"], known.loc["CWD"]
+            ax.annotate("", tuple(end), tuple(start), arrowprops={"arrowstyle": "->", "color": INK})
+            star = {"ImageNet": "*", "scratch": ""}[init] if init else ""
+            left = network.startswith("Deeplab")  # two networks of one backbone cost about the same
+            ax.annotate(
+                f"{network}{star}",
+                tuple(end),
+                (-6 if left else 6, 2),
+                textcoords="offset points",
+                ha="right" if left else "left",
+                fontsize=7,
+            )

@@ -82,9 +82,8 @@ def images_of(data: Data, data_root: Path, split: str) -> list[Path]:
     root = scenes_root(data, data_root) if scenes else find_dataset(data.name, data_root)
     found = sorted((root / "leftImg8bit" / split).glob(f"*/*{SUFFIX}")) if root else []
     if not found:
-        raise CwdError(
-            f"{root or data_root} has no images in leftImg8bit/{split}/: {layout_of(data.name).remedy}"
-        )
+        remedy = layout_of(data.name).remedy
+        raise CwdError(f"{root or data_root} has no images in leftImg8bit/{split}/: {remedy}")
     return found
 
 

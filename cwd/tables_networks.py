@@ -5,8 +5,8 @@ from functools import partial
 import pandas as pd
 
 from cwd import paths
+from cwd.costs import costs_of
 from cwd.layouts import LAYOUTS
-from cwd.models import build_network, count_multiply_adds, count_parameters
 from cwd.tables import Row
 from cwd.workspace import Profile, Student
 
@@ -118,12 +118,6 @@ def row_of(line: dict, runs: tuple) -> Row:
 TABLES_6_TO_8 = {name: partial(networks, name) for name in SOURCES}
 
 
-def costs_of(network: str, dataset: str) -> tuple[float, float]:
-    """Parameters in millions and multiply-adds in units of 10^9 at 512x1024, counted."""
-    built = build_network(network, len(LAYOUTS[dataset].classes), device="meta")
-    return count_parameters(built) / 1e6, count_multiply_adds(built) / 1e9
-
-
 def network_table(
     name: str, rows: tuple[Row, ...], results: pd.DataFrame, data: str
 ) -> pd.DataFrame:
@@ -136,15 +130,16 @@ def network_table(
         data: the dataset that was measured on.
 
     Returns:
-        One line a row. The parameters and multiply-adds are those of the paper's network, as
-        printed and as counted here (for 19, 21 or 150 classes, at 512x1024); `status` says whether
-        a row was measured, is only cited, or waits for its runs.
+        One line a row. Parameters and multiply-adds (at 512x1024) are those of the paper's
+        network, as printed and as counted here for the table's 19, 21 or 150 classes, and those of
+        the network that was measured; `status` says whether a row was measured, is only cited, or
+        waits for its runs.
     """
     dataset = SOURCES[name][1]
     by_row = results.groupby("row", sort=False)
     miou, spread = by_row["miou"].mean(), by_row["miou"].std()
     counted = {
-        network: costs_of(network, dataset)
+        network: costs_of(network, len(LAYOUTS[dataset].classes))
         for network in {row.printed["network"] for row in rows}
         if "-" in network
     }
@@ -154,6 +149,9 @@ def network_table(
         line, student = row.printed, row.student
         parameters, multiply_adds = counted.get(line["network"], (None, None))
         measured = row.label in miou.index
+        ours = (
+            costs_of(row.runs[0].network, len(LAYOUTS[data].classes)) if measured else (None,) * 2
+        )
         lines.append(
             {
                 "network": line["network"],
@@ -168,6 +166,8 @@ def network_table(
                 "paper test mIoU": line.get("test_miou"),
                 "paper mAcc": line.get("val_macc"),
                 "our network": line["ours"],
+                "ours (M)": ours[0],
+                "ours (G)": ours[1],
                 f"our mIoU ({data})": miou.get(row.label),
                 "sd": spread.get(row.label),
                 "seeds": int(by_row["seed"].count().get(row.label, 0)),
