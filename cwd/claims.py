@@ -13,11 +13,9 @@ weights and see the same batches. The interval is Student's t at 95 % over those
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import pandas as pd
-from scipy import stats
 
 from cwd import paths
 from cwd.claim_list import (
@@ -27,72 +25,23 @@ from cwd.claim_list import (
     Claim,
     Classes,
     Greater,
+    Kinds,
     OtherData,
+    Pretrained,
     Salience,
+    Slopes,
+    Students,
     Within,
 )
+from cwd.claims_networks import OverStudents
 from cwd.experiments import TABLES
+from cwd.finding import Finding
 from cwd.records import CHANNELS, COSTS, Records, recorded_profiles
+from cwd.runs import Run
 from cwd.tables import BARE
 from cwd.workspace import Workspace, load_profile
 
-LEVEL = 0.95
 VERDICTS = ("supported", "contradicted", "undecided", "not run")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One comparison of a claim, measured.
-
-    Attributes:
-        what: which two things were compared.
-        differences: one a seed (or repeat), in `unit`.
-        paper: the paper's difference; None where it prints none.
-        margin: None for "greater than 0", else the claim is that the difference is within it.
-        unit: "mIoU", "AUC" or "log ratio".
-    """
-
-    what: str
-    differences: Sequence[float]
-    paper: float | None = None
-    margin: float | None = None
-    unit: str = "mIoU"
-
-    @property
-    def mean(self) -> float:
-        """Mean difference."""
-        return statistics.mean(self.differences)
-
-    @property
-    def sd(self) -> float:
-        """Sample standard deviation, nan for one difference."""
-        return statistics.stdev(self.differences) if len(self.differences) > 1 else math.nan
-
-    def interval(self, level: float = LEVEL) -> tuple[float, float]:
-        """Student's t interval of the mean; unbounded for one difference."""
-        n = len(self.differences)
-        if n < 2:
-            return -math.inf, math.inf
-        half = stats.t.ppf((1 + level) / 2, n - 1) * self.sd / math.sqrt(n)
-        return self.mean - half, self.mean + half
-
-    @property
-    def slack(self) -> tuple[float, float]:
-        """How far the interval, and then the mean, are on the claim's side: the least decides."""
-        low, high = self.interval()
-        if self.margin is None:
-            return low, self.mean
-        return self.margin - max(-low, high), self.margin - abs(self.mean)
-
-    def holds(self) -> bool:
-        """The interval is on the claim's side."""
-        low, high = self.interval()
-        return low > 0 if self.margin is None else -self.margin < low and high < self.margin
-
-    def fails(self, comparisons: int) -> bool:
-        """The interval is on the other side, at 95 % for that many comparisons together."""
-        low, high = self.interval(1 - (1 - LEVEL) / comparisons)
-        return high < 0 if self.margin is None else low > self.margin or high < -self.margin
 
 
 def verdict(findings: Sequence[Finding]) -> str:
@@ -126,11 +75,14 @@ class Evidence:
             if row.paper is not None and row.runs[0] != self.profile.teacher
         }
 
-    def by_seed(self, recipe: str, classes: Sequence[str] = ()) -> dict[int, float]:
-        """mIoU of a recipe's runs by seed; of some classes only, if they are named."""
+    def by_seed(
+        self, recipe: str, classes: Sequence[str] = (), student: Run | None = None
+    ) -> dict[int, float]:
+        """mIoU of a recipe's runs by seed; of some classes only, or of another student."""
         found = {}
         for seed in self.profile.seeds:
-            metrics = self.records.metrics(self.profile.run(BARE.get(recipe, recipe), seed))
+            run = self.profile.run(BARE.get(recipe, recipe), seed, student)
+            metrics = self.records.metrics(run)
             if metrics and classes:
                 known = [metrics["class_iou"].get(name) for name in classes]
                 values = [value for value in known if value is not None]
@@ -168,6 +120,8 @@ class Evidence:
             made = self.elsewhere(test)
         elif isinstance(test, Channels | Salience):
             made = self.by_channel(test)
+        elif isinstance(test, Students | Kinds | Slopes | Pretrained):
+            made = OverStudents(self).findings(test)
         else:
             made = []
         return [] if None in made else made

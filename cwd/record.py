@@ -8,7 +8,7 @@ from pathlib import Path
 from cwd import paths
 from cwd.experiments import every_run
 from cwd.files import write_atomic, write_json
-from cwd.records import CHANNELS, COSTS, Records
+from cwd.records import CHANNELS, COSTS, Records, every_seed
 from cwd.runs import RunFolder
 from cwd.workspace import load_profile
 
@@ -24,7 +24,7 @@ def record(profile: str, *, results: Path = paths.RESULTS) -> list[Path]:
         The files written: configuration, metrics and provenance of each finished run, and what
         notebooks 04 and 05 measured beside the runs; unfinished runs are left out.
     """
-    source = Records(load_profile(profile))
+    source = Records(every_seed(load_profile(profile)))
     target = results / source.profile.name
     written = []
     for run in every_run(source):

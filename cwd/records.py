@@ -1,6 +1,6 @@
 """What was measured before, found again without training."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,11 @@ class Records:
 
 
 def recorded_profiles(results: Path = paths.RESULTS) -> list[Profile]:
-    """The profiles of which results are recorded."""
+    """The profiles of which results are recorded, with all seeds that these may have."""
     folders = sorted(path.name for path in results.iterdir() if path.is_dir())
-    return [load_profile(name) for name in folders]
+    return [every_seed(load_profile(name)) for name in folders]
+
+
+def every_seed(profile: Profile) -> Profile:
+    """The profile with all its seeds for every student, since more may have been measured."""
+    return replace(profile, student_seeds=profile.seeds)

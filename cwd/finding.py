@@ -1,0 +1,65 @@
+"""A comparison that was measured, and the interval that decides about it."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scipy import stats
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One comparison of a claim, measured.
+
+    Attributes:
+        what: which two things were compared.
+        differences: one a seed (or repeat), in `unit`.
+        paper: the paper's difference; None where it prints none.
+        margin: None for "greater than 0", else the claim is that the difference is within it.
+        unit: "mIoU", "AUC" or "log ratio".
+    """
+
+    what: str
+    differences: Sequence[float]
+    paper: float | None = None
+    margin: float | None = None
+    unit: str = "mIoU"
+
+    @property
+    def mean(self) -> float:
+        """Mean difference."""
+        return statistics.mean(self.differences)
+
+    @property
+    def sd(self) -> float:
+        """Sample standard deviation, nan for one difference."""
+        return statistics.stdev(self.differences) if len(self.differences) > 1 else math.nan
+
+    def interval(self, level: float = LEVEL) -> tuple[float, float]:
+        """Student's t interval of the mean; unbounded for one difference."""
+        n = len(self.differences)
+        if n < 2:
+            return -math.inf, math.inf
+        half = stats.t.ppf((1 + level) / 2, n - 1) * self.sd / math.sqrt(n)
+        return self.mean - half, self.mean + half
+
+    @property
+    def slack(self) -> tuple[float, float]:
+        """How far the interval, and then the mean, are on the claim's side: the least decides."""
+        low, high = self.interval()
+        if self.margin is None:
+            return low, self.mean
+        return self.margin - max(-low, high), self.margin - abs(self.mean)
+
+    def holds(self) -> bool:
+        """The interval is on the claim's side."""
+        low, high = self.interval()
+        return low > 0 if self.margin is None else -self.margin < low and high < self.margin
+
+    def fails(self, comparisons: int) -> bool:
+        """The interval is on the other side, at 95 % for that many comparisons together."""
+        low, high = self.interval(1 - (1 - LEVEL) / comparisons)
+        return high < 0 if self.margin is None else low > self.margin or high < -self.margin
