@@ -1,8 +1,10 @@
 """What figures 6 and 8 show as pictures, as numbers: how well a channel marks its class.
 
-Two measures of score maps, whose channels have a meaning, over the validation images.
+Two measures of score maps, whose channels have a meaning, over validation images.
 """
 
+import itertools
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +21,7 @@ from cwd.workspace import Workspace
 
 RECIPES = ("", "AT_f", "CW_f", "CW_s")
 SALIENT = 0.1  # share of the positions that count as a channel's salient ones
-BATCH = 10
+IMAGES = 100  # that are measured, the first
 
 
 def class_auc(score: Tensor, target: Tensor) -> list[float]:
@@ -70,9 +72,9 @@ def salience_gaps(student: Tensor, teacher: Tensor) -> tuple[float, float]:
     return gap[salient].mean().item(), gap[~salient].mean().item()
 
 
-def all_score_maps(network: nn.Module, images: Tensor) -> Tensor:
-    """The score maps of all images, [B, K, h, w]."""
-    return torch.cat([score_maps(network, part) for part in images.split(BATCH)])
+def all_score_maps(network: nn.Module, images: Iterable[Tensor]) -> list[Tensor]:
+    """The score map of each of the first images, [1, K, h, w]."""
+    return [score_maps(network, image[None]) for image in itertools.islice(images, IMAGES)]
 
 
 def measure_channels(workspace: Workspace) -> pd.DataFrame:
@@ -91,18 +93,18 @@ def measure_channels(workspace: Workspace) -> pd.DataFrame:
         for seed in profile.seeds:
             run = profile.run(BARE.get(recipe, recipe), seed)
             scores = all_score_maps(workspace.network(run), val.images)
-            salient, background = salience_gaps(scores, taught)
+            gaps = [salience_gaps(mine, its) for mine, its in zip(scores, taught, strict=True)]
+            salient, background = (sum(part) / len(gaps) for part in zip(*gaps, strict=True))
             auc = mean_auc(scores, val.targets)
             lines.append({"recipe": recipe, "seed": seed, "auc": auc} |
                          {"salient": salient, "background": background})  # fmt: skip
     return pd.DataFrame(lines)
 
 
-def mean_auc(scores: Tensor, targets: Tensor) -> float:
+def mean_auc(scores: Sequence[Tensor], targets: Iterable[Tensor]) -> float:
     """`class_auc`, averaged over images and their classes."""
-    areas = [
-        a for score, target in zip(scores, targets, strict=True) for a in class_auc(score, target)
-    ]
+    pairs = zip(scores, targets, strict=False)  # of the first images only
+    areas = [a for score, target in pairs for a in class_auc(score.squeeze(0), target)]
     return sum(areas) / len(areas)
 
 

@@ -1,13 +1,15 @@
 """One contract for every dataset: `image` uint8 [3, H, W], `target` int64 [H, W], 255 ignored."""
 
 import hashlib
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 from scipy.io import loadmat
@@ -292,3 +294,24 @@ def load_in_memory(
     return InMemoryDataset(
         dataset.name, dataset.classes, dataset.palette, images, targets, dataset.checksum
     )
+
+
+def describe(parts: Mapping[str, Any]) -> pd.DataFrame:
+    """Number of images, their size in pixels, and the share of ignored pixels in percent.
+
+    Args:
+        parts: opened datasets by split, see `cwd.data.open_data`.
+    """
+    lines = {}
+    for split, part in parts.items():
+        ends = zip(part.sizes.amin(dim=0).tolist(), part.sizes.amax(dim=0).tolist(), strict=True)
+        height, width = (low if low == high else f"{low} to {high}" for low, high in ends)
+        ignored = part.label_counts[IGNORED] / part.label_counts.sum()
+        lines[split] = {
+            "images": len(part),
+            "height": height,
+            "width": width,
+            "ignored pixels (%)": round(100 * ignored.item(), 1),
+        }
+    name = next(iter(parts.values())).name
+    return pd.DataFrame.from_dict(lines, orient="index").rename_axis(name)

@@ -19,6 +19,7 @@ NAMES = {
     "03_ablations",
     "04_comparisons",
     "05_cost",
+    "06_networks_and_datasets",
     "99_claims",
 }
 GUARD = "NBVAL_CHECK_OUTPUT"

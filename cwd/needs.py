@@ -1,0 +1,211 @@
+"""What runs need beside time: room on the disk, datasets and first weights to download."""
+
+import functools
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cwd import paths
+from cwd.backbones import TORCHVISION, imagenet_weights, parse_name
+from cwd.data import large
+from cwd.datasets import SegmentationDataset, build_dataset, find_dataset
+from cwd.layouts import PER_PIXEL, layout_of
+from cwd.models import OUTPUT_STRIDE
+from cwd.parts import described
+from cwd.recipes import Distiller, parse_recipe
+from cwd.runs import Data, Run
+
+# bytes that the two file formats add to each tensor, as seen on finished runs
+SAFETENSORS_EACH, CHECKPOINT_EACH = 93, 340
+LOOKED_AT = 200  # images whose headers are read where a dataset's images differ in size
+
+
+@dataclass(frozen=True)
+class Need:
+    """Something that takes room on a disk, or comes from elsewhere.
+
+    Attributes:
+        what: in words.
+        size: bytes that are still to be written.
+        place: where to.
+        download: how many bytes of it are downloaded.
+    """
+
+    what: str
+    size: int
+    place: Path
+    download: int = 0
+
+
+@dataclass(frozen=True)
+class RunSize:
+    """Bytes of a run's two large files.
+
+    Attributes:
+        student: the network's tensors.
+        checkpoint: the same, the optimisers' state, alignments and a critic.
+    """
+
+    student: int
+    checkpoint: int
+
+    @property
+    def kept(self) -> int:
+        """What the finished run keeps."""
+        return self.student + self.checkpoint
+
+    @property
+    def peak(self) -> int:
+        """The most while it is trained: a checkpoint is written beside the one before."""
+        return max(2 * self.checkpoint, self.kept)
+
+
+@functools.cache
+def run_size(run: Run, classes: int) -> RunSize:
+    """What a run writes, counted on networks without memory for their weights.
+
+    SGD keeps a momentum for every weight that it descends on, Adam two numbers for the critic's.
+    """
+    student = described(run.network, classes)
+    learnt, descended, adam = [student], list(student.parameters()), []
+    if run.teacher:
+        teacher = described(run.teacher.network, classes)
+        map_size = tuple(int(side) // OUTPUT_STRIDE for side in run.schedule.crop)
+        with torch.device("meta"):
+            distiller = Distiller(parse_recipe(run.recipe), student, teacher, map_size)
+        learnt.append(distiller)
+        descended += distiller.alignments.parameters()
+        adam = list(distiller.critic.parameters()) if distiller.critic else []
+    weights = list(student.state_dict().values())
+    saved = [tensor for module in learnt for tensor in module.state_dict().values()]
+    saved += [*descended, *adam, *adam]
+    return RunSize(
+        student=nbytes(weights) + SAFETENSORS_EACH * len(weights),
+        checkpoint=nbytes(saved) + CHECKPOINT_EACH * len(saved),
+    )
+
+
+def nbytes(tensors: Iterable[Tensor]) -> int:
+    """Bytes of tensors, those on the meta device too."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def dataset_needs(data: Data, data_root: Path) -> list[Need]:
+    """The dataset's archives where it isn't there, and its decoded images where they go to a disk.
+
+    Raises:
+        CwdError: there is no such dataset, or the one that is there is incomplete.
+    """
+    if data.name == "scenes":
+        return [scenes_need(data, data_root)]
+    layout, root = layout_of(data.name), find_dataset(data.name, data_root)
+    shown = paths.for_people(root or data_root)
+    if root:
+        needs = [Need(f"{data.name}: present in {shown}", 0, root)]
+    else:
+        # archives hold compressed images, so what is unpacked takes about as much again
+        what = f"{data.name}: missing in {shown}; its archives, and what is in them"
+        needs = [Need(what, 2 * layout.download, data_root, layout.download)]
+    if data.size or not large(layout):
+        return needs
+    for split, limit in (("train", data.train), (data.split, data.val)):
+        dataset = build_dataset(data.name, data_root, split).first(limit) if root else None
+        if dataset and any(paths.CACHE.glob(f"{data.name}-{split}-{len(dataset)}-*/index.json")):
+            needs.append(Need(f"{data.name} {split}, decoded: present", 0, paths.CACHE))
+            continue
+        size = decoded_size(dataset) if dataset else layout.decoded(split)
+        if limit and not dataset:
+            size = size * limit // layout.counts[split]
+        needs.append(Need(f"{data.name} {split}, decoded once", size, paths.CACHE))
+    return needs
+
+
+def scenes_need(data: Data, data_root: Path) -> Need:
+    """The drawn scenes: their files take less than their pixels do."""
+    height, width = (int(side) for side in data.size)
+    folder = f"{height}x{width}-{data.train}-{data.val}-seed{data.seed}"
+    place = data_root / "scenes" / folder
+    if place.is_dir():
+        return Need(f"scenes: present in {paths.for_people(place)}", 0, data_root)
+    size = PER_PIXEL * height * width * (data.train + data.val)
+    return Need(f"scenes: drawn into {paths.for_people(place)}, at most", size, data_root)
+
+
+def decoded_size(dataset: SegmentationDataset) -> int:
+    """Bytes of a dataset's decoded images; where they differ in size, going by some of them."""
+    if dataset.layout.size:
+        return PER_PIXEL * prod(dataset.layout.size) * len(dataset)
+    chosen = np.linspace(0, len(dataset) - 1, min(LOOKED_AT, len(dataset))).astype(int)
+    pixels = []
+    for index in chosen:
+        with Image.open(dataset.pairs[index][0]) as image:  # reads the header only
+            pixels.append(prod(image.size))
+    return PER_PIXEL * round(float(np.mean(pixels)) * len(dataset))
+
+
+def weight_needs(runs: Iterable[Run], classes: int) -> list[Need]:
+    """The first weights of the networks that don't start from random ones, each file once."""
+    needs = {}
+    for run in runs:
+        if run.init == "random":
+            continue
+        backbone = described(run.network, classes).backbone
+        size, path = nbytes(backbone.state_dict().values()), paths.below_root(run.init)
+        if run.init == "imagenet":
+            what = f"ImageNet weights, {public_name(run.network)}, unless cached"
+            need = Need(what, size, Path.home(), size)
+        elif path.is_file():
+            need = Need(f"{run.init}: present", 0, path)
+        else:
+            what = f"{run.init}: missing, see data/README.md"
+            need = Need(what, size, path, size)
+        needs.setdefault(need.what, need)
+    return list(needs.values())
+
+
+def public_name(network: str) -> str:
+    """What the library that has a network's ImageNet weights calls them."""
+    arch = parse_name(network)
+    if arch.head in TORCHVISION:
+        return f"torchvision's {arch.backbone}"
+    return f"timm's {imagenet_weights(arch)}"
+
+
+def free_bytes(place: Path) -> tuple[int, int]:
+    """The disk that a folder is on or would be made on, as a number, and what is free there."""
+    while not place.exists():
+        place = place.parent
+    return place.stat().st_dev, shutil.disk_usage(place).free
+
+
+def shortages(needs: Iterable[Need]) -> list[str]:
+    """A sentence for every disk that can't hold what is to be written to it."""
+    wanted: dict[int, int] = {}
+    found: dict[int, tuple[int, Path]] = {}
+    for need in needs:
+        disk, free = free_bytes(need.place)
+        wanted[disk] = wanted.get(disk, 0) + need.size
+        found.setdefault(disk, (free, need.place))
+    return [
+        f"WARNING: {in_words(wanted[disk])} are to be written to the disk of "
+        f"{paths.for_people(place)}, which has {in_words(free)} free: free some disk space, or "
+        "make build/cache, build/runs or the data root a link to a larger disk."
+        for disk, (free, place) in found.items()
+        if wanted[disk] > free
+    ]
+
+
+def in_words(size: float) -> str:
+    """Bytes for people: "1.2 GiB"."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if size < 1024 or unit == "GiB":
+            return f"{size:.0f} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1024
+    raise AssertionError

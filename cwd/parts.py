@@ -1,0 +1,162 @@
+"""The parts of a training step at work on random images and maps, to be timed one by one.
+
+Networks have random weights, nothing is learnt, and no dataset is needed.
+"""
+
+import functools
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from cwd.bench import race
+from cwd.models import (
+    OUTPUT_STRIDE,
+    SegmentationNetwork,
+    SegmentationOutput,
+    build_network,
+    count_multiply_adds,
+)
+from cwd.recipes import Distiller, Term
+from cwd.trainer import cross_entropy
+
+SLOW = 2.0  # seconds of a call from which there are two of them and no more
+
+
+@functools.cache
+def described(name: str, classes: int) -> SegmentationNetwork:
+    """A network without memory for its weights, for its shapes."""
+    return build_network(name, classes, device="meta").eval()
+
+
+@functools.cache
+def multiply_adds(name: str, classes: int, crop: tuple[int, int]) -> int:
+    """As `cwd.models.count_multiply_adds`, once for each."""
+    return count_multiply_adds(described(name, classes), crop)
+
+
+@functools.cache
+def maps_of(name: str, classes: int, crop: tuple[int, int]) -> SegmentationOutput:
+    """Shapes of a network's maps for one crop: [K, h, w], [C, h, w] and None."""
+    with torch.no_grad():
+        out = described(name, classes)(torch.empty(1, 3, *map(int, crop), device="meta"))
+    return SegmentationOutput(tuple(out.score.shape[1:]), tuple(out.feature.shape[1:]), None)
+
+
+def timed(step: Callable[[], object], device: str) -> float:
+    """Seconds of a call: a median; where calls are slow on a CPU, the quicker of two."""
+    if device == "cuda":
+        return race([step], device, repeats=10, warm=3)[0]
+    (first,) = race([step], device, repeats=1, warm=0)
+    if first < SLOW:
+        return race([step], device, repeats=3, warm=0)[0]
+    return min(first, race([step], device, repeats=1, warm=0)[0])
+
+
+def random_batch(
+    classes: int, batch: int, crop: tuple[int, int], device: str
+) -> tuple[Tensor, Tensor]:
+    """Images [B, 3, H, W] in the trainer's memory format, and labels [B, H, W]."""
+    images = torch.randn(batch, 3, *crop, device=device)
+    target = torch.randint(classes, (batch, *crop), device=device)
+    return images.contiguous(memory_format=torch.channels_last), target
+
+
+def learning(
+    name: str, classes: int, *, batch: int, crop: tuple[int, int], device: str, fast: bool
+) -> Callable[[], None]:
+    """Forward, backward and update of a network with cross-entropy alone.
+
+    Args:
+        name: of the network.
+        classes: K.
+        batch: images a call.
+        crop: their height and width.
+        device: "cpu" or "cuda".
+        fast: in bfloat16.
+    """
+    network = build_network(name, classes).to(device, memory_format=torch.channels_last).train()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, fused=True)
+    images, target = random_batch(classes, batch, crop, device)
+
+    def step() -> None:
+        with torch.autocast(device, torch.bfloat16, enabled=fast):
+            out = network(images)
+        scores = [score for score in (out.score, out.aux_score) if score is not None]
+        # in float32, as Fabric hands a network's output on
+        loss = sum(cross_entropy(score.float(), target) for score in scores)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def asking(
+    name: str, classes: int, *, batch: int, crop: tuple[int, int], device: str, fast: bool
+) -> Callable[[], SegmentationOutput]:
+    """A teacher's forward pass; arguments as for `learning`."""
+    network = build_network(name, classes).to(device, memory_format=torch.channels_last).eval()
+    images, _ = random_batch(classes, batch, crop, device)
+
+    @torch.no_grad()
+    def step() -> SegmentationOutput:
+        with torch.autocast(device, torch.bfloat16, enabled=fast):
+            return network(images)
+
+    return step
+
+
+def distilling(
+    term: Term,
+    names: tuple[str, str],
+    classes: int,
+    *,
+    batch: int,
+    crop: tuple[int, int],
+    device: str,
+    fast: bool,
+) -> Callable[[], None]:
+    """A loss of distillation at work on random maps, as in a training step.
+
+    It isn't compiled: compiling takes longer than all that is measured here, so that on large maps
+    training is a little faster than this.
+
+    Args:
+        term: the loss.
+        names: of the student and the teacher.
+        classes: K.
+        batch: images a call.
+        crop: their height and width.
+        device: "cpu" or "cuda".
+        fast: in bfloat16.
+    """
+    networks = [described(name, classes) for name in names]
+    map_size = tuple(int(side) // OUTPUT_STRIDE for side in crop)
+    distiller = Distiller((term,), *networks, map_size)
+    distiller = distiller.to(device, memory_format=torch.channels_last)
+    outputs = []
+    for name, dtype in zip(names, (torch.float32, torch.bfloat16 if fast else None), strict=True):
+        shapes = maps_of(name, classes, crop)[:2]
+        maps = [torch.randn(batch, *shape, device=device, dtype=dtype) for shape in shapes]
+        maps = [each.contiguous(memory_format=torch.channels_last) for each in maps]
+        outputs.append(SegmentationOutput(*maps, None))
+    student, teacher = outputs
+    images, target = random_batch(classes, batch, crop, device)
+    critic = distiller.critic
+    optimizer = critic and torch.optim.Adam(critic.parameters(), fused=True)
+
+    def step() -> None:
+        for part in student[:2]:
+            part.requires_grad_().grad = None
+        distiller.zero_grad()
+        with torch.autocast(device, torch.bfloat16, enabled=fast):
+            loss = sum(distiller(student, teacher, target, images).values())
+        loss.backward()
+        if critic:
+            loss = critic.critic_loss(student.score, teacher.score, images)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    return step
