@@ -12,9 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
+import torch
 
-from cwd import paths, trees
+from cwd import paths, provenance, trees
 from cwd.errors import CwdError
+from cwd.files import write_json
+from cwd.hardware import pick_device
 from cwd.progress import report
 from cwd.runs import Run
 from cwd.trainer import train
@@ -62,7 +65,7 @@ def rehearse(
         steps: of each training.
         device: "auto", "cpu" or "cuda".
         output: where the images, their decoded form and the runs go; `build/rehearsal/<profile>`
-            if None.
+            if None; what was measured is kept there as `rehearsal.json`.
 
     Returns:
         One line a training: network, batch, crop, mean seconds of its steps (the first of which
@@ -95,13 +98,16 @@ def rehearse(
             allow_weak_teacher=True,
         )
         seconds = folder.read_json("provenance.json")["seconds"]
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # of KiB
         lines[what] = {
             "network": run.network,
             "batch": run.schedule.batch,
             "crop": "x".join(map(str, run.schedule.crop)),
-            "seconds a step": seconds / steps,
-            "peak memory (GiB)": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+            "seconds a step": round(seconds / steps, 1),
+            "peak memory (GiB)": round(peak, 2),
         }
+    where = provenance.session(torch.device(pick_device(device)))
+    write_json(output / "rehearsal.json", {"steps": steps, "parts": lines, "provenance": where})
     return pd.DataFrame(lines).T.rename_axis(f"{chosen.name}, {steps} steps")
 
 

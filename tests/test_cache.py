@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from cwd import cache, data, datasets, paths, trees
+from cwd.bench_loading import loading_speed
 from cwd.cache import CachedDataset, load_cached
 from cwd.datasets import SegmentationDataset, build_dataset, load_in_memory
 from cwd.errors import CwdError
@@ -229,3 +230,12 @@ def test_the_journal_is_json(ade, tmp_path):
     index = json.loads((cached.folder / cache.INDEX).read_text())
     assert index["shapes"][1] == [10, 18]
     assert index["files"][0] == "images/training/ADE_train_00000001.jpg"
+
+
+def test_the_loaders_race_counts_pixels():
+    """What is read a crop: the whole image, or no more than the largest window (scale 0.7)."""
+    table = loading_speed(images=8, size=(800, 1200), steps=1)
+    whole, window = table["MB a crop"]
+    assert whole == round(4 * 800 * 1200 / 1e6, 1)
+    assert 4 * (512 / 2.1) ** 2 / 1e6 - 0.1 < window < 4 * (512 / 0.7 + 4) ** 2 / 1e6 + 0.1
+    assert (table["images/s"] > 0).all()

@@ -227,3 +227,10 @@ def test_real_camvid(camvid_root):
     assert "367 train, 101 val, 233 test" in obtain.obtain("camvid", camvid_root)
     train = load_in_memory(build_dataset("camvid", camvid_root, "train"), size=(60, 80))
     assert (train.class_frequencies() > 0).all()
+
+
+def test_describe(camvid):
+    loaded = load_in_memory(build_dataset("camvid", camvid, "train"))
+    loaded.targets[0] = 255
+    line = datasets.describe({"train": loaded}).loc["train"]
+    assert line.tolist() == [2, 10, 16, round(100 * (160 + 1) / 320, 1)]  # and one void pixel

@@ -203,3 +203,11 @@ def test_label_values_survive_jpeg_images(pascal):
     buffer = io.BytesIO((pascal / "VOCdevkit/VOC2012/JPEGImages/2008_000000.jpg").read_bytes())
     picture = np.asarray(trees.Image.open(buffer).convert("RGB"))
     assert (sample.image.permute(1, 2, 0).numpy() == picture).all()
+
+
+def test_facts_are_the_official_ones():
+    facts = layouts.facts()
+    assert facts.loc["voc", ["classes", "train", "val"]].tolist() == [21, "10,582", "1,449"]
+    # 3,475 images of 2048x1024, four bytes a pixel
+    assert facts.loc["cityscapes", "decoded (GB)"] == f"{3475 * 2048 * 1024 * 4 / 1e9:.1f}"
+    assert "scenes" not in facts.index
