@@ -111,15 +111,16 @@ def imagenet_weights(arch: Architecture) -> str | None:
     return weights.get(arch.backbone) if arch.factor == 1 else None
 
 
-def build_backbone(arch: Architecture, *, pretrained: bool) -> nn.Module:
+def build_backbone(arch: Architecture, *, public: str = "") -> nn.Module:
     """timm's backbone at output stride 8; its third and fourth stage come out.
 
     Args:
         arch: which; not one of torchvision's.
-        pretrained: whether it starts from ImageNet.
+        public: weights that it starts from: "imagenet", or "timm:" and a name of timm's; random if
+            empty.
 
     Raises:
-        CwdError: there are no ImageNet weights of this structure, or they can't be had.
+        CwdError: there are no such weights of this structure, or they can't be had.
     """
     settings = {
         "features_only": True,
@@ -135,19 +136,19 @@ def build_backbone(arch: Architecture, *, pretrained: bool) -> nn.Module:
             settings |= {"stem_type": "deep", "stem_width": round(64 * arch.factor)}
         elif arch.factor != 1:
             raise CwdError(f"{arch.name}: timm's plain stem has one width: leave the factor out.")
-    if pretrained:
-        weights = imagenet_weights(arch)
-        if weights is None:
-            raise CwdError(
-                f"{arch.name}: no public ImageNet weights have its structure; give init the path "
-                "of a local file instead (see data/README.md)."
-            )
+    weights = imagenet_weights(arch) if public == "imagenet" else public.removeprefix("timm:")
+    if weights is None:
+        raise CwdError(
+            f"{arch.name}: no public ImageNet weights have its structure; give init the path of a "
+            "local file instead (see data/README.md)."
+        )
+    backbone = timm.create_model(model, pretrained=False, **settings)
+    if weights:
         try:
-            backbone = timm.create_model(weights, pretrained=True, **settings)
+            pretrained = timm.create_model(weights, pretrained=True, **settings)
+            backbone.load_state_dict(pretrained.state_dict())  # of this structure, all of it
         except Exception as error:  # each way of not reaching a server has its own exception
             raise unreachable(arch.name, f"timm's weights {weights}", error) from error
-    else:
-        backbone = timm.create_model(model, pretrained=False, **settings)
     if arch.backbone != "MBV2":
         backbone.maxpool.ceil_mode = True  # as the authors': a 512 crop gives 65x65 maps
     return backbone
@@ -156,8 +157,8 @@ def build_backbone(arch: Architecture, *, pretrained: bool) -> nn.Module:
 def unreachable(name: str, what: str, error: Exception) -> CwdError:
     """The sentence for weights that could not be downloaded."""
     return CwdError(
-        f"{name}: {what} can't be had ({type(error).__name__}): connect to a network, or give init "
-        "the path of a local file with them."
+        f"{name}: {what} can't be had, or have another structure ({type(error).__name__}): "
+        "connect to a network, or give init the path of a local file with weights that fit."
     )
 
 
@@ -182,11 +183,14 @@ class TorchvisionBackbone(nn.Module):
 Parts = tuple[nn.Module, nn.Module, nn.Module, nn.Module | None]
 
 
-def build_parts(arch: Architecture, num_classes: int, *, pretrained: bool) -> Parts:
-    """Backbone, head, classifier and auxiliary head (MobileNetV2 has none); raises as above."""
+def build_parts(arch: Architecture, num_classes: int, *, public: str = "") -> Parts:
+    """Backbone, head, classifier and auxiliary head (MobileNetV2 has none).
+
+    Arguments and errors are `build_backbone`'s.
+    """
     if arch.head in TORCHVISION:
-        return torchvision_parts(arch, num_classes, pretrained=pretrained)
-    backbone = build_backbone(arch, pretrained=pretrained)
+        return torchvision_parts(arch, num_classes, pretrained=public == "imagenet")
+    backbone = build_backbone(arch, public=public)
     third, fourth = backbone.feature_info.channels()
     head = HEADS[arch.head](fourth, arch.width)
     classifier = nn.Conv2d(arch.width, num_classes, 1)

@@ -39,7 +39,7 @@ class SegmentationNetwork(nn.Module):
     Args:
         arch: what the network's name says.
         num_classes: K.
-        pretrained: whether the backbone starts from public ImageNet weights.
+        public: weights that the backbone starts from, see `cwd.backbones.build_backbone`.
 
     Attributes:
         init_report: names of tensors "matched" in a local file and those of the file "ignored".
@@ -48,11 +48,11 @@ class SegmentationNetwork(nn.Module):
         Normalised images [B, 3, H, W] to a `SegmentationOutput`.
     """
 
-    def __init__(self, arch: Architecture, num_classes: int, *, pretrained: bool = False) -> None:
+    def __init__(self, arch: Architecture, num_classes: int, *, public: str = "") -> None:
         super().__init__()
         self.name, self.num_classes, self.feature_channels = arch.name, num_classes, arch.width
         self.init_report: dict[str, list[str]] = {"matched": [], "ignored": []}
-        parts = build_parts(arch, num_classes, pretrained=pretrained)
+        parts = build_parts(arch, num_classes, public=public)
         self.backbone, self.head, self.classifier, self.aux_head = parts
 
     def forward(self, images: Tensor) -> SegmentationOutput:
@@ -70,6 +70,11 @@ class SegmentationNetwork(nn.Module):
         return SegmentationOutput(score, feature, auxiliary)
 
 
+def is_public(init: str) -> bool:
+    """Whether first weights are downloaded by name, neither random nor from a file."""
+    return init == "imagenet" or init.startswith("timm:")
+
+
 def build_network(
     name: str, num_classes: int, *, init: str = "random", device: str | None = None
 ) -> SegmentationNetwork:
@@ -85,8 +90,9 @@ def build_network(
         name: which network.
         num_classes: K, at least 2.
         init: "random"; "imagenet" for public weights (timm's, or torchvision's for its own
-            networks); or the path, from the checkout's root if relative, of a .pth or .safetensors
-            file with a backbone of the same structure (see `cwd.weights.backbone_keys`).
+            networks); "timm:" and the name of timm's weights, "timm:resnet101s.gluon_in1k"; or the
+            path, from the checkout's root if relative, of a .pth or .safetensors file with a
+            backbone of the same structure (see `cwd.weights.backbone_keys`).
         device: where to build it, torch's default device if None; "meta" allocates nothing.
 
     Raises:
@@ -97,8 +103,9 @@ def build_network(
     if num_classes < 2:
         raise CwdError(f"{name}: num_classes is {num_classes}, give at least 2.")
     with torch.device(device or torch.get_default_device()):
-        network = SegmentationNetwork(arch, num_classes, pretrained=init == "imagenet")
-    if init not in ("random", "imagenet"):
+        public = init if is_public(init) else ""
+        network = SegmentationNetwork(arch, num_classes, public=public)
+    if init != "random" and not public:
         path = paths.below_root(init)
         network.init_report = load_backbone(network.backbone, path, name)
     return network

@@ -17,7 +17,7 @@ from cwd.errors import CwdError
 from cwd.files import save_figure, write_atomic
 from cwd.hardware import pick_device
 from cwd.loading import Dataset
-from cwd.models import build_network, load_network_weights
+from cwd.models import build_network, is_public, load_network_weights
 from cwd.runs import Data, Run, RunFolder, Schedule, from_mapping
 from cwd.trainer import train
 
@@ -166,7 +166,7 @@ def read_part(value: Any, schedule: Any, data: Data, where: str) -> Student:
     settings = {**mapping(schedule, f"{where}: schedule"), **part.schedule}
     build_network(part.network, 2, device="meta")  # an unknown name is an error here
     init = part.init
-    if init not in ("random", "imagenet"):
+    if init != "random" and not is_public(init):
         init = paths.for_people(paths.below_root(init))
     run = Run(data, part.network, from_mapping(Schedule, settings, f"{where}: schedule"), init)
     return Student(part.stands_for or part.network, run)

@@ -268,9 +268,12 @@ def test_a_missing_and_an_unsafe_file(tmp_path):
 
 
 def test_imagenet_is_never_silently_random(monkeypatch):
-    def unreachable(*_, **options):
-        assert options["pretrained"]
-        raise OSError("no network")
+    def unreachable(*names, **options):
+        if options["pretrained"]:
+            raise OSError("no network")
+        return original(*names, **options)
+
+    original = timm.create_model
 
     monkeypatch.setattr(timm, "create_model", unreachable)
     with pytest.raises(CwdError, match=r"resnet101s\.gluon_in1k can't be had"):
@@ -284,6 +287,26 @@ def test_imagenet_is_never_silently_random(monkeypatch):
     for name in ("PSPNet-R18", "PSPNet-R101(0.5)", "PSPNet-MBV2(0.35)"):
         with pytest.raises(CwdError, match="no public ImageNet weights"):
             build_network(name, 19, init="imagenet")
+
+
+def test_timms_weights_by_name(monkeypatch):
+    """They are loaded where they have the structure, and refused where they haven't."""
+
+    def pretrained(name, **options):
+        if options.pop("pretrained"):
+            asked.append(name)
+            found = original(name, pretrained=False, **options)
+            torch.nn.init.constant_(found.bn1.weight, 3.0)
+            return found
+        return original(name, pretrained=False, **options)
+
+    asked, original = [], timm.create_model
+    monkeypatch.setattr(timm, "create_model", pretrained)
+    network = build_network("PSPNet-R18(stem=plain)", 5, init="timm:resnet18.a1_in1k")
+    assert asked == ["resnet18.a1_in1k"]
+    assert (network.backbone.bn1.weight == 3).all()
+    with pytest.raises(CwdError, match=r"resnet34\.a1_in1k can't be had, or have another"):
+        build_network("PSPNet-R18(stem=plain)", 5, init="timm:resnet34.a1_in1k")
 
 
 def test_weights_of_another_network(tmp_path):
