@@ -1,6 +1,7 @@
 """Tables 6, 7 and 8: every network of the paper, alone and distilled, on three datasets."""
 
 from functools import partial
+from typing import Any
 
 import pandas as pd
 
@@ -21,6 +22,7 @@ SOURCES = {
     "table7": ("table7_voc", "voc", ALONE),
     "table8": ("table8_ade20k", "ade20k", ALONE),
 }
+WORDS = ("our network", "status", "seeds")  # columns that aren't measurements
 INIT = {True: "ImageNet", False: "scratch"}
 
 
@@ -135,52 +137,58 @@ def network_table(
         the network that was measured; `status` says whether a row was measured, is only cited, or
         waits for its runs.
     """
-    dataset = SOURCES[name][1]
     by_row = results.groupby("row", sort=False)
-    miou, spread = by_row["miou"].mean(), by_row["miou"].std()
-    counted = {
-        network: costs_of(network, len(LAYOUTS[dataset].classes))
-        for network in {row.printed["network"] for row in rows}
-        if "-" in network
-    }
+    ours = by_row[["miou", "macc"]].mean().join(by_row["miou"].agg(sd="std", seeds="count"))
     printed = {row.label: row.paper for row in rows}
     lines = []
     for row in rows:
-        line, student = row.printed, row.student
-        parameters, multiply_adds = counted.get(line["network"], (None, None))
-        measured = row.label in miou.index
-        ours = (
-            costs_of(row.runs[0].network, len(LAYOUTS[data].classes)) if measured else (None,) * 2
-        )
+        known = ours.loc[row.label] if row.label in ours.index else None
+        student = ours["miou"].get(row.student)
         lines.append(
-            {
-                "network": line["network"],
-                "init": line["init"],
-                "method": line["method"],
-                "paper params (M)": line.get("params_m"),
-                "counted (M)": parameters,
-                "paper MAC (G)": line.get("flops_g"),
-                "counted (G)": multiply_adds,
-                "paper val mIoU": row.paper,
-                "paper gain": difference(row.paper, printed.get(student)),
-                "paper test mIoU": line.get("test_miou"),
-                "paper mAcc": line.get("val_macc"),
-                "our network": line["ours"],
-                "ours (M)": ours[0],
-                "ours (G)": ours[1],
-                f"our mIoU ({data})": miou.get(row.label),
-                "sd": spread.get(row.label),
-                "seeds": int(by_row["seed"].count().get(row.label, 0)),
-                "our gain": difference(miou.get(row.label), miou.get(student)),
-                "our mAcc": by_row["macc"].mean().get(row.label),
-                "status": "measured" if measured else "not run" if row.runs else "cited",
-            }
+            paper_columns(name, row, printed)
+            | {"our network": row.printed["ours"], f"our mIoU ({data})": None, "seeds": 0}
+            | ({} if known is None else our_columns(row, known, student, data))
+            | {"status": "cited" if not row.runs else "not run" if known is None else "measured"}
         )
     table = pd.DataFrame(lines).set_index(["network", "init", "method"])
-    words = ("our network", "status", "seeds")
-    kinds = {column: float for column in table if column not in words}
+    kinds = {column: float for column in table if column not in WORDS}
     digits = {column: 4 if column.endswith("(M)") else 2 for column in kinds}
-    return table.astype(kinds).round(digits).dropna(axis=1, how="all")
+    table = table.astype({**kinds, "seeds": int}).round(digits).dropna(axis=1, how="all")
+    return table[[*table.columns.drop("status"), "status"]]
+
+
+def paper_columns(name: str, row: Row, printed: dict[str, float | None]) -> dict[str, Any]:
+    """What the paper has in a row, and its network's cost as counted here."""
+    line, classes = row.printed, len(LAYOUTS[SOURCES[name][1]].classes)
+    built = "-" in line["network"]  # reference networks are not
+    parameters, multiply_adds = costs_of(line["network"], classes) if built else (None, None)
+    return {
+        "network": line["network"],
+        "init": line["init"],
+        "method": line["method"],
+        "paper params (M)": line.get("params_m"),
+        "counted (M)": parameters,
+        "paper MAC (G)": line.get("flops_g"),
+        "counted (G)": multiply_adds,
+        "paper val mIoU": row.paper,
+        "paper gain": difference(row.paper, printed.get(row.student)),
+        "paper test mIoU": line.get("test_miou"),
+        "paper mAcc": line.get("val_macc"),
+    }
+
+
+def our_columns(row: Row, known: pd.Series, student: float | None, data: str) -> dict[str, Any]:
+    """What was measured for a row, and of which network."""
+    parameters, multiply_adds = costs_of(row.runs[0].network, len(LAYOUTS[data].classes))
+    return {
+        f"our mIoU ({data})": known["miou"],
+        "sd": known["sd"],
+        "seeds": int(known["seeds"]),
+        "our gain": difference(known["miou"], student),
+        "our mAcc": known["macc"],
+        "ours (M)": parameters,
+        "ours (G)": multiply_adds,
+    }
 
 
 def difference(value: float | None, other: float | None) -> float | None:
