@@ -3,7 +3,12 @@ PROFILE = quick
 DATA_ROOT = data
 SEEDS =
 DEVICE = auto
+WORKERS = 1
 DATASET = camvid
+RECIPE = PI + HO + CW_f
+NETWORK =
+SEED = 0
+SPLIT = test
 PYTHON = $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && \
 	echo $$p && break; done)
@@ -14,16 +19,24 @@ REPRODUCE = $(RUN) -m cwd reproduce --data-root "$(DATA_ROOT)" --device "$(DEVIC
 # the kernel named python3 is .venv's, whatever kernels the user has elsewhere
 export JUPYTER_PREFER_ENV_PATH = 1
 
-.PHONY: help reproduce report smoke test lint lab data bench publish lock clean distclean
+.PHONY: help plan reproduce train report smoke test lint lab data rehearse submission bench publish lock clean distclean
 
 help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "Variables: PROFILE=$(PROFILE) DATA_ROOT=$(DATA_ROOT) SEEDS=0,1,2 DEVICE=$(DEVICE)" \
-		"DATASET=$(DATASET) PYTHON=$(PYTHON)"
+		"WORKERS=$(WORKERS) DATASET=$(DATASET) PYTHON=$(PYTHON)"
 
 reproduce: .venv/.installed ## all notebooks under PROFILE, into build/PROFILE
-	@$(REPRODUCE) --profile "$(PROFILE)"
+	@$(REPRODUCE) --profile "$(PROFILE)" --workers "$(WORKERS)"
+
+train: .venv/.installed ## all runs of PROFILE, WORKERS at once, without notebooks
+	@$(RUN) -m cwd train --study all --profile "$(PROFILE)" --workers "$(WORKERS)" \
+		--data-root "$(DATA_ROOT)" --device "$(DEVICE)" --seeds "$(SEEDS)"
+
+plan: .venv/.installed ## what PROFILE would train: runs, hours, disk, downloads
+	@$(RUN) -m cwd plan --profile "$(PROFILE)" --data-root "$(DATA_ROOT)" --seeds "$(SEEDS)" \
+		--device "$(DEVICE)"
 
 report: .venv/.installed ## tables, figures and verdicts of all recorded results, without training
 	@$(RUN) -m cwd report
@@ -47,7 +60,14 @@ lab: .venv/.installed ## JupyterLab in notebooks/
 data: .venv/.installed ## get DATASET into DATA_ROOT, or check the one that is there
 	@$(RUN) -m cwd data "$(DATASET)" --data-root "$(DATA_ROOT)"
 
-bench: .venv/.installed ## speed of loss and training step, as ratios
+rehearse: .venv/.installed ## PROFILE's networks for two steps on generated full-size images
+	@$(RUN) -m cwd rehearse --profile "$(PROFILE)" --device "$(DEVICE)"
+
+submission: .venv/.installed ## the zip for Cityscapes' server, of PROFILE's student with RECIPE
+	@$(RUN) -m cwd submission --profile "$(PROFILE)" --recipe "$(RECIPE)" --seed "$(SEED)" \
+		--network "$(NETWORK)" --split "$(SPLIT)" --data-root "$(DATA_ROOT)" --device "$(DEVICE)"
+
+bench: .venv/.installed ## speed of loss, training step and loader, as ratios
 	@$(RUN) -m cwd bench
 
 publish: .venv/.installed ## put the outputs of build/PROFILE into the committed notebooks
@@ -62,10 +82,10 @@ lock: ## renew requirements.lock from pyproject.toml (LOCK_WITH="torch==...")
 	! grep -n '@' build/lock/new
 	mv build/lock/new requirements.lock && rm -rf build/lock
 
-clean: ## remove results, keep trained runs
-	@for folder in build/*; do test "$$folder" = build/runs || rm -rf "$$folder"; done
+clean: ## remove results, keep trained runs and decoded datasets
+	@for folder in build/*; do case "$$folder" in build/runs|build/cache) ;; *) rm -rf "$$folder";; esac; done
 
-distclean: ## remove results, trained runs and .venv
+distclean: ## remove results, trained runs, decoded datasets and .venv
 	rm -rf .venv build *.egg-info
 
 # The stamp is written last and holds the checkout's place. A .venv without it was interrupted, and

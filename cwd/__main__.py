@@ -17,10 +17,17 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--seeds", default="", help="such as 0,1,2; default: the profile's")
     run.add_argument("--device", default="auto", help="auto, cpu or cuda")
     run.add_argument("--only", default="", help="numbers of notebooks, such as 01,02")
+    run.add_argument("--workers", type=int, default=1, help="train in that many jobs at once first")
+    ahead = commands.add_parser("plan", help="what a profile would train, and what that takes")
+    ahead.add_argument("--profile", default="quick", help="a file in cwd/profiles")
+    ahead.add_argument("--data-root", default="data", help="folder of the datasets (default: data)")
+    ahead.add_argument("--seeds", default="", help="such as 0,1,2; default: the profile's")
+    ahead.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    ahead.add_argument(
+        "--tflops", type=float, default=30.0, help="of a GPU that was never measured (default: 30)"
+    )
     commands.add_parser("report", help="tables, figures and verdicts from data/results")
-    train = commands.add_parser("train", help="train what a table of the paper needs")
-    train.add_argument("--profile", default="quick", help="a file in cwd/profiles")
-    train.add_argument("--study", default="table2", help="which table (default: table2)")
+    add_train(commands.add_parser("train", help="train what a table of the paper needs"))
     data = commands.add_parser("data", help="get a dataset, or check the one that is there")
     data.add_argument("name", help="scenes, camvid or cityscapes")
     data.add_argument("--data-root", default="data", help="folder of the datasets (default: data)")
@@ -28,8 +35,43 @@ def parser() -> argparse.ArgumentParser:
     keep.add_argument("--profile", default="quick", help="a file in cwd/profiles")
     shown = commands.add_parser("publish", help="put a profile's outputs into the notebooks")
     shown.add_argument("--profile", default="quick", help="a file in cwd/profiles")
+    test = commands.add_parser(
+        "rehearse", help="a profile's networks on generated full-size images"
+    )
+    test.add_argument("--profile", default="cityscapes", help="cityscapes, voc or ade20k")
+    test.add_argument("--steps", type=int, default=2, help="of each training (default: 2)")
+    test.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    sent = commands.add_parser("submission", help="the zip that Cityscapes' test server expects")
+    sent.add_argument("--profile", default="cityscapes", help="a file in cwd/profiles")
+    sent.add_argument("--recipe", default="PI + HO + CW_f", help="empty for the student alone")
+    sent.add_argument(
+        "--network", default="", help="one of Table 6; the profile's student if empty"
+    )
+    sent.add_argument("--seed", type=int, default=0)
+    sent.add_argument("--split", default="test", help="whose images (default: test)")
+    sent.add_argument("--data-root", default="data", help="folder of the datasets (default: data)")
+    sent.add_argument("--device", default="auto", help="auto, cpu or cuda")
     commands.add_parser("bench", help="speed, as ratios in one run")
     return top
+
+
+def add_train(train: argparse.ArgumentParser) -> None:
+    """The options of `train`; under torchrun, its processes share every batch."""
+    train.add_argument("--profile", default="quick", help="a file in cwd/profiles")
+    train.add_argument("--study", default="table2", help="which table (default: table2), or all")
+    train.add_argument("--recipe", help="one run instead; empty for the student alone")
+    train.add_argument("--seed", type=int, default=0, help="of that run")
+    train.add_argument("--network", default="", help="of that run, if not the profile's student")
+    train.add_argument("--data-root", default="data", help="folder of the datasets (default: data)")
+    train.add_argument("--seeds", default="", help="such as 0,1,2; default: the profile's")
+    train.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    train.add_argument("--workers", type=int, default=1, help="the most jobs at once (default: 1)")
+    train.add_argument("--cluster", default="", help="local or slurm: train in jobs")
+    train.add_argument("--gpus-per-run", type=int, default=1, help="that train a run together")
+    train.add_argument("--retries", type=int, default=2, help="of a run whose job died")
+    train.add_argument("--partition", default="", help="SLURM's")
+    train.add_argument("--minutes", type=int, default=1440, help="SLURM's time limit of a job")
+    train.add_argument("--parameter", action="append", default=[], help="sbatch's: account=me")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -43,6 +85,17 @@ def run(options: argparse.Namespace) -> None:
             seeds=options.seeds,
             device=options.device,
             only=options.only,
+            workers=options.workers,
+        )
+    elif options.command == "plan":
+        from cwd.plan import plan
+
+        plan(
+            options.profile,
+            data_root=options.data_root,
+            seeds=options.seeds,
+            device=options.device,
+            tflops=options.tflops,
         )
     elif options.command == "report":
         from cwd import paths
@@ -50,9 +103,9 @@ def run(options: argparse.Namespace) -> None:
 
         print(f"open {paths.for_people(report())}")
     elif options.command == "train":
-        from cwd.experiments import study
+        from cwd.training import command
 
-        study(options.study, options.profile).train()
+        command(options)
     elif options.command == "data":
         from cwd import paths
         from cwd.obtain import obtain
@@ -62,6 +115,12 @@ def run(options: argparse.Namespace) -> None:
         from cwd.record import record
 
         print(f"{len(record(options.profile))} files recorded")
+    elif options.command == "rehearse":
+        from cwd.rehearsal import rehearse
+
+        print(rehearse(options.profile, steps=options.steps, device=options.device).to_string())
+    elif options.command == "submission":
+        submit(options)
     elif options.command == "publish":
         from cwd.publish import publish
 
@@ -70,6 +129,24 @@ def run(options: argparse.Namespace) -> None:
         from cwd.bench import bench
 
         bench()
+
+
+def submit(options: argparse.Namespace) -> None:
+    """Carry out `submission`."""
+    from cwd import paths
+    from cwd.submission import submission
+    from cwd.workspace import load_profile
+
+    profile = load_profile(options.profile)
+    run = profile.run(options.recipe, options.seed, profile.find(options.network))
+    written = submission(
+        run,
+        data_root=paths.below_root(options.data_root),
+        split=options.split,
+        device=options.device,
+        output=paths.BUILD / profile.name / f"{run.name}.zip",
+    )
+    print(f"upload {paths.for_people(written)}")
 
 
 def main() -> int:

@@ -1,7 +1,7 @@
 """Measuring a network: whole images, one scale, one confusion matrix over all of them."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from cwd.datasets import Sample
 from cwd.errors import CwdError
 from cwd.layouts import IGNORED
 from cwd.models import SegmentationOutput
+from cwd.parallel import processes, rank, total
 from cwd.transforms import normalise
 
 PIXELS = 2**21  # of a batch; an image of Cityscapes has as many
@@ -91,19 +93,35 @@ def classes_at(score: Tensor, size: tuple[int, int], limit: int = SCORES) -> Ten
     return chosen
 
 
-def in_groups(sizes: Tensor, most: int) -> Iterator[list[int]]:
-    """Indices of images that can be computed together: of one size, and not too many pixels.
+def in_batches(dataset: Any, indices: Iterable[int], most: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images and targets, several at a time where they are of one size and not too large.
 
     Args:
-        sizes: height and width of every image, [N, 2].
+        dataset: indexed, it gives a `Sample`.
+        indices: which of its images; each is read once, in this order.
         most: images at a time.
+
+    Returns:
+        uint8 [B, 3, H, W] and int64 [B, H, W], no more than `PIXELS` pixels unless B is 1. Images
+        that wait for others of their size have less than twice `PIXELS` together.
     """
-    by_size: dict[tuple[int, int], list[int]] = {}
-    for index, size in enumerate(map(tuple, sizes.tolist())):
-        by_size.setdefault(size, []).append(index)
-    for size, indices in by_size.items():
-        count = max(1, min(most, PIXELS // math.prod(size)))
-        yield from (indices[i : i + count] for i in range(0, len(indices), count))
+    waiting: dict[torch.Size, list[Sample]] = {}
+    for index in indices:
+        sample = dataset[index]
+        size = sample.target.shape
+        group = waiting.setdefault(size, [])
+        group.append(sample)
+        if len(group) >= min(most, PIXELS // size.numel()):
+            yield together(waiting.pop(size))
+        while sum(len(group) * size.numel() for size, group in waiting.items()) > PIXELS:
+            yield together(waiting.pop(max(waiting, key=lambda s: len(waiting[s]) * s.numel())))
+    yield from map(together, waiting.values())
+
+
+def together(samples: list[Sample]) -> tuple[Tensor, Tensor]:
+    """Images and targets of samples of one size, stacked."""
+    images, targets = zip(*samples, strict=True)
+    return torch.stack(images), torch.stack(targets)
 
 
 def evaluate(
@@ -116,9 +134,12 @@ def evaluate(
 ) -> dict[str, Any]:
     """mIoU, mAcc and class IoU on 255-ignored pixels (section 3.1, "Evaluation Metrics").
 
+    Processes that train together share the images; all of them have to call this.
+
     Args:
         network: gives a `SegmentationOutput`; it is put into eval mode and left in its old one.
-        dataset: with `images`, `targets`, `sizes`, `classes` and `num_classes`.
+        dataset: as `build_dataset` gives it, or decoded: with a length, `classes` and
+            `num_classes`; indexed, it gives a `Sample`.
         batch: images at a time, at most; fewer where they are large.
         device: where to compute.
         autocast: returns the context manager that sets the precision.
@@ -136,15 +157,19 @@ def evaluate(
             f"the network has {network.num_classes} classes and {dataset.name} "
             f"{dataset.num_classes}: evaluate it on the dataset that it was trained on."
         )
-    confusion = MulticlassConfusionMatrix(dataset.num_classes, ignore_index=IGNORED).to(device)
+    # summed below: torchmetrics would also do it behind the back of a process that is alone here
+    confusion = MulticlassConfusionMatrix(
+        dataset.num_classes, ignore_index=IGNORED, sync_on_compute=False
+    ).to(device)
     training = network.training
     network.eval()
-    for group in in_groups(dataset.sizes, batch):
+    mine = range(rank(), len(dataset), processes())
+    for images, targets in in_batches(dataset, mine, batch):
         with autocast():
-            predicted = predict(network, dataset.images[group].to(device))
-        confusion.update(predicted, dataset.targets[group].to(device).long())
+            predicted = predict(network, images.to(device))
+        confusion.update(predicted, targets.to(device))
     network.train(training)
-    return scores(confusion.compute(), dataset.classes) | {"images": len(dataset.images)}
+    return scores(total(confusion.confmat), dataset.classes) | {"images": len(dataset)}
 
 
 def scores(confusion: Tensor, classes: tuple[str, ...]) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """Writing files and folders so that a reader never sees half of one."""
 
 import contextlib
+import csv
 import errno
 import fcntl
+import io
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -48,6 +50,15 @@ def unwritable(path: Path, error: OSError | RuntimeError) -> CwdError:
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically (see `write_atomic`)."""
     write_atomic(path, lambda temporary: temporary.write_text(text))
+
+
+def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write rows with the same columns as CSV, atomically."""
+    table = io.StringIO()
+    writer = csv.DictWriter(table, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, table.getvalue())
 
 
 def write_json(path: Path, value: object) -> None:

@@ -9,6 +9,9 @@ from typing import Any
 
 import torch
 
+from cwd import paths
+from cwd.parallel import processes
+
 PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "torchmetrics", "numpy")
 HERE = Path(__file__).resolve().parent
 
@@ -40,9 +43,10 @@ def versions() -> dict[str, str]:
 
 
 def hardware(device: torch.device) -> dict[str, Any]:
-    """What computed: processor or GPU, and how many threads."""
+    """What computed: processor or GPU, how many threads in how many processes."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-    return {"device": device.type, "name": name, "threads": torch.get_num_threads()}
+    threads = torch.get_num_threads()
+    return {"device": device.type, "name": name, "threads": threads, "processes": processes()}
 
 
 def session(device: torch.device) -> dict[str, Any]:
@@ -57,6 +61,19 @@ def processor() -> str:
         return next(line.partition(":")[2].strip() for line in lines if "model name" in line)
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def first_weights(init: str, report: dict[str, list[str]]) -> dict[str, Any]:
+    """Where a network's first weights came from, and how much of the file was used.
+
+    Args:
+        init: the run's.
+        report: the network's `init_report`.
+    """
+    if not report["matched"]:
+        return {"from": init}
+    counts = {name: len(tensors) for name, tensors in report.items()}
+    return {"from": init, "sha256": sha256(paths.below_root(init)), **counts}
 
 
 def sha256(path: Path) -> str:

@@ -3,6 +3,8 @@
 import contextlib
 import html
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -40,6 +42,7 @@ def reproduce(
     seeds: str | None = None,
     device: str = "auto",
     only: str | None = None,
+    workers: int = 1,
     notebooks: Path = paths.NOTEBOOKS,
     output: Path | None = None,
 ) -> Path:
@@ -51,6 +54,8 @@ def reproduce(
         seeds: comma-separated; the profile's own if None or empty.
         device: "auto", "cpu" or "cuda".
         only: numbers of notebooks, such as "01,02"; all if None or empty.
+        workers: from 2 on, all runs of the studies are trained first, that many at once, and the
+            notebooks find them done.
         notebooks: folder of the notebooks.
         output: where to; `build/<profile>` if None.
 
@@ -75,6 +80,8 @@ def reproduce(
             check_parameters(book, parameters)
         with exclusive(output / ".lock", paths.for_people(output)):
             write_text(output / "parameters.yaml", yaml.safe_dump(parameters, sort_keys=False))
+            if workers > 1:
+                train_first(parameters, workers, output)
             for number, book in enumerate(chosen, start=1):
                 began, place = time.monotonic(), f"[{number}/{len(chosen)}] {book.stem}"
                 TERMINAL.show(place, transient=True)
@@ -84,6 +91,23 @@ def reproduce(
             write_index(output, books, profile)
     summarise(output, profile)
     return output
+
+
+def train_first(parameters: dict[str, str], workers: int, output: Path) -> None:
+    """Train all runs of the studies in jobs, from a process of its own.
+
+    Raises:
+        CwdError: it failed; what it said is in the sentence.
+    """
+    words = [sys.executable, "-m", "cwd", "train", "--study", "all", "--workers", str(workers)]
+    for name, value in parameters.items():
+        words += [f"--{name.replace('_', '-')}", value]
+    progress = output / ".progress"
+    with ProgressTail(progress), environment({VARIABLE: str(progress.resolve())}):
+        done = subprocess.run(words, check=False, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"]
+        raise CwdError(f"training in {workers} jobs: {said[-1].removeprefix('error: ')}")
 
 
 def find_notebooks(folder: Path) -> list[Path]:

@@ -16,6 +16,7 @@ from cwd.models import (
     build_network,
     load_network_weights,
 )
+from cwd.parallel import processes
 from cwd.runs import Run, RunFolder, Schedule
 
 
@@ -114,12 +115,15 @@ class Teacher:
 
         Args:
             schedule: of the run.
-            rest: all else that determines the maps at a step: data, seed, precision, device.
+            rest: all else that determines the maps at a step: data, seed, precision, device, and
+                which rows of the batch this process has.
         """
         batches = schedule.batch, schedule.crop, schedule.scale, schedule.flip
+        batches += schedule.scale_step, schedule.photometric
         positions = math.prod(side // OUTPUT_STRIDE + 1 for side in schedule.crop)
         channels = self.network.num_classes + self.network.feature_channels
-        need = 4 * schedule.steps * schedule.batch * channels * positions  # float32 at most
+        images = schedule.steps * schedule.batch // processes()
+        need = 4 * images * channels * positions  # float32 at most
         self.kept = KEPT.room((self.record["sha256"], *batches, *rest), need)
 
     @torch.no_grad()

@@ -1,33 +1,33 @@
 """The loop: one student, an optional frozen teacher, a recipe, a schedule."""
 
-import csv
-import io
 import logging
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from lightning_fabric import Fabric
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from cwd import provenance
+from cwd import parallel, provenance
 from cwd.data import open_data
+from cwd.engine import join, open_fabric
 from cwd.errors import CwdError
 from cwd.evaluation import evaluate, upsample
-from cwd.files import write_atomic, write_json, write_text
+from cwd.files import write_atomic, write_csv, write_json
 from cwd.hardware import compile_where_it_pays, pick_device, pick_precision
 from cwd.layouts import IGNORED
 from cwd.loading import Batches
 from cwd.models import OUTPUT_STRIDE, SegmentationOutput, build_network, count_parameters
+from cwd.parallel import agreed, processes, rank, tell
 from cwd.progress import report
 from cwd.recipes import Distiller, parse_recipe
 from cwd.runs import Run, RunFolder
 from cwd.schedule import poly, step_seed
+from cwd.synchronised import synchronise
 from cwd.teaching import Teacher, check_teacher
 
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision
@@ -45,6 +45,8 @@ def train(
 ) -> RunFolder:
     """Train a run, or go on where it was interrupted; a finished run is returned as it is.
 
+    Processes that torchrun started train it together and share every batch; all of them call this.
+
     Args:
         run: what to train.
         runs: folder of all runs.
@@ -54,29 +56,31 @@ def train(
 
     Raises:
         CwdError: the data, the teacher or a setting is unfit; a loss is zero, not in the graph or
-            not finite; the disk is full; another process trains the run.
+            not finite; the disk is full; another process trains the run; the batch can't be
+            shared equally.
     """
+    join(device)
     folder = RunFolder(Path(runs), run)
-    if not folder.finished:
+    if not agreed(folder.finished):
         teacher = check_teacher(run, folder.root, allow_weak_teacher) if run.teacher else None
-        with folder.training() as path:
-            if not folder.finished:
+        # one process holds the run, for all that train it
+        with folder.training() if rank() == 0 else nullcontext(folder.partial) as path:
+            if not agreed(folder.finished):
                 Training(run, path, teacher, Path(data_root), device).go()
+        parallel.wait()  # until the folder has its name
     return folder
 
 
 def cross_entropy(score: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy at the label's resolution, over pixels that aren't ignored."""
-    return F.cross_entropy(upsample(score, target.shape[-2:]), target, ignore_index=IGNORED)
+    """Cross-entropy at the label's resolution, over pixels that aren't ignored.
 
-
-def init_record(init: str, network: nn.Module) -> dict[str, Any]:
-    """Where a network's first weights came from, and how much of the file was used."""
-    report = network.init_report
-    if not report["matched"]:
-        return {"from": init}
-    counts = {name: len(tensors) for name, tensors in report.items()}
-    return {"from": init, "sha256": provenance.sha256(Path(init)), **counts}
+    Where several processes share a batch, their mean is that over the pixels of the whole batch.
+    """
+    score = upsample(score, target.shape[-2:])
+    if processes() == 1:
+        return F.cross_entropy(score, target, ignore_index=IGNORED)
+    share = processes() / parallel.total((target != IGNORED).sum())
+    return share * F.cross_entropy(score, target, ignore_index=IGNORED, reduction="sum")
 
 
 class Training:
@@ -96,15 +100,17 @@ class Training:
         self.run, self.path, self.schedule = run, path, run.schedule
         accelerator = pick_device(device)
         precision = pick_precision(run.schedule.precision, accelerator)
-        self.fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
-        self.data, self.val = open_data(run.data, data_root)
-        self.batches = Batches(self.data, run.schedule, run.seed, self.fabric.device)
+        self.fabric = open_fabric(accelerator, precision)
+        rows = parallel.rows(run.schedule.batch)
+        self.data, self.val = parallel.in_turns(lambda: open_data(run.data, data_root))
+        self.batches = Batches(self.data, run.schedule, run.seed, self.fabric.device, rows)
         self.teacher, self.critic = None, None
         if teacher:
             self.teacher = Teacher(teacher, self.data.num_classes, self.place)
-            self.teacher.keep(run.schedule, self.data.checksum, run.seed, precision, accelerator)
-        torch.manual_seed(run.seed)  # decides the student's first weights
-        self.student = self.place(build_network(run.network, self.data.num_classes, init=run.init))
+            seen = self.data.checksum, run.seed, precision, accelerator, rows.start, rows.stop
+            self.teacher.keep(run.schedule, *seen)
+        fused = accelerator == "cuda"
+        self.student = self.place(synchronise(self.first_student(), fused))
         learnt = nn.ModuleList([self.student])
         descended = list(self.student.parameters())
         if self.teacher:
@@ -112,7 +118,10 @@ class Training:
             distiller = Distiller(
                 parse_recipe(run.recipe), self.student, self.teacher.network, map_size
             )
+            synchronise(distiller.alignments, fused)
+            synchronise(distiller.losses)  # the critic, which is differentiated twice
             self.distiller, self.critic = self.place(distiller), distiller.critic
+            parallel.same_tensors(distiller)  # as DDP does with the student
             learnt.append(self.distiller)
             descended += self.distiller.alignments.parameters()
             # no compiler differentiates twice, as the critic's penalty does
@@ -140,9 +149,17 @@ class Training:
             "seed": run.seed,
             "dataset": {"train": self.data.checksum, "val": self.val.checksum},
             "images": {"train": len(self.data), "val": len(self.val)},
-            "init": init_record(run.init, self.student),
+            "init": provenance.first_weights(run.init, self.student.init_report),
             "teacher": self.teacher and self.teacher.record,
         }
+
+    def first_student(self) -> nn.Module:
+        """The student with its first weights, which the run's seed decides."""
+        torch.manual_seed(self.run.seed)
+        student = build_network(self.run.network, self.data.num_classes, init=self.run.init)
+        if processes() > 1 and student.aux_head and not self.schedule.aux_weight:
+            student.aux_head.requires_grad_(False)  # DDP would wait for its gradients
+        return student
 
     def place(self, module: nn.Module) -> nn.Module:
         """`module` on the device, its convolutions in the memory format that is fastest there."""
@@ -170,6 +187,8 @@ class Training:
                 self.check_graph(terms)
             optimizer.zero_grad()
             self.fabric.backward(sum(terms.values()))
+            if self.teacher:
+                parallel.average_gradients(self.distiller.alignments)
             optimizer.step()
             if self.critic:
                 terms["HO_critic"] = self.teach_critic(out, taught, batch, step)
@@ -181,7 +200,7 @@ class Training:
                 self.record_window(done)
                 rate = (done - start) / (time.monotonic() - self.began)
                 left = (schedule.steps - done) / rate
-                report(
+                tell(
                     f"{self.run.title}  {done}/{schedule.steps}  {rate:.1f} steps/s  "
                     f"{left // 60:.0f}:{left % 60:02.0f} left",
                     transient=True,
@@ -223,6 +242,7 @@ class Training:
         loss = self.critic.critic_loss(out.score, taught.score, batch)
         optimizer.zero_grad()
         loss.backward()
+        parallel.average_gradients(self.critic)
         optimizer.step()
         return loss
 
@@ -232,8 +252,9 @@ class Training:
         Raises:
             CwdError: a term is exactly zero, or nothing in it depends on the student.
         """
-        for name, value in terms.items():
-            if not value.requires_grad or value.item() == 0:
+        means = parallel.average(torch.stack([value.detach() for value in terms.values()]))
+        for (name, value), mean in zip(terms.items(), means.tolist(), strict=True):
+            if not value.requires_grad or mean == 0:
                 fault = "is exactly zero" if value.requires_grad else "is not in the graph"
                 raise CwdError(
                     f"run {self.run.name}: the loss term {name} {fault}, so nothing can be learnt "
@@ -250,7 +271,8 @@ class Training:
         names = list(self.window[0]) if self.window else []
         if not names:
             return
-        values = torch.stack([torch.stack(list(row.values())) for row in self.window]).cpu()
+        values = torch.stack([torch.stack(list(row.values())) for row in self.window])
+        values = parallel.average(values).cpu()
         bad = (~values.isfinite()).nonzero()
         if len(bad):
             row, column = bad[0].tolist()
@@ -266,6 +288,8 @@ class Training:
 
     def save_checkpoint(self, step: int) -> None:
         """Write all that `resume` needs, in one file that is either old or new."""
+        if rank():
+            return
         self.sessions[-1]["seconds"] = round(time.monotonic() - self.began, 1)
         state = {
             "step": step,
@@ -280,10 +304,16 @@ class Training:
         """Load the last checkpoint, if there is one; returns the step to go on from.
 
         Raises:
-            CwdError: the checkpoint can't be read.
+            CwdError: the checkpoint can't be read, or this process doesn't find it and another did.
         """
         path = self.path / "checkpoint.pt"
-        if not path.exists():
+        found = path.exists()
+        if found != agreed(found):
+            raise CwdError(
+                f"{path} isn't the same for all processes that train run {self.run.name}: put the "
+                "folder of the runs on a disk that their machines share."
+            )
+        if not found:
             return 0
         try:
             state = torch.load(path, map_location=self.fabric.device, weights_only=True)
@@ -303,12 +333,10 @@ class Training:
         metrics = evaluate(
             self.student, self.val, device=self.fabric.device, autocast=self.fabric.autocast
         )
+        if rank():
+            return
         metrics["parameters"] = count_parameters(self.student)
-        table = io.StringIO()
-        writer = csv.DictWriter(table, fieldnames=list(self.history[0]))
-        writer.writeheader()
-        writer.writerows(self.history)
-        write_text(self.path / "history.csv", table.getvalue())
+        write_csv(self.path / "history.csv", self.history)
         weights = {k: v.contiguous().cpu() for k, v in self.student.state_dict().items()}
         about = {"run": self.run.name}  # one entry: safetensors writes several in any order
         write_atomic(

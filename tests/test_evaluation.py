@@ -1,7 +1,5 @@
 """mIoU and its relatives against a confusion matrix counted by hand."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -10,9 +8,9 @@ from torch import nn
 
 from cwd import evaluation, trees
 from cwd.cache import load_cached
-from cwd.datasets import build_dataset
+from cwd.datasets import Sample, build_dataset
 from cwd.errors import CwdError
-from cwd.evaluation import classes_at, evaluate, in_groups, scores, upsample
+from cwd.evaluation import classes_at, evaluate, in_batches, scores, upsample
 from cwd.models import SegmentationOutput
 
 CLASSES = ("road", "car", "sky")
@@ -30,16 +28,16 @@ class Oracle(nn.Module):
         return SegmentationOutput(score, score, None)
 
 
+class Hand(list):
+    """Samples; what the network shall predict is in the image."""
+
+    name, classes, num_classes = "hand", CLASSES, 3
+
+
 def dataset(predicted, target):
-    predicted = torch.tensor(predicted, dtype=torch.uint8)
-    images = predicted[:, None].expand(-1, 3, -1, -1).contiguous()
-    return SimpleNamespace(
-        name="hand",
-        classes=CLASSES,
-        num_classes=3,
-        images=images,
-        targets=torch.tensor(target, dtype=torch.uint8),
-        sizes=torch.tensor(predicted.shape[1:]).expand(len(predicted), 2),
+    return Hand(
+        Sample(torch.tensor(p, dtype=torch.uint8).expand(3, -1, -1), torch.tensor(t))
+        for p, t in zip(predicted, target, strict=True)
     )
 
 
@@ -119,10 +117,50 @@ def test_memory_is_bounded(monkeypatch):
     assert max(sizes) == 20 * 64 * 64
 
 
-def test_images_are_computed_in_groups_of_one_size():
-    sizes = torch.tensor([[4, 6], [4, 8], [4, 6], [4, 6], [1024, 2048], [1024, 2048]])
-    assert list(in_groups(sizes, 2)) == [[0, 2], [3], [1], [4], [5]]
-    assert list(in_groups(sizes[:4], 8)) == [[0, 2, 3], [1]]
+def test_images_are_computed_together_where_they_are_of_one_size(monkeypatch):
+    monkeypatch.setattr(evaluation, "PIXELS", 80)
+    sizes = [(4, 6), (4, 8), (4, 6), (4, 6), (10, 20), (4, 6), (4, 8), (4, 8)]
+    read = []
+
+    class Sized:
+        def __getitem__(self, index):
+            read.append(index)
+            height, width = sizes[index]
+            return Sample(torch.full((3, height, width), index), torch.full(sizes[index], index))
+
+    found = []
+    for images, targets in in_batches(Sized(), range(len(sizes)), 8):
+        assert (images[:, 0] == targets).all()
+        found.append(targets[:, 0, 0].tolist())
+    # three images of 24 pixels fit into 80, two of 32, and one of 200 has to be alone
+    assert found == [[0, 2, 3], [4], [1, 6], [5], [7]]
+    assert read == list(range(len(sizes)))
+    assert [t.shape[0] for _, t in in_batches(Sized(), [0, 2, 3], 2)] == [2, 1]
+
+
+def test_few_images_wait_for_others_of_their_size(monkeypatch):
+    """However many sizes there are, no more than about `PIXELS` pixels are held."""
+    monkeypatch.setattr(evaluation, "PIXELS", 100)
+    given, taken, held = 0, 0, []
+
+    class Different:
+        def __getitem__(self, index):
+            nonlocal given
+            given += 2 * (index + 1)
+            return Sample(torch.zeros(3, 2, index + 1), torch.zeros(2, index + 1))
+
+    for _, targets in in_batches(Different(), range(30), 8):
+        held.append(given - taken)
+        taken += targets.numel()
+    assert max(held) <= 200
+    assert taken == given
+
+
+def test_a_dataset_on_disk_is_measured_as_it_is(tmp_path):
+    tree = trees.ade20k(tmp_path / "ade20k", val=3, size=(12, 20))
+    files = build_dataset("ade20k", tree, "val")
+    cached = load_cached(files, tmp_path / "cache")
+    assert evaluate(Noise(150), files) == evaluate(Noise(150), cached)
 
 
 def test_images_of_many_sizes_against_numpy(tmp_path):

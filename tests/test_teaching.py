@@ -56,6 +56,9 @@ def test_a_second_recipe_does_not_ask_again(go, student, teacher, asked):
     smaller = replace(student.schedule, crop=(32, 48))
     go(replace(student, recipe="CW_s", teacher=teacher, schedule=smaller))
     assert len(asked) == 3 * student.schedule.steps
+    distorted = replace(student.schedule, photometric=True)
+    go(replace(student, recipe="CW_s", teacher=teacher, schedule=distorted))
+    assert len(asked) == 4 * student.schedule.steps
 
 
 def test_what_is_kept_changes_no_number(go, student, teacher, asked, monkeypatch):

@@ -10,6 +10,7 @@ from torch.nn.utils.parametrize import cached
 
 from cwd.errors import CwdError
 from cwd.losses.alignment import matched
+from cwd.parallel import mine, processes
 
 PENALTY = 10.0  # factor of the gradient penalty (Gulrajani et al. 2017)
 IMAGE_CHANNELS = 3
@@ -142,7 +143,9 @@ class Holistic(nn.Module):
 
     def penalty(self, s: Tensor, t: Tensor, images: Tensor) -> Tensor:
         """The gradient penalty, at random points between the two maps."""
-        share = torch.rand(len(s), 1, 1, 1, dtype=s.dtype, device=s.device)
+        # drawn for the whole batch, also where several processes share it
+        share = torch.rand(processes() * len(s), 1, 1, 1, dtype=s.dtype, device=s.device)
+        share = mine(share)
         between = (share * t + (1 - share) * s).requires_grad_()
         (gradient,) = torch.autograd.grad(
             self.critic(between, images).sum(), between, create_graph=True

@@ -1,0 +1,218 @@
+"""What one process, or each of those that torchrun started, makes of the same input.
+
+`test_parallel` runs this as a script in one process and in two, and compares what they wrote.
+"""
+
+import copy
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from timm.layers import BatchNormAct2d
+from torch import nn
+
+from cwd import __main__, losses, parallel, paths, trainer
+from cwd.engine import join
+from cwd.errors import CwdError
+from cwd.loading import Batches
+from cwd.parallel import mine, total
+from cwd.runs import Data, Run, RunFolder, Schedule
+from cwd.synchronised import synchronise
+
+DATA = Data("scenes", size=(32, 64), train=12, val=12)
+SCHEDULE = Schedule(steps=4, batch=4, crop=(32, 64), checkpoint_every=2, precision="fp32")
+STUDENT = Run(DATA, "PSPNet-R18(0.125)", SCHEDULE)
+TEACHER = Run(DATA, "PSPNet-R18(0.25)", SCHEDULE)
+RUNS = {
+    "alone": STUDENT,
+    "PI + HO + CW_f": replace(STUDENT, recipe="PI + HO + CW_f", teacher=TEACHER),
+    "others": replace(
+        STUDENT,
+        recipe="CW_f(align=conv-bn-relu) + CW_s + IFV_f + PA_f + LOCAL_f + AT_f + MIMIC_f + CD_f",
+        teacher=TEACHER,
+    ),
+    "one image each": replace(STUDENT, schedule=replace(SCHEDULE, batch=2, steps=2)),
+    "no auxiliary loss": replace(STUDENT, schedule=replace(SCHEDULE, aux_weight=0.0, steps=2)),
+    "MobileNetV2": replace(
+        STUDENT, network="PSPNet-MBV2(0.35)", schedule=replace(SCHEDULE, steps=2)
+    ),
+    "Deeplab": replace(STUDENT, network="Deeplab-R18(0.125)", schedule=replace(SCHEDULE, steps=2)),
+}
+RESUMED = replace(RUNS["PI + HO + CW_f"], seed=1)
+PROFILE = """
+about: two commands that must agree
+data: {name: scenes, size: [32, 64], train: 12, val: 12}
+schedule: {steps: 4, batch: 4, crop: [32, 64], precision: fp32}
+teacher: {network: PSPNet-R18(0.25)}
+student: {network: PSPNet-R18(0.125)}
+seeds: [0]
+allow_weak_teacher: true
+"""
+
+
+def normalise(kind, dtype=torch.float64):
+    """Batch norm forward, backward, twice backward, and in eval mode."""
+    torch.manual_seed(1)
+    whole = (3 * torch.randn(4, 3, 5, 6) + 1).to(dtype)
+    norm = kind(3)
+    with torch.no_grad():
+        norm.weight.normal_()
+        norm.bias.normal_()
+    layer = synchronise(nn.Sequential(norm.to(torch.float64 if dtype == torch.float64 else None)))
+    x = mine(whole).requires_grad_()
+    y = layer(x)
+    (gradient,) = torch.autograd.grad(y.pow(3).sum(), x, create_graph=True)
+    (gradient.flatten(1).norm(dim=1) - 1).square().sum().backward()
+    state = {name: value.clone() for name, value in layer.state_dict().items()}
+    return {
+        "rows": {"y": y.detach(), "gradient": gradient.detach(), "second": x.grad},
+        "eval": layer.eval()(mine(whole)).detach(),
+        # every process has the sum of its own rows
+        "weight": total(layer[0].weight.grad),
+        "bias": total(layer[0].bias.grad),
+        "state": state,
+    }
+
+
+def drop():
+    """What dropout makes of the same seed, and that it does nothing in eval mode."""
+    found = {}
+    for layer in (nn.Dropout2d(0.3), nn.Dropout(0.3)):
+        for dtype in (torch.float32, torch.bfloat16):
+            for order in (torch.contiguous_format, torch.channels_last):
+                torch.manual_seed(2)
+                whole = torch.randn(4, 6, 5, 7).to(dtype).contiguous(memory_format=order)
+                module = synchronise(nn.Sequential(copy.deepcopy(layer)))
+                name = f"{type(layer).__name__} {dtype} {order}"
+                found[name] = module(mine(whole))
+                assert module.eval()(whole).equal(whole)
+    return found
+
+
+def small_things(folder):
+    """Turns, agreement, and averages."""
+    parallel.in_turns(lambda: (folder / "turns").open("a").write(f"{parallel.rank()}"))
+    linear = nn.Linear(2, 3)
+    nn.init.constant_(linear.weight, parallel.rank())
+    linear.weight.grad = torch.full((3, 2), float(parallel.rank()))
+    parallel.average_gradients(linear)
+    parallel.same_tensors(linear)
+    return {
+        "agreed": parallel.agreed(f"process {parallel.rank()}"),
+        "gradient": linear.weight.grad,
+        "weight": linear.weight.detach(),
+        "average": parallel.average(torch.tensor(float(parallel.rank()))),
+    }
+
+
+def complaint(run, place):
+    """The sentence with which a run is refused."""
+    try:
+        trainer.train(run, allow_weak_teacher=True, **place)
+    except CwdError as error:
+        return str(error)
+    return ""
+
+
+def one_is_not_finite(run, place):
+    """The sentence where the loss of the last process becomes infinite."""
+    original, calls = losses.ChannelWise.forward, []
+
+    def forward(self, s, t, target=None):
+        calls.append(0)
+        last = parallel.rank() == parallel.processes() - 1
+        return original(self, s, t) * (float("inf") if last and len(calls) == 3 else 1)
+
+    losses.ChannelWise.forward = forward
+    try:
+        return complaint(run, place)
+    finally:
+        losses.ChannelWise.forward = original
+
+
+def in_double():
+    """Compute in double precision, where rounding hides nothing."""
+
+    def in_single(function):
+        def call(*args, **kwargs):
+            torch.set_default_dtype(torch.float32)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                torch.set_default_dtype(torch.float64)
+
+        return call
+
+    def enlarge(score, size):
+        return F.interpolate(score, size=size, mode="bilinear", align_corners=True)
+
+    def batch(self, step):
+        images, target = batches(self, step)
+        return images.double(), target
+
+    batches, measure = in_single(Batches.__call__), in_single(trainer.evaluate)
+    torch.set_default_dtype(torch.float64)
+    trainer.pick_precision = lambda *_: "64-true"
+    trainer.upsample = enlarge
+    trainer.evaluate = lambda student, data, **_: measure(copy.deepcopy(student).float(), data)
+    trainer.Training.place = lambda _, module: module.double().to(memory_format=torch.channels_last)
+    Batches.__call__ = batch
+
+
+def interrupted(run, place):
+    """Train up to the first checkpoint."""
+    original = trainer.Training.save_checkpoint
+
+    def save(self, step):
+        original(self, step)
+        raise KeyboardInterrupt
+
+    trainer.Training.save_checkpoint = save
+    try:
+        trainer.train(run, allow_weak_teacher=True, **place)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        trainer.Training.save_checkpoint = original
+
+
+def main(folder, data_root, half):
+    """Everything; `half` is where one process leaves a run for the others to go on with."""
+    torch.set_num_threads(1)
+    join("cpu")
+    place = {"runs": folder / "double", "data_root": data_root, "device": "cpu"}
+    found = {
+        "BatchNorm2d": normalise(nn.BatchNorm2d),
+        "BatchNormAct2d": normalise(BatchNormAct2d),
+        "bfloat16": normalise(nn.BatchNorm2d, torch.bfloat16),
+        "dropout": drop(),
+        "small": small_things(folder),
+    }
+
+    paths.RUNS = folder / "single"
+    (folder / "tiny.yaml").write_text(PROFILE)
+    sys.argv = ["cwd", "train", "--profile", str(folder / "tiny.yaml"), "--recipe", "CW_s"]
+    sys.argv += ["--seed", "1", "--data-root", str(data_root), "--device", "cpu"]
+    assert __main__.main() == 0
+
+    in_double()
+    for run in (TEACHER, *RUNS.values()):
+        trainer.train(run, allow_weak_teacher=True, **place)
+    partial = RunFolder(place["runs"], RESUMED).partial
+    if parallel.processes() == 1:
+        interrupted(RESUMED, place)
+        shutil.copytree(partial, half)
+    elif parallel.rank() == 0:
+        shutil.copytree(half, partial)
+    parallel.wait()
+    trainer.train(RESUMED, allow_weak_teacher=True, **place)
+    found["odd batch"] = complaint(replace(STUDENT, schedule=replace(SCHEDULE, batch=3)), place)
+    found["not finite"] = one_is_not_finite(replace(RUNS["PI + HO + CW_f"], seed=2), place)
+    torch.save(found, folder / f"{parallel.rank()}.pt")
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))
