@@ -2,70 +2,67 @@
 
 import argparse
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from cwd.errors import CwdError
 from cwd.progress import TERMINAL
+
+# options that several commands have
+SHARED: dict[str, dict[str, Any]] = {
+    "--profile": {"default": "quick", "help": "a file in cwd/profiles (default: %(default)s)"},
+    "--data-root": {"default": "data", "help": "folder of the datasets (default: data)"},
+    "--seeds": {"default": "", "help": "such as 0,1,2; default: the profile's"},
+    "--device": {"default": "auto", "help": "auto, cpu or cuda"},
+    "--seed": {"type": int, "default": 0, "help": "of the run (default: 0)"},
+    "--network": {"default": "", "help": "of the run, one of the profile's; its student if empty"},
+    "--workers": {"type": int, "default": 1, "help": "train in that many jobs at once"},
+}
 
 
 def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
     top = argparse.ArgumentParser(prog="python -m cwd", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("reproduce", help="execute all notebooks under a profile")
-    run.add_argument("--profile", default="quick", help="a file in cwd/profiles (default: quick)")
-    run.add_argument("--data-root", default="data", help="folder of the datasets (default: data)")
-    run.add_argument("--seeds", default="", help="such as 0,1,2; default: the profile's")
-    run.add_argument("--device", default="auto", help="auto, cpu or cuda")
+
+    def command(call: Callable[..., None], about: str, *shared: str) -> argparse.ArgumentParser:
+        new = commands.add_parser(call.__name__, help=about)
+        for option in shared:
+            new.add_argument(option, **SHARED[option])
+        new.set_defaults(call=call)
+        return new
+
+    where = ("--profile", "--data-root", "--seeds", "--device")
+    run = command(reproduce, "execute all notebooks under a profile", *where, "--workers")
     run.add_argument("--only", default="", help="numbers of notebooks, such as 01,02")
-    run.add_argument("--workers", type=int, default=1, help="train in that many jobs at once first")
-    ahead = commands.add_parser("plan", help="what a profile would train, and what that takes")
-    ahead.add_argument("--profile", default="quick", help="a file in cwd/profiles")
-    ahead.add_argument("--data-root", default="data", help="folder of the datasets (default: data)")
-    ahead.add_argument("--seeds", default="", help="such as 0,1,2; default: the profile's")
-    ahead.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    ahead = command(plan, "what a profile would train, and what that takes", *where)
     ahead.add_argument(
         "--tflops", type=float, default=30.0, help="of a GPU that was never measured (default: 30)"
     )
-    commands.add_parser("report", help="tables, figures and verdicts from data/results")
-    add_train(commands.add_parser("train", help="train what a table of the paper needs"))
-    data = commands.add_parser("data", help="get a dataset, or check the one that is there")
-    data.add_argument("name", help="scenes, camvid or cityscapes")
-    data.add_argument("--data-root", default="data", help="folder of the datasets (default: data)")
-    keep = commands.add_parser("record", help="copy a profile's results to data/results")
-    keep.add_argument("--profile", default="quick", help="a file in cwd/profiles")
-    shown = commands.add_parser("publish", help="put a profile's outputs into the notebooks")
-    shown.add_argument("--profile", default="quick", help="a file in cwd/profiles")
-    test = commands.add_parser(
-        "rehearse", help="a profile's networks on generated full-size images"
-    )
-    test.add_argument("--profile", default="cityscapes", help="cityscapes, voc or ade20k")
-    test.add_argument("--steps", type=int, default=2, help="of each training (default: 2)")
-    test.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    sent = commands.add_parser("submission", help="the zip that Cityscapes' test server expects")
-    sent.add_argument("--profile", default="cityscapes", help="a file in cwd/profiles")
+    command(report, "tables, figures and verdicts from data/results")
+    add_train(
+        command(
+            train, "train what a table needs", *where, "--seed", "--network", "--workers"
+        )
+    )  # fmt: skip
+    found = command(data, "get a dataset, or check the one that is there", "--data-root")
+    found.add_argument("name", help="scenes, camvid, cityscapes, voc or ade20k")
+    command(record, "copy a profile's results to data/results", "--profile")
+    command(publish, "put a profile's outputs into the notebooks", "--profile")
+    real = command(rehearse, "a profile on generated full-size images", "--profile", "--device")
+    real.add_argument("--steps", type=int, default=2, help="of each training (default: 2)")
+    one = ("--profile", "--data-root", "--device", "--seed", "--network")
+    sent = command(submission, "the zip that Cityscapes' test server expects", *one)
     sent.add_argument("--recipe", default="PI + HO + CW_f", help="empty for the student alone")
-    sent.add_argument(
-        "--network", default="", help="one of Table 6; the profile's student if empty"
-    )
-    sent.add_argument("--seed", type=int, default=0)
     sent.add_argument("--split", default="test", help="whose images (default: test)")
-    sent.add_argument("--data-root", default="data", help="folder of the datasets (default: data)")
-    sent.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    commands.add_parser("bench", help="speed, as ratios in one run")
+    command(bench, "speed, as ratios in one run")
     return top
 
 
 def add_train(train: argparse.ArgumentParser) -> None:
-    """The options of `train`; under torchrun, its processes share every batch."""
-    train.add_argument("--profile", default="quick", help="a file in cwd/profiles")
+    """The options that only `train` has; under torchrun, its processes share every batch."""
     train.add_argument("--study", default="table2", help="which table (default: table2), or all")
     train.add_argument("--recipe", help="one run instead; empty for the student alone")
-    train.add_argument("--seed", type=int, default=0, help="of that run")
-    train.add_argument("--network", default="", help="of that run, if not the profile's student")
-    train.add_argument("--data-root", default="data", help="folder of the datasets (default: data)")
-    train.add_argument("--seeds", default="", help="such as 0,1,2; default: the profile's")
-    train.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    train.add_argument("--workers", type=int, default=1, help="the most jobs at once (default: 1)")
     train.add_argument("--cluster", default="", help="local or slurm: train in jobs")
     train.add_argument("--gpus-per-run", type=int, default=1, help="that train a run together")
     train.add_argument("--retries", type=int, default=2, help="of a run whose job died")
@@ -74,85 +71,94 @@ def add_train(train: argparse.ArgumentParser) -> None:
     train.add_argument("--parameter", action="append", default=[], help="sbatch's: account=me")
 
 
-def run(options: argparse.Namespace) -> None:
-    """Carry out one command; what it needs is imported here, so that --help is instant."""
-    if options.command == "reproduce":
-        from cwd.reproduce import reproduce
-
-        reproduce(
-            options.profile,
-            data_root=options.data_root,
-            seeds=options.seeds,
-            device=options.device,
-            only=options.only,
-            workers=options.workers,
-        )
-    elif options.command == "plan":
-        from cwd.plan import plan
-
-        plan(
-            options.profile,
-            data_root=options.data_root,
-            seeds=options.seeds,
-            device=options.device,
-            tflops=options.tflops,
-        )
-    elif options.command == "report":
-        from cwd import paths
-        from cwd.report import report
-
-        print(f"open {paths.for_people(report())}")
-    elif options.command == "train":
-        from cwd.training import command
-
-        command(options)
-    elif options.command == "data":
-        from cwd import paths
-        from cwd.obtain import obtain
-
-        print(obtain(options.name, paths.below_root(options.data_root)))
-    elif options.command == "record":
-        from cwd.record import record
-
-        print(f"{len(record(options.profile))} files recorded")
-    elif options.command == "rehearse":
-        from cwd.rehearsal import rehearse
-
-        print(rehearse(options.profile, steps=options.steps, device=options.device).to_string())
-    elif options.command == "submission":
-        submit(options)
-    elif options.command == "publish":
-        from cwd.publish import publish
-
-        print(f"{len(publish(options.profile))} notebooks written")
-    else:
-        from cwd.bench import bench
-
-        bench()
+# Each command imports what it needs, so that --help is instant.
 
 
-def submit(options: argparse.Namespace) -> None:
-    """Carry out `submission`."""
+def reproduce(profile: str, **options: Any) -> None:
+    """Execute the notebooks."""
+    from cwd.reproduce import reproduce
+
+    reproduce(profile, **options)
+
+
+def plan(profile: str, **options: Any) -> None:
+    """Say what a profile takes."""
+    from cwd.plan import plan
+
+    plan(profile, **options)
+
+
+def report() -> None:
+    """Lay out what is recorded."""
+    from cwd import paths
+    from cwd.report import report
+
+    print(f"open {paths.for_people(report())}")
+
+
+def train(**options: Any) -> None:
+    """Train without notebooks."""
+    from cwd.training import command
+
+    command(argparse.Namespace(**options))
+
+
+def data(name: str, data_root: str) -> None:
+    """Get or check a dataset."""
+    from cwd import paths
+    from cwd.obtain import obtain
+
+    print(obtain(name, paths.below_root(data_root)))
+
+
+def record(profile: str) -> None:
+    """Keep a profile's results."""
+    from cwd.record import record
+
+    print(f"{len(record(profile))} files recorded")
+
+
+def publish(profile: str) -> None:
+    """Put outputs into the committed notebooks."""
+    from cwd.publish import publish
+
+    print(f"{len(publish(profile))} notebooks written")
+
+
+def rehearse(profile: str, **options: Any) -> None:
+    """Try a profile's networks at full size."""
+    from cwd.rehearsal import rehearse
+
+    print(rehearse(profile, **options).to_string())
+
+
+def submission(profile: str, recipe: str, seed: int, network: str, **options: Any) -> None:
+    """Write a zip for the Cityscapes server."""
     from cwd import paths
     from cwd.submission import submission
     from cwd.workspace import load_profile
 
-    profile = load_profile(options.profile)
-    run = profile.run(options.recipe, options.seed, profile.find(options.network))
-    written = submission(
-        run,
-        data_root=paths.below_root(options.data_root),
-        split=options.split,
-        device=options.device,
-        output=paths.BUILD / profile.name / f"{run.name}.zip",
-    )
-    print(f"upload {paths.for_people(written)}")
+    chosen = load_profile(profile)
+    run = chosen.run(recipe, seed, chosen.find(network))
+    options["data_root"] = paths.below_root(options["data_root"])
+    output = paths.BUILD / chosen.name / f"{run.name}.zip"
+    print(f"upload {paths.for_people(submission(run, output=output, **options))}")
+
+
+def bench() -> None:
+    """Measure speed."""
+    from cwd.bench import bench
+
+    bench()
 
 
 def main() -> int:
     """Entry point; the exit status is 2 for an error that the user can mend."""
+    options = vars(parser().parse_args())
+    del options["command"]
+    call = options.pop("call")
     try:
-        run(parser().parse_args())
+        call(**options)
     except CwdError as error:
         TERMINAL.clear()
         print(f"error: {error}", file=sys.stderr)
