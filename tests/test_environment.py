@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import tomllib
 
+import pandas as pd
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -92,18 +93,38 @@ def test_continuous_integration_runs_the_test_command():
     assert "exec make test\n" in script.read_text()
 
 
-def recorded_gains(profile):
+def recorded_gains(profile, student="PSPNet-R18(0.25)"):
     """Gain over the student of the same seed, by recipe, from the recorded files."""
     files = (paths.RESULTS / profile).glob("*-s?-*.json")
     runs = {(r["run"]["recipe"], r["run"]["network"], r["run"]["seed"]): r["metrics"]["miou"]
             for r in map(json.loads, (file.read_text() for file in files))}  # fmt: skip
-    student = "PSPNet-R18(0.25)"
-    gains = {}
+    gains = {"": [value for (r, n, _), value in sorted(runs.items()) if (r, n) == ("", student)]}
     for recipe, network, seed in runs:
         if recipe and network == student:
             gain = runs[recipe, student, seed] - runs["", student, seed]
             gains.setdefault(recipe, []).append(gain)
     return gains
+
+
+def test_the_readmes_table_6_is_the_recorded_one():
+    text = (paths.ROOT / "README.md").read_text()
+    table = re.findall(r"^\| (\w+-[\w.()]+) \| ([^|]+) \| ([^|]+) \|" + 4 * r" ([^|]+) \|" + "$",
+                       text, re.MULTILINE)  # fmt: skip
+    assert len(table) == 6
+    printed = (
+        pd.read_csv(paths.PAPER / "table6_cityscapes.csv")
+        .set_index(["network", "imagenet_init", "method"])["val_miou"]
+        .sort_index()
+    )
+    recipes = ("", "PI + HO + PA_f", "PI + HO + IFV_f", "PI + HO + CW_f")
+    for student, stands_for, gain, *ours in table:
+        network, _, init = stands_for.partition(", ")
+        at = printed[network, "yes" if init else "no"]
+        assert gain == f"{at['CWD'] - at['student']:+.2f}"
+        gains = recorded_gains("quick", student)
+        for recipe, said in zip(recipes, ours, strict=True):
+            mean, sd = statistics.mean(gains[recipe]), statistics.stdev(gains[recipe])
+            assert said == f"{mean:{'+' if recipe else ''}.2f} ± {sd:.2f}"
 
 
 def test_the_readmes_results_are_the_recorded_ones():
