@@ -29,6 +29,7 @@ IMAGENET = {f"R{depth}": f"resnet{depth}s.gluon_in1k" for depth in DEEP}
 PLAIN = {f"R{depth}": f"resnet{depth}.tv_in1k" for depth in (*SHALLOW, *DEEP)}
 # timm's MobileNetV2 by width, and the training of its ImageNet weights
 MOBILENETS = {0.35: "035", 0.5: "050", 0.75: "075", 1.0: "100", 1.4: "140"}
+TIMM = "timm:"  # how `init` says that a name of timm's follows
 MOBILENET_WEIGHTS = {0.5: "lamb_in1k", 1.0: "ra_in1k", 1.4: "ra_in1k"}
 
 
@@ -136,7 +137,7 @@ def build_backbone(arch: Architecture, *, public: str = "") -> nn.Module:
             settings |= {"stem_type": "deep", "stem_width": round(64 * arch.factor)}
         elif arch.factor != 1:
             raise CwdError(f"{arch.name}: timm's plain stem has one width: leave the factor out.")
-    weights = imagenet_weights(arch) if public == "imagenet" else public.removeprefix("timm:")
+    weights = imagenet_weights(arch) if public == "imagenet" else public.removeprefix(TIMM)
     if weights is None:
         raise CwdError(
             f"{arch.name}: no public ImageNet weights have its structure; give init the path of a "
@@ -167,12 +168,11 @@ class TorchvisionBackbone(nn.Module):
 
     Args:
         body: torchvision's, gives its last two stages by name.
-        channels: of those two.
     """
 
-    def __init__(self, body: nn.Module, channels: tuple[int, int]) -> None:
+    def __init__(self, body: nn.Module) -> None:
         super().__init__()
-        self.body, self.channels = body, channels
+        self.body = body
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Maps of the third and fourth stage, both at output stride 8."""
@@ -188,6 +188,11 @@ def build_parts(arch: Architecture, num_classes: int, *, public: str = "") -> Pa
 
     Arguments and errors are `build_backbone`'s.
     """
+    if public == TIMM or (public.startswith(TIMM) and arch.head in TORCHVISION):
+        raise CwdError(
+            f"{arch.name}: init {public} names no weights for it: use imagenet, or the path of a "
+            "local file."
+        )
     if arch.head in TORCHVISION:
         return torchvision_parts(arch, num_classes, pretrained=public == "imagenet")
     backbone = build_backbone(arch, public=public)
@@ -213,7 +218,7 @@ def torchvision_parts(arch: Architecture, num_classes: int, *, pretrained: bool)
         raise unreachable(arch.name, f"torchvision's weights {weights}", error) from error
     *head, classifier = whole.classifier
     return (
-        TorchvisionBackbone(whole.backbone, (1024, 2048)),
+        TorchvisionBackbone(whole.backbone),
         nn.Sequential(*head),
         classifier,
         (whole.aux_classifier),

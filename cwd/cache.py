@@ -193,16 +193,17 @@ def load_cached(dataset: SegmentationDataset, root: Path) -> CachedDataset:
         with exclusive(folder.with_suffix(".lock"), f"the cache {folder}", PATIENCE):
             if not (folder / INDEX).is_file():
                 build(dataset, folder)
-    index = read_json(folder / INDEX, f"delete the folder {folder}, and it is decoded again")
-    cached = CachedDataset(
-        dataset.name,
-        dataset.classes,
-        dataset.palette,
-        dataset.checksum,
-        folder,
-        np.array(index["shapes"], np.int64).reshape(-1, 2),
-        tuple(index["crc32"]),
-    )
+    remedy = f"delete the folder {folder}, and it is decoded again"
+    index = read_json(folder / INDEX, remedy)
+    try:
+        shapes = np.array(index["shapes"], np.int64).reshape(len(dataset), 2)
+        checksums = tuple(map(int, index["crc32"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CwdError(
+            f"{folder / INDEX} is damaged ({type(error).__name__}): {remedy}."
+        ) from error
+    known = dataset.name, dataset.classes, dataset.palette, dataset.checksum
+    cached = CachedDataset(*known, folder, shapes, checksums)
     cached.verify(CHECKED)
     return cached
 
@@ -211,7 +212,7 @@ def build(dataset: SegmentationDataset, folder: Path) -> None:
     """Decode into `folder`, from where an interrupted build stopped; raises as `load_cached`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lines = read_journal(folder / JOURNAL)[: len(dataset)]
+        lines = read_journal(folder)[: len(dataset)]
         done = sum(height * width for height, width, _ in lines)
         with (
             open(folder / IMAGES, "ab") as images,
@@ -231,13 +232,23 @@ def build(dataset: SegmentationDataset, folder: Path) -> None:
     (folder / JOURNAL).unlink(missing_ok=True)
 
 
-def read_journal(path: Path) -> list[list[int]]:
-    """Height, width and CRC-32 of the images that are complete; a torn last line doesn't count."""
-    lines = []
-    for line in path.read_text().splitlines(keepends=True) if path.is_file() else []:
-        if not line.endswith("\n"):
+def read_journal(folder: Path) -> list[list[int]]:
+    """Height, width and CRC-32 of the images that are complete in an interrupted build.
+
+    A torn or damaged line ends the list, and so does one whose pixels aren't there.
+    """
+    path, lines, pixels = folder / JOURNAL, [], 0
+    files = [(folder / IMAGES, 3), (folder / TARGETS, 1)]
+    there = min(f.stat().st_size // depth if f.is_file() else 0 for f, depth in files)
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        try:
+            height, width, checksum = json.loads(line)
+        except (ValueError, TypeError):
             break
-        lines.append(json.loads(line))
+        pixels += height * width
+        if pixels > there:
+            break
+        lines.append([height, width, checksum])
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return lines
 

@@ -80,7 +80,7 @@ class Evidence:
     ) -> dict[int, float]:
         """mIoU of a recipe's runs by seed; of some classes only, or of another student."""
         found = {}
-        for seed in self.profile.seeds:
+        for seed in dict.fromkeys((*self.profile.seeds, *self.profile.student_seeds)):
             run = self.profile.run(BARE.get(recipe, recipe), seed, student)
             metrics = self.records.metrics(run)
             if metrics and classes:

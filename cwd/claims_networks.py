@@ -7,7 +7,7 @@ import numpy as np
 
 from cwd.claim_list import Kinds, Pretrained, Slopes, Students
 from cwd.finding import Finding
-from cwd.tables_networks import INIT, WITH_PI_HO, label_of, networks
+from cwd.tables_networks import WITH_PI_HO, label_of, networks
 from cwd.workspace import Student
 
 if TYPE_CHECKING:
@@ -45,8 +45,7 @@ class OverStudents:
 
     def paper(self, student: Student, method: str) -> float | None:
         """The paper's mIoU of a student and method, from the same start."""
-        init = INIT[student.run.init != "random"]
-        return self.printed.get(label_of(student.name, init, method))
+        return self.printed.get(label_of(student.name, student.run.start, method))
 
     def compare(self, student: Student, one: str, other: str) -> Finding | None:
         """The paired differences of two methods on one student."""

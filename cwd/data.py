@@ -24,12 +24,19 @@ def scenes_root(data: Data, data_root: Path) -> Path:
     if not (data.size and data.train and data.val):
         raise CwdError("dataset scenes: size, train and val must say what to draw; set all three.")
     height, width = (int(n) for n in data.size)
-    root = data_root / "scenes" / f"{height}x{width}-{data.train}-{data.val}-seed{data.seed}"
+    root = scenes_folder(data, data_root)
     with exclusive(root.with_suffix(".lock"), f"drawing the scenes {root}"):
         if not root.exists():
             report(f"drawing {data.train + data.val} scenes into {root}")
         splits = {"train": data.train, data.split: data.val}
         return write_dataset(root, size=(height, width), splits=splits, seed=data.seed)
+
+
+def scenes_folder(data: Data, data_root: Path) -> Path:
+    """Where the scenes that `data` describes lie, or would lie."""
+    height, width = (int(n) for n in data.size)
+    name = f"{height}x{width}-{data.train}-{data.val}-seed{data.seed}"
+    return data_root / "scenes" / name
 
 
 @functools.lru_cache(maxsize=4)

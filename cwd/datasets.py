@@ -1,6 +1,7 @@
 """One contract for every dataset: `image` uint8 [3, H, W], `target` int64 [H, W], 255 ignored."""
 
 import hashlib
+import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -39,8 +40,17 @@ class Sample(NamedTuple):
 def find_dataset(name: str, root: Path) -> Path | None:
     """The dataset's folder: `root` itself or one below it; None if it isn't there."""
     layout = layout_of(name)
-    candidates = [root, *(root / folder for folder in layout.folders)]
-    return next((path for path in candidates if (path / layout.marker).is_dir()), None)
+    for marker in map(Path, layout.markers):
+        # given VOCdevkit/ or VOCdevkit/VOC2012/ itself, the dataset's folder is above it
+        above = [
+            root.parents[depth - 1]
+            for depth in range(1, len(marker.parts) + 1)
+            if root.parts[-depth:] == marker.parts[:depth]
+        ]
+        for place in (root, *(root / folder for folder in layout.folders), *above):
+            if (place / marker).is_dir():
+                return place
+    return None
 
 
 def build_dataset(name: str, root: str | Path, split: str) -> "SegmentationDataset":
@@ -60,7 +70,8 @@ def build_dataset(name: str, root: str | Path, split: str) -> "SegmentationDatas
         raise CwdError(f"{name} has no split {split!r}: use one of {', '.join(SPLITS)}.")
     folder = find_dataset(name, Path(root))
     if folder is None:
-        raise CwdError(f"{Path(root)} holds no {name} (no {layout.marker}/ in it): {layout.remedy}")
+        marker = layout.markers[0]
+        raise CwdError(f"{Path(root)} holds no {name} (no {marker}/ in it): {layout.remedy}")
     pairs = layout.pairs(folder, split)
     if not pairs:
         raise CwdError(f"{folder} has no images of the split {split!r}: {layout.remedy}")
@@ -103,7 +114,11 @@ class SegmentationDataset:
     @property
     def names(self) -> tuple[str, ...]:
         """Image files, relative to `root`, in the order of indices."""
-        return tuple(image.relative_to(self.root).as_posix() for image, _ in self.pairs)
+        return tuple(self.relative(image) for image, _ in self.pairs)
+
+    def relative(self, path: Path) -> str:
+        """A file's path from `root`, outside of which SBD may lie."""
+        return Path(os.path.relpath(path, self.root)).as_posix()
 
     def first(self, count: int | None) -> "SegmentationDataset":
         """The first so many images; all if None.
@@ -165,7 +180,7 @@ class SegmentationDataset:
         whole = sum(path.stat().st_size for path in files) <= WHOLE_CHECKSUM
         digest = hashlib.sha256()
         for path in files:
-            digest.update(str(path.relative_to(self.root)).encode())
+            digest.update(self.relative(path).encode())
             digest.update(path.read_bytes() if whole else str(path.stat().st_size).encode())
         return digest.hexdigest()
 
@@ -174,15 +189,23 @@ def decode(path: Path, mode: str | None) -> np.ndarray:
     """Pixels of an image file, [H, W] or [H, W, 3].
 
     Raises:
-        CwdError: the file is truncated or no image.
+        CwdError: the file is truncated or no image, or a label image where "RGB" is asked for.
     """
     try:
         with Image.open(path) as image:
-            return np.array(image.convert(mode) if mode else image)
+            # a photograph may be a grey JPEG; a PNG without colours is a label in the wrong place
+            misplaced = mode == "RGB" and image.format == "PNG" and "RGB" not in image.mode
+            pixels = np.array(image.convert(mode) if mode else image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise CwdError(
             f"{path} can't be decoded ({error}): the file is truncated or no image, get it again."
         ) from error
+    if misplaced:
+        raise CwdError(
+            f"{path} has no colours, so it is a label image in the place of a photograph: get the "
+            "file again, and keep images and labels in their own folders."
+        )
+    return pixels
 
 
 def decode_label(path: Path) -> np.ndarray:

@@ -145,9 +145,9 @@ def evaluate(
         autocast: returns the context manager that sets the precision.
 
     Returns:
-        `miou` and `macc` (mean recall) in percent over the classes that occur in labels or
-        predictions, `accuracy` of pixels in percent, `class_iou` in percent by class name (None
-        for a class that doesn't occur), and `images`, their number.
+        `miou` in percent over the classes that occur in labels or predictions, `macc` (mean
+        recall) over those that occur in labels, `accuracy` of pixels in percent, `class_iou` in
+        percent by class name (None for a class that doesn't occur), and `images`, their number.
 
     Raises:
         CwdError: the network has another number of classes than the dataset.

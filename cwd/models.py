@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cwd import paths
-from cwd.backbones import OUTPUT_STRIDE, Architecture, build_parts, parse_name
+from cwd.backbones import OUTPUT_STRIDE, TIMM, Architecture, build_parts, parse_name
 from cwd.errors import CwdError
 from cwd.parallel import processes
 from cwd.weights import load_backbone, read_weights
@@ -72,7 +72,7 @@ class SegmentationNetwork(nn.Module):
 
 def is_public(init: str) -> bool:
     """Whether first weights are downloaded by name, neither random nor from a file."""
-    return init == "imagenet" or init.startswith("timm:")
+    return init == "imagenet" or init.startswith(TIMM)
 
 
 def build_network(

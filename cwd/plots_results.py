@@ -122,19 +122,22 @@ def frontier(table: pd.DataFrame, data: str) -> Figure:
         data: the dataset that was measured on; it has a row of panels of its own.
     """
     ours = f"our mIoU ({data})"
-    rows = [("the paper, Cityscapes", "paper val mIoU", "paper params (M)", "paper MAC (G)")]
+    printed = [f"{n}*" if init == "ImageNet" else n for n, init, _ in table.index]
+    paper = ("the paper, Cityscapes", "paper val mIoU", "paper params (M)", "paper MAC (G)")
+    rows = [(*paper, pd.Series(printed, table.index))]
     if ours in table and "ours (M)" in table:
-        rows.append((f"ours, {data}", ours, "ours (M)", "ours (G)"))
+        own = table["our network"].str.replace(", scratch", "").str.replace(", ImageNet", "*")
+        rows.append((f"ours, {data}", ours, "ours (M)", "ours (G)", own))
     figure, grid = plt.subplots(
         len(rows), 2, figsize=(9.5, 3.6 * len(rows)), sharey="row", layout="constrained",
         squeeze=False,
     )  # fmt: skip
-    for axes, (title, miou, parameters, multiply_adds) in zip(grid, rows, strict=True):
+    for axes, (title, miou, parameters, multiply_adds, names) in zip(grid, rows, strict=True):
         for ax, cost, unit in (
             (axes[0], parameters, "parameters (M)"),
             (axes[1], multiply_adds, "multiply-adds at 512x1024 (G)"),
         ):
-            climbs(ax, table, cost, miou)
+            climbs(ax, table, cost, miou, names)
             ax.set(xscale="log", xlabel=unit, title=title)
             ax.margins(x=0.22, y=0.12)  # room for the names
             ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -146,7 +149,7 @@ def frontier(table: pd.DataFrame, data: str) -> Figure:
     return figure
 
 
-def climbs(ax: Axes, table: pd.DataFrame, cost: str, miou: str) -> None:
+def climbs(ax: Axes, table: pd.DataFrame, cost: str, miou: str, names: pd.Series) -> None:
     """An arrow from each student alone to the same with CWD, and the teacher."""
     marks = (("student", STUDENT, "o"), ("CWD", CHANNEL, "s"), ("teacher", TEACHER, "*"))
     for method, colour, marker in marks:
@@ -157,15 +160,15 @@ def climbs(ax: Axes, table: pd.DataFrame, cost: str, miou: str) -> None:
                 shown[cost], shown[miou], color=colour, marker=marker, s=45, zorder=3,
                 label=label.get(method, method),
             )  # fmt: skip
-    for (network, init), group in table.groupby(level=["network", "init"], sort=False):
+    for _, group in table.groupby(level=["network", "init"], sort=False):
         known = group.droplevel(["network", "init"])[[cost, miou]].dropna()
         if {"student", "CWD"} <= set(known.index):
             start, end = known.loc["student"], known.loc["CWD"]
             ax.annotate("", tuple(end), tuple(start), arrowprops={"arrowstyle": "->", "color": INK})
-            star = {"ImageNet": "*", "scratch": ""}[init] if init else ""
-            left = network.startswith("Deeplab")  # two networks of one backbone cost about the same
+            name = names.loc[group.index].iloc[0]
+            left = name.startswith("Deeplab")  # two networks of one backbone cost about the same
             ax.annotate(
-                f"{network}{star}",
+                name,
                 tuple(end),
                 (-6 if left else 6, 2),
                 textcoords="offset points",

@@ -68,4 +68,5 @@ def recorded_profiles(results: Path = paths.RESULTS) -> list[Profile]:
 
 def every_seed(profile: Profile) -> Profile:
     """The profile with all its seeds for every student, since more may have been measured."""
-    return replace(profile, student_seeds=profile.seeds)
+    seeds = tuple(dict.fromkeys((*profile.seeds, *profile.student_seeds)))
+    return replace(profile, student_seeds=seeds)

@@ -7,6 +7,7 @@ on whole images. Their mIoU means nothing.
 """
 
 import resource
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,8 @@ from cwd.runs import Run
 from cwd.trainer import train
 from cwd.workspace import Profile, load_profile
 
-RECIPE = "PI + HO + CW_f"
+# what the paper's CWD is on each dataset
+RECIPES = {"cityscapes": "PI + HO + CW_f", "voc": "CW_f", "ade20k": "CW_f"}
 VAL = 2  # images that are measured on
 
 
@@ -64,13 +66,13 @@ def rehearse(
         profile: name of a profile whose dataset is one of `TREES`.
         steps: of each training.
         device: "auto", "cpu" or "cuda".
-        output: where the images, their decoded form and the runs go; `build/rehearsal/<profile>`
-            if None; what was measured is kept there as `rehearsal.json`.
+        output: where the images and the runs go, `build/rehearsal/<profile>` if None; what was
+            measured is kept there as `rehearsal.json`. Runs of an earlier rehearsal are removed.
 
     Returns:
         One line a training: network, batch, crop, mean seconds of its steps (the first of which
-        also compiles losses), and the most memory that this process had until its end, evaluation
-        of whole images included.
+        also compiles losses), and the most memory that this process (on a GPU: its tensors) had
+        until its end, evaluation of whole images included.
 
     Raises:
         CwdError: the profile is unknown, or its data can't be generated.
@@ -88,6 +90,7 @@ def rehearse(
     if not root.exists():
         report(f"writing {count} images of full size into {paths.for_people(root)}")
         tree.write(root, count)
+    shutil.rmtree(output / "runs", ignore_errors=True)
     lines = {}
     for what, run in parts(chosen, count, steps).items():
         folder = train(
@@ -98,7 +101,9 @@ def rehearse(
             allow_weak_teacher=True,
         )
         seconds = folder.read_json("provenance.json")["seconds"]
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # of KiB
+        peak = torch.cuda.max_memory_allocated() / 2**30  # 0 without a GPU
+        if not peak:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # of KiB
         lines[what] = {
             "network": run.network,
             "batch": run.schedule.batch,
@@ -121,5 +126,6 @@ def parts(profile: Profile, count: int, steps: int) -> dict[str, Run]:
         return replace(run, data=data, init="random", schedule=schedule)
 
     teacher, student = short(profile.teacher), short(profile.student)
-    distilled = replace(student, recipe=RECIPE, teacher=teacher)
-    return {"teacher": teacher, "student alone": student, RECIPE: distilled}
+    recipe = RECIPES[profile.data.name]
+    distilled = replace(student, recipe=recipe, teacher=teacher)
+    return {"teacher": teacher, "student alone": student, recipe: distilled}

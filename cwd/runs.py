@@ -119,6 +119,11 @@ class Run:
         words = [self.network, self.recipe or "alone", f"s{self.seed}"]
         return "-".join(re.sub(r"[^\w.]+", "-", w).strip("-") for w in words) + f"-{self.key}"
 
+    @property
+    def start(self) -> str:
+        """How its weights begin: "scratch", or "ImageNet" for any that were trained before."""
+        return "scratch" if self.init == "random" else "ImageNet"
+
     def baseline(self) -> "Run":
         """The same student without a teacher."""
         return replace(self, recipe="", teacher=None)

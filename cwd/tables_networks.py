@@ -23,7 +23,7 @@ SOURCES = {
     "table8": ("table8_ade20k", "ade20k", ALONE),
 }
 WORDS = ("our network", "status", "seeds")  # columns that aren't measurements
-INIT = {True: "ImageNet", False: "scratch"}
+INIT = {"yes": "ImageNet", "no": "scratch"}  # a column of the paper's table, see `Run.start`
 
 
 def printed_rows(name: str) -> pd.DataFrame:
@@ -33,7 +33,7 @@ def printed_rows(name: str) -> pd.DataFrame:
     """
     table = pd.read_csv(paths.PAPER / f"{SOURCES[name][0]}.csv")
     known = table.get("imagenet_init", pd.Series("", index=table.index))
-    return table.assign(init=known.map({"yes": INIT[True], "no": INIT[False]}).fillna(""))
+    return table.assign(init=known.map(INIT).fillna(""))
 
 
 def label_of(network: str, init: str, method: str) -> str:
@@ -64,9 +64,9 @@ def networks(name: str, profile: Profile) -> tuple[Row, ...]:
         rows.append(row_of(line, runs_of(name, profile, student, method)))
     for student in profile.students:
         if student not in used and "-" in student.name:  # others stand for reference networks
-            init = INIT[student.run.init != "random"] if name == "table6" else ""
             for method in (STUDENT, *SOURCES[name][2]):
-                line = {"network": student.name, "init": init, "method": method}
+                # two of one network differ in this, also where the paper doesn't say it
+                line = {"network": student.name, "init": student.run.start, "method": method}
                 if runs := runs_of(name, profile, student, method):
                     rows.append(row_of(line, runs))
     order = list(dict.fromkeys(row.printed["network"] for row in rows))
@@ -85,7 +85,7 @@ def find_student(profile: Profile, network: str, init: str) -> Student | None:
     """The profile's network for a printed row: the same start where the row says one."""
     fitting = [student for student in profile.students if student.name == network]
     if init:
-        fitting = [s for s in fitting if INIT[s.run.init != "random"] == init]
+        fitting = [s for s in fitting if s.run.start == init]
     pretrained = [student for student in fitting if student.run.init != "random"]
     return next(iter(pretrained or fitting), None)
 
@@ -104,7 +104,7 @@ def runs_of(name: str, profile: Profile, student: Student | None, method: str) -
 
 def row_of(line: dict, runs: tuple) -> Row:
     """A row from a printed line (or one of our own in its form) and its runs."""
-    ours = f"{runs[0].network}, {INIT[runs[0].init != 'random']}" if runs else ""
+    ours = f"{runs[0].network}, {runs[0].start}" if runs else ""
     network, init, method = line["network"], line["init"], line["method"]
     paper = line.get("val_miou")
     alone = method in (STUDENT, REFERENCE, "teacher")

@@ -47,6 +47,7 @@ def command(options: argparse.Namespace) -> None:
     from cwd.job import Place  # noqa: PLC0415 (submitit is for jobs only)
     from cwd.jobs import Settings, train_all  # noqa: PLC0415
 
+    workspace.profile.check_weights()
     settings = Settings(
         workers=options.workers,
         cluster=options.cluster or "local",

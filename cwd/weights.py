@@ -12,6 +12,7 @@ from cwd.errors import CwdError
 # the authors' code names the deep stem's layers one by one; timm has them in a sequence
 STEM = {"conv1": "conv1.0", "bn1": "conv1.1", "conv2": "conv1.3", "bn2": "conv1.4"}
 STEM |= {"conv3": "conv1.6", "bn3": "bn1"}
+WRAPPERS = ("state_dict", "model_state_dict", "model")  # what checkpoints keep weights under
 # blocks of MobileNetV2's seven stages; torchvision numbers them through
 BLOCKS = (1, 2, 3, 4, 3, 3, 1)
 # torchvision's names in a block without and with an expansion, and timm's
@@ -24,18 +25,23 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a .safetensors or .pth file, by name; no code in the file is executed.
 
     Raises:
-        CwdError: the file is missing, or holds anything but tensors.
+        CwdError: the file is missing, or holds no tensors or what can't be read safely.
     """
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-        state = state.get("state_dict", state)
-        if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
+        for wrapper in WRAPPERS:
+            state = state.get(wrapper, state)
+        tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+        if not tensors or not all(isinstance(name, str) for name in tensors):
             raise TypeError
-        return state
+        return tensors
     except FileNotFoundError:
-        raise CwdError(f"{path} does not exist: give the path of a file with weights.") from None
+        raise CwdError(
+            f"{path} does not exist: give the path of a file with weights; data/README.md says "
+            "where those of the profiles come from."
+        ) from None
     except Exception as error:  # torch and safetensors raise whatever the damage hits
         raise CwdError(
             f"{path} holds no weights that can be read safely ({type(error).__name__}): get it "
@@ -49,7 +55,7 @@ def backbone_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
     Known are timm's own files, torchvision's ResNets (whose names are timm's) and MobileNetV2, the
     authors' deep-stem ResNets, and whole networks of this package or wrapped in `module.`.
     """
-    prefix = r"^(module\.)?(backbone\.)?(body\.)?"
+    prefix = r"^(module\.)?(model\.)?((backbone|encoder)\.)?(body\.)?"
     state = {re.sub(prefix, "", key): v for key, v in state.items()}
     if "conv3.weight" in state:
         return {re.sub(r"^\w+", lambda m: STEM.get(m[0], m[0]), k): v for k, v in state.items()}

@@ -89,15 +89,34 @@ class Profile:
     def find(self, network: str) -> Run:
         """A student by its network's name, the main one if that is empty.
 
+        Args:
+            network: "PSPNet-R18"; where there are two, "PSPNet-R18, scratch" or "..., ImageNet".
+
         Raises:
-            CwdError: the profile has no such student.
+            CwdError: the profile has no such student, or several.
         """
-        runs = [self.student, *(student.run for student in self.students)]
-        found = [run for run in runs if run.network == (network or self.student.network)]
-        if not found:
-            known = ", ".join(dict.fromkeys(run.network for run in runs))
-            raise CwdError(f"profile {self.name} has no student {network!r}: use one of {known}.")
+        runs = dict.fromkeys([self.student, *(student.run for student in self.students)])
+        wanted = network or f"{self.student.network}, {self.student.start}"
+        found = [r for r in runs if wanted in (r.network, f"{r.network}, {r.start}")]
+        if len(found) != 1:
+            known = "; ".join(f"{run.network}, {run.start}" for run in runs)
+            count = "several students" if found else "no student"
+            raise CwdError(f"profile {self.name} has {count} {network!r}: use one of {known}.")
         return found[0]
+
+    def check_weights(self) -> None:
+        """Look for the files with first weights, before a network is trained that needs none.
+
+        Raises:
+            CwdError: one isn't there.
+        """
+        for run in (self.teacher, self.student, *(student.run for student in self.students)):
+            path = paths.below_root(run.init)
+            if run.init != "random" and not is_public(run.init) and not path.is_file():
+                raise CwdError(
+                    f"{path} does not exist, the first weights of {run.network} in profile "
+                    f"{self.name}: data/README.md says where it comes from."
+                )
 
     def seeds_of(self, student: Run) -> tuple[int, ...]:
         """From which seeds a student is trained."""
@@ -217,6 +236,8 @@ class Workspace:
 
     def train(self, run: Run) -> RunFolder:
         """The finished run, trained now if it isn't on disk; its teacher before it."""
+        if not RunFolder(paths.RUNS, run).finished:
+            self.profile.check_weights()
         if run.teacher:
             self.train(run.teacher)
             self.train(run.baseline())  # the teacher has to be better than this

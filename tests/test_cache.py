@@ -126,6 +126,32 @@ def test_changes_are_seen(ade, tmp_path):
         load_cached(ade, tmp_path / "cache")
 
 
+def test_an_index_with_anything_else(ade, tmp_path):
+    cached = load_cached(ade, tmp_path / "cache")
+    for content in ("{}", '{"shapes": [[1]], "crc32": []}', '{"shapes": 3, "crc32": 3}'):
+        (cached.folder / cache.INDEX).write_text(content)
+        with pytest.raises(CwdError, match=r"index\.json is damaged .*delete the folder"):
+            load_cached(ade, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("damage", ["short", "line"])
+def test_what_an_interrupted_build_lost_is_decoded_again(ade, tmp_path, monkeypatch, damage):
+    whole = load_cached(ade, tmp_path / "cache")
+    folder = whole.folder
+    lines = [[*shape, crc] for shape, crc in zip(whole.shapes.tolist(), whole.checksums,
+                                                  strict=True)]  # fmt: skip
+    text = "".join(json.dumps(line) + "\n" for line in lines[:30])
+    if damage == "line":
+        text = text.replace(json.dumps(lines[20]), "[10, twenty")
+    (folder / cache.JOURNAL).write_text(text)
+    (folder / cache.INDEX).unlink()
+    if damage == "short":  # the journal has lines whose pixels never reached the disk
+        os.truncate(folder / cache.IMAGES, 3 * int(whole.starts[20]) + 5)
+    again = load_cached(ade, tmp_path / "cache")
+    again.verify()
+    assert all(torch.equal(again[i].image, ade[i].image) for i in range(COUNT))
+
+
 def test_another_dataset_gets_another_cache(ade, tmp_path):
     first = load_cached(ade, tmp_path / "cache")
     trees.save(ade.pairs[0][0], trees.image(99))

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import http.server
 import io
+import shutil
 import tarfile
 import threading
 
@@ -12,6 +13,7 @@ import pytest
 from torchvision.datasets import SBDataset, voc
 
 from cwd import data, layouts, obtain, trees
+from cwd.cache import load_cached
 from cwd.datasets import build_dataset
 from cwd.errors import CwdError
 from cwd.runs import Data
@@ -55,7 +57,7 @@ def test_voc_facts():
 
 
 def test_voc_has_no_public_test_labels(pascal):
-    with pytest.raises(CwdError, match="no images of the split 'test'"):
+    with pytest.raises(CwdError, match="aren't public: use the split val"):
         build_dataset("voc", pascal, "test")
 
 
@@ -71,6 +73,28 @@ def test_sbd_under_other_names(pascal, place):
     (pascal / place).parent.mkdir(exist_ok=True)
     (pascal / "sbd").rename(pascal / place)
     assert len(build_dataset("voc", pascal, "train")) == 5
+
+
+def test_sbd_beside_voc(pascal, tmp_path):
+    (pascal / "sbd").rename(tmp_path / "sbd")
+    dataset = build_dataset("voc", tmp_path, "train")
+    assert dataset.names[2] == "../sbd/img/2009_000000.jpg"
+    assert len(dataset.checksum) == 64
+    assert len(load_cached(dataset, tmp_path / "cache")) == 5
+
+
+@pytest.mark.parametrize("place", ["", "VOCdevkit", "VOCdevkit/VOC2012"])
+def test_voc_given_by_an_inner_folder(pascal, place):
+    assert build_dataset("voc", pascal / place, "val").root == pascal
+
+
+def test_lists_with_blank_lines_and_spaces(pascal):
+    lists = pascal / "VOCdevkit/VOC2012/ImageSets/Segmentation"
+    for path in (lists / "train.txt", lists / "val.txt", pascal / "sbd" / "train.txt"):
+        path.write_text(path.read_text().replace("\n", " \r\n") + "\n\n")
+    stems = [image.stem for image, _ in build_dataset("voc", pascal, "train").pairs]
+    assert len(stems) == 5
+    assert not any(stem.startswith("2008") for stem in stems)  # no validation image
 
 
 def test_voc_broken_files(pascal):
@@ -120,6 +144,45 @@ def test_ade20k_broken_files(ade):
     label.with_name("ADE_train_00000009.png").unlink()
     with pytest.raises(CwdError, match=r"ADE_train_00000002\.png is missing, the label"):
         build_dataset("ade20k", ade, "train")
+
+
+def test_ade20k_with_one_split(ade):
+    for folder in ("images", "annotations"):
+        shutil.rmtree(ade / folder / "training")
+    assert len(build_dataset("ade20k", ade, "val")) == 1
+    with pytest.raises(CwdError, match="no images of the split 'train'"):
+        build_dataset("ade20k", ade, "train")
+
+
+def test_stray_files_beside_cityscapes(tmp_path):
+    root = trees.cityscapes(tmp_path / "Cityscapes")
+    (root / "leftImg8bit/train/.DS_Store").write_text("")
+    (root / "leftImg8bit/train/aachen/Thumbs.db").write_text("")
+    (root / "gtFine/train/aachen/aachen_000000_000019_gtFine_color.png").write_text("")
+    assert len(build_dataset("cityscapes", tmp_path, "train")) == 1
+    shutil.rmtree(root / "gtFine")
+    with pytest.raises(CwdError, match=r"gtFine/train is missing, the labels of train"):
+        build_dataset("cityscapes", tmp_path, "train")
+
+
+def test_a_label_image_in_the_place_of_a_photograph(tmp_path):
+    root = trees.cityscapes(tmp_path / "cityscapes")
+    image = next((root / "leftImg8bit").rglob("*.png"))
+    shutil.copy(next((root / "gtFine").rglob("*labelIds.png")), image)
+    with pytest.raises(CwdError, match=rf"{image.name} has no colours"):
+        build_dataset("cityscapes", root, "train")[0]
+
+
+def test_a_grey_photograph_is_one(ade):
+    path = ade / "images" / "training" / "ADE_train_00000001.jpg"
+    trees.save(path, trees.labels(range(160)))
+    assert build_dataset("ade20k", ade, "train")[0].image.shape == (3, 10, 16)
+
+
+def test_an_incomplete_dataset_is_not_sent_in_circles(pascal):
+    shutil.rmtree(pascal / "VOCdevkit/VOC2012/ImageSets/Segmentation")
+    with pytest.raises(CwdError, match=rf"move {pascal} away and run `make data DATASET=voc`"):
+        obtain.obtain("voc", pascal)
 
 
 def test_a_misplaced_cityscapes_city(tmp_path):

@@ -178,6 +178,24 @@ def test_backbone_from_a_whole_network(tmp_path, prefix):
     assert "classifier.weight" in network.init_report["ignored"]
 
 
+@pytest.mark.parametrize("wrapper", ["state_dict", "model", "model_state_dict"])
+def test_a_checkpoint_around_the_weights(tmp_path, wrapper):
+    wanted = build_network(SMALL, 5).backbone.state_dict()
+    inside = {f"model.backbone.{key}": value.half() for key, value in wanted.items()}
+    torch.save({wrapper: inside | {"iterations": 7}, "epoch": 3}, tmp_path / "checkpoint.pth")
+    network = build_network(SMALL, 7, init=str(tmp_path / "checkpoint.pth"))
+    assert len(network.init_report["matched"]) == len(wanted)
+    found = network.backbone.conv1[0].weight
+    assert torch.equal(found, wanted["conv1.0.weight"].half().float())
+
+
+@pytest.mark.parametrize("name", ["FCN-R50", "DeepLabV3-R101", SMALL])
+@pytest.mark.parametrize("init", ["timm:", "timm:nonsense"])
+def test_a_name_of_no_weights(name, init):
+    with pytest.raises(CwdError, match=r"names no weights|can't be had"):
+        build_network(name, 5, init=init)
+
+
 @pytest.mark.parametrize(
     "content",
     [[1, 2], torch.zeros(2), {1: torch.zeros(1)}, {"conv1.0.weight": 3}, {"state_dict": 3}],

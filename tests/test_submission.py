@@ -78,6 +78,10 @@ def test_a_rehearsal_trains_what_the_profile_names(tmp_path, monkeypatch):
     assert list(table.index) == ["teacher", "student alone", "PI + HO + CW_f"]
     assert table["network"].tolist() == ["PSPNet-R18(0.25)"] + 2 * ["PSPNet-R18(0.125)"]
     assert (table["peak memory (GiB)"] > 0.1).all()
+    # again: nothing of the first time is taken for the second
+    first = {path: path.stat().st_ctime_ns for path in (tmp_path / "out/runs").glob("PSP*")}
+    rehearse(str(own), steps=2, device="cpu", output=tmp_path / "out")
+    assert all(path.stat().st_ctime_ns > before for path, before in first.items())
     folders = {path.name.split("-s0")[0] for path in (tmp_path / "out/runs").glob("PSP*")}
     assert len(folders) == 3
 

@@ -6,8 +6,10 @@ from dataclasses import replace
 import pytest
 from invented import Invented
 
+from cwd import paths
+from cwd.errors import CwdError
 from cwd.experiments import every_run, study
-from cwd.workspace import Student, load_profile
+from cwd.workspace import Student, Workspace, load_profile
 
 
 def table(name, source):
@@ -118,3 +120,43 @@ def test_torchvisions_networks_can_stand_for_references():
     assert row["our mIoU (voc)"] == 61
     assert row["our network"] == "FCN-R101, ImageNet"
     assert row["status"] == "measured"
+
+
+def test_two_starts_of_one_network_are_two_rows():
+    """Tables 7 and 8 don't say how a student started; ours are told apart all the same."""
+    profile = load_profile("voc")
+    scratch = Student("PSPNet-R18", replace(profile.student, init="random"))
+    profile = replace(profile, students=(*profile.students, scratch))
+
+    class TwoStarts(Invented):
+        def metrics(self, run):
+            miou = 50.0 if run.init == "random" else 70.0
+            return {"miou": miou, "macc": miou, "class_iou": {}}
+
+    rows = table("table7", TwoStarts({}, profile=profile))
+    beside = rows.loc[("PSPNet-R18", "", "CWD")]
+    assert (beside["our mIoU (voc)"], beside["our network"]) == (70, "PSPNet-R18, ImageNet")
+    alone = rows.loc[("PSPNet-R18", "scratch", "CWD")]
+    assert alone["our mIoU (voc)"] == 50
+    assert math.isnan(alone["paper val mIoU"])
+
+
+def test_students_are_found_by_name_and_start():
+    profile = load_profile("cityscapes")
+    assert profile.find("") == profile.student
+    assert profile.find("PSPNet-R18, scratch").init == "random"
+    assert profile.find("PSPNet-MBV2").network == "PSPNet-MBV2"
+    with pytest.raises(CwdError, match="several students 'PSPNet-R18'"):
+        profile.find("PSPNet-R18")
+    with pytest.raises(CwdError, match="no student 'PSPNet-R50'"):
+        profile.find("PSPNet-R50")
+
+
+def test_missing_weights_are_known_before_the_teacher_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    profile = load_profile("cityscapes")
+    with pytest.raises(CwdError, match=r"resnet18-imagenet\.pth does not exist, the first weights"):
+        Workspace(profile, tmp_path).train(profile.teacher)
+    (tmp_path / "data" / "weights").mkdir(parents=True)
+    (tmp_path / "data" / "weights" / "resnet18-imagenet.pth").write_bytes(b"")
+    profile.check_weights()
