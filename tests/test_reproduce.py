@@ -160,11 +160,11 @@ def test_the_command_line_says_one_sentence(monkeypatch, capsys, arguments, sent
 
 
 def test_an_interrupt_says_how_to_go_on(monkeypatch, capsys):
-    def interrupt(options):
+    def bench():
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sys, "argv", ["cwd", "bench"])
-    monkeypatch.setattr(__main__, "run", interrupt)
+    monkeypatch.setattr(__main__, "bench", bench)
     assert __main__.main() == 130
     assert "the same command goes on" in capsys.readouterr().err
 
