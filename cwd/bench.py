@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from cwd.bench_loading import loading_speed
-from cwd.hardware import compile_where_it_pays, cpu_has_bf16, pick_device, pick_precision
-from cwd.losses import ChannelAlignment, ChannelWise
-from cwd.models import SegmentationOutput, build_network
+from cwd.hardware import compile_where_it_pays, cpu_has_bf16, pick_device
+from cwd.losses import ChannelWise
+from cwd.models import build_network
 from cwd.recipes import Distiller, parse_recipe
-from cwd.runs import Run
 from cwd.trainer import cross_entropy
 
 SHAPES = ((8, 19, 64, 64), (8, 512, 64, 64))  # score map and feature map of a 512x512 crop
@@ -161,59 +160,6 @@ def training_step(fast: bool, device: str) -> Callable[[], None]:
         optimizer.step()
 
     return step
-
-
-def network_steps(
-    run: Run, teacher_name: str, num_classes: int, device: str
-) -> tuple[dict[str, Callable[[], None]], SegmentationOutput]:
-    """The parts of a run's training step that aren't losses of distillation, on random images.
-
-    Args:
-        run: the student's.
-        teacher_name: the teacher's network.
-        num_classes: of both.
-        device: "cpu" or "cuda".
-
-    Returns:
-        By name: "student", forward, backward and update with cross-entropy alone; "teacher",
-        forward; "alignment", forward and backward of the feature map's 1x1 convolution, where the
-        two networks need one. And the teacher's output, for its shapes.
-    """
-    schedule, layout = run.schedule, torch.channels_last
-    fast = pick_precision(schedule.precision, device) == "bf16-mixed"
-    student, teacher = (
-        build_network(name, num_classes).to(device, memory_format=layout)
-        for name in (run.network, teacher_name)
-    )
-    student.train()
-    teacher.eval().requires_grad_(False)
-    optimizer = torch.optim.SGD(student.parameters(), lr=0.01, momentum=0.9, fused=True)
-    images = torch.randn(schedule.batch, 3, *schedule.crop, device=device)
-    images = images.contiguous(memory_format=layout)
-    target = torch.randint(num_classes, (schedule.batch, *schedule.crop), device=device)
-
-    def learn() -> None:
-        with torch.autocast(device, torch.bfloat16, enabled=fast):
-            out = student(images)
-        loss = cross_entropy(out.score, target)
-        if out.aux_score is not None:
-            loss = loss + schedule.aux_weight * cross_entropy(out.aux_score, target)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-    @torch.no_grad()
-    def ask() -> SegmentationOutput:
-        with torch.autocast(device, torch.bfloat16, enabled=fast):
-            return teacher(images)
-
-    steps, taught = {"student": learn, "teacher": ask}, ask()
-    inputs, outputs = student.feature_channels, teacher.feature_channels
-    if inputs != outputs:
-        align = ChannelAlignment(inputs, outputs).to(device)
-        shape = (schedule.batch, inputs, *taught.feature.shape[2:])
-        steps["alignment"] = loss_step(lambda s, _: align(s).sum(), shape, device)
-    return steps, taught
 
 
 def bench() -> None:

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cwd.datasets import Sample, SegmentationDataset, frequencies
+from cwd.datasets import DecodedDataset, Sample, SegmentationDataset
 from cwd.errors import CwdError
 from cwd.files import exclusive, read_json, unwritable, write_json
 from cwd.layouts import PER_PIXEL
@@ -34,31 +34,18 @@ IMAGES, TARGETS, JOURNAL, INDEX = "images.bin", "targets.bin", "journal.jsonl", 
 
 
 @dataclass(frozen=True)
-class CachedDataset:
+class CachedDataset(DecodedDataset):
     """A dataset decoded on disk; see the module.
 
     Attributes:
-        name: the dataset's.
-        classes: names, in the order of train ids.
-        palette: uint8 [K, 3].
-        checksum: of the files it was read from.
         folder: where the cache lies.
         shapes: height and width of every image, int64 [N, 2].
         checksums: CRC-32 of every image and its target.
     """
 
-    name: str
-    classes: tuple[str, ...]
-    palette: np.ndarray
-    checksum: str
     folder: Path
     shapes: np.ndarray
     checksums: tuple[int, ...]
-
-    @property
-    def num_classes(self) -> int:
-        """K."""
-        return len(self.classes)
 
     @property
     def sizes(self) -> Tensor:
@@ -118,10 +105,6 @@ class CachedDataset:
             counts += torch.bincount(self[index].target.flatten(), minlength=256)
         return counts
 
-    def class_frequencies(self) -> np.ndarray:
-        """Share of the labelled pixels that each class has, float64 [K]; 0 if there are none."""
-        return frequencies(self.label_counts, self.num_classes)
-
     def verify(self, count: int | None = None) -> None:
         """Compare `count` images, spread over the dataset, with their checksums; all if None.
 
@@ -177,6 +160,16 @@ def crc(image: np.ndarray, target: np.ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(target), zlib.crc32(np.ascontiguousarray(image)))
 
 
+def folder_of(dataset: SegmentationDataset, root: Path) -> Path:
+    """Where a dataset's cache lies, or would lie."""
+    return root / f"{dataset.name}-{dataset.split}-{len(dataset)}-{dataset.checksum[:12]}"
+
+
+def is_cached(dataset: SegmentationDataset, root: Path) -> bool:
+    """Whether all of a dataset is decoded on disk."""
+    return (folder_of(dataset, root) / INDEX).is_file()
+
+
 def load_cached(dataset: SegmentationDataset, root: Path) -> CachedDataset:
     """The decoded dataset; it is decoded now, or the rest of it, if it isn't on disk.
 
@@ -188,10 +181,10 @@ def load_cached(dataset: SegmentationDataset, root: Path) -> CachedDataset:
         CwdError: an image or label is damaged, the disk is full or too small, or the cache was
             changed.
     """
-    folder = root / f"{dataset.name}-{dataset.split}-{len(dataset)}-{dataset.checksum[:12]}"
-    if not (folder / INDEX).is_file():
+    folder = folder_of(dataset, root)
+    if not is_cached(dataset, root):
         with exclusive(folder.with_suffix(".lock"), f"the cache {folder}", PATIENCE):
-            if not (folder / INDEX).is_file():
+            if not is_cached(dataset, root):
                 build(dataset, folder)
     remedy = f"delete the folder {folder}, and it is decoded again"
     index = read_json(folder / INDEX, remedy)

@@ -36,7 +36,7 @@ from cwd.claim_list import (
 from cwd.claims_networks import OverStudents
 from cwd.experiments import TABLES
 from cwd.finding import Finding
-from cwd.records import CHANNELS, COSTS, Records, recorded_profiles
+from cwd.records import CHANNELS, COSTS, Records, every_seed, recorded_profiles
 from cwd.runs import Run
 from cwd.tables import BARE
 from cwd.workspace import Workspace, load_profile
@@ -62,7 +62,7 @@ class Evidence:
     """
 
     def __init__(self, records: Records) -> None:
-        self.records, self.profile = records, records.profile
+        self.records, self.profile = records, every_seed(records.profile)
 
     @cached_property
     def printed(self) -> dict[str, float]:
@@ -80,7 +80,7 @@ class Evidence:
     ) -> dict[int, float]:
         """mIoU of a recipe's runs by seed; of some classes only, or of another student."""
         found = {}
-        for seed in dict.fromkeys((*self.profile.seeds, *self.profile.student_seeds)):
+        for seed in self.profile.student_seeds:
             run = self.profile.run(BARE.get(recipe, recipe), seed, student)
             metrics = self.records.metrics(run)
             if metrics and classes:

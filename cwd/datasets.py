@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -222,29 +223,48 @@ def decode_label(path: Path) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class InMemoryDataset:
-    """A dataset decoded once, so that no training step waits for a file.
+class DecodedDataset(ABC):
+    """A dataset decoded once, so that no training step waits for a file to be decoded.
 
     Attributes:
         name: the dataset's.
         classes: names, in the order of train ids.
         palette: uint8 [K, 3].
-        images: uint8 [N, 3, H, W].
-        targets: uint8 [N, H, W], 255 ignored.
         checksum: of the files it was read from.
     """
 
     name: str
     classes: tuple[str, ...]
     palette: np.ndarray
-    images: Tensor
-    targets: Tensor
     checksum: str
 
     @property
     def num_classes(self) -> int:
         """K."""
         return len(self.classes)
+
+    @property
+    @abstractmethod
+    def label_counts(self) -> Tensor:
+        """How many pixels have each value of a target, int64 [256]."""
+
+    def class_frequencies(self) -> np.ndarray:
+        """Share of the labelled pixels that each class has, float64 [K]; 0 if there are none."""
+        counts = self.label_counts[: self.num_classes].double()
+        return (counts / counts.sum().clamp(min=1)).numpy()  # no division by zero
+
+
+@dataclass(frozen=True)
+class InMemoryDataset(DecodedDataset):
+    """A dataset decoded into memory.
+
+    Attributes:
+        images: uint8 [N, 3, H, W].
+        targets: uint8 [N, H, W], 255 ignored.
+    """
+
+    images: Tensor
+    targets: Tensor
 
     def __len__(self) -> int:
         return len(self.images)
@@ -261,16 +281,6 @@ class InMemoryDataset:
     def label_counts(self) -> Tensor:
         """How many pixels have each value of a target, int64 [256]."""
         return torch.bincount(self.targets.flatten(), minlength=256)
-
-    def class_frequencies(self) -> np.ndarray:
-        """Share of the labelled pixels that each class has, float64 [K]; 0 if there are none."""
-        return frequencies(self.label_counts, self.num_classes)
-
-
-def frequencies(label_counts: Tensor, num_classes: int) -> np.ndarray:
-    """Shares of the classes among labelled pixels, float64 [K], from pixels by label [256]."""
-    counts = label_counts[:num_classes].double()
-    return (counts / counts.sum().clamp(min=1)).numpy()  # no division by zero if all is ignored
 
 
 def load_in_memory(
@@ -315,7 +325,7 @@ def load_in_memory(
     with ThreadPoolExecutor() as pool:
         list(pool.map(read, range(count)))
     return InMemoryDataset(
-        dataset.name, dataset.classes, dataset.palette, images, targets, dataset.checksum
+        dataset.name, dataset.classes, dataset.palette, dataset.checksum, images, targets
     )
 
 

@@ -55,12 +55,17 @@ class Layout:
         return PER_PIXEL * (self.counts or {}).get(split, 0) * prod(size) if size else 0
 
 
+def cityscapes_images(root: Path, split: str) -> list[Path]:
+    """Image files in Cityscapes' layout, which the test split has without labels too."""
+    return sorted((root / "leftImg8bit" / split).glob("*/*_leftImg8bit.png"))
+
+
 def cityscapes_pairs(root: Path, split: str) -> Pairs:
     """Image and label files in Cityscapes' layout: those of torchvision's reader for its folders.
 
     That reader itself takes every file for an image, so a stray one breaks it.
     """
-    images = sorted((root / "leftImg8bit" / split).glob("*/*_leftImg8bit.png"))
+    images = cityscapes_images(root, split)
     labels = root / "gtFine" / split
     if images and not labels.is_dir():
         raise CwdError(f"{labels} is missing, the labels of {split}: {CITYSCAPES_REMEDY}")

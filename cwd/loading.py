@@ -57,16 +57,16 @@ class Batches:
             self.images, self.targets = dataset.images.to(device), dataset.targets.to(device)
         else:
             self.pool = ThreadPoolExecutor(min(schedule.batch, os.cpu_count() or 1))
-            self.ready: dict[int, list[Future]] = {}
+            self.ready: dict[int, tuple[list[Future], torch.Generator]] = {}
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """The batch of a step: float32 [B, 3, h, w], normalised, and int64 [B, h, w]."""
-        chosen, at, draws = self.plan(step)
         if self.resident:
+            chosen, at, draws = self.plan(step)
             index = chosen.to(self.device)
             batch, target = cut(self.images[index], self.targets[index], at)
         else:
-            batch, target = self.cut_each(step)
+            batch, target, draws = self.cut_each(step)
         if self.schedule.photometric:
             batch = distort(batch, draws, self.schedule.batch, self.rows)
         return batch, target
@@ -79,22 +79,27 @@ class Batches:
         chosen = chosen[self.rows]
         return chosen, self.augment.positions(drawn[self.rows], self.sizes[chosen]), draws
 
-    def cut_each(self, step: int) -> tuple[Tensor, Tensor]:
-        """A step's crops from windows that were read while the steps before it were computed."""
+    def cut_each(self, step: int) -> tuple[Tensor, Tensor, torch.Generator]:
+        """A step's crops from windows that were read while the steps before it were computed.
+
+        The generator is that for what follows, see `plan`.
+        """
         last = min(step + AHEAD, self.schedule.steps - 1)
         for soon in range(step, max(step, last) + 1):
             if soon not in self.ready:
-                chosen, at, _ = self.plan(soon)
+                chosen, at, draws = self.plan(soon)
                 parts = zip(chosen.tolist(), *at, strict=True)
-                self.ready[soon] = [self.pool.submit(self.read, i, *p) for i, *p in parts]
+                reading = [self.pool.submit(self.read, i, *p) for i, *p in parts]
+                self.ready[soon] = reading, draws
         for past in [known for known in self.ready if known < step]:
             del self.ready[past]
+        reading, draws = self.ready.pop(step)
         crops = [
             cut(*(part.to(self.device, non_blocking=True) for part in (image, target)), at)
-            for image, target, at in (future.result() for future in self.ready.pop(step))
+            for image, target, at in (future.result() for future in reading)
         ]
         images, targets = zip(*crops, strict=True)
-        return torch.cat(images), torch.cat(targets)
+        return torch.cat(images), torch.cat(targets), draws
 
     def read(self, index: int, rows: Tensor, columns: Tensor, outside: Tensor) -> Windows:
         """The part of an image that a crop needs, and the crop's positions in that part."""

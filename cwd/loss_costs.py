@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from cwd import paths, provenance
-from cwd.bench import laps, loss_step, network_steps, peak_bytes, race
+from cwd.bench import laps, loss_step, peak_bytes, race
 from cwd.files import write_json
 from cwd.hardware import compile_where_it_pays, pick_device
 from cwd.losses import Holistic, IntraClassVariation
 from cwd.losses.structural import squared_errors, unit
 from cwd.models import OUTPUT_STRIDE
+from cwd.parts import network_steps
 from cwd.recipes import parse_recipe
 from cwd.records import COSTS
 from cwd.workspace import Profile, Workspace
@@ -225,7 +226,7 @@ def step_seconds(workspace: Workspace, repeats: int = 15) -> pd.DataFrame:
 
     Returns:
         One line a repeat; columns "student", "teacher" and "alignment", as in
-        `cwd.bench.network_steps`, and the losses.
+        `cwd.parts.network_steps`, and the losses.
     """
     device = pick_device(workspace.device)
     student, teacher = workspace.profile.student, workspace.profile.teacher

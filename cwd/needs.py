@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cwd import paths
 from cwd.backbones import TORCHVISION, imagenet_weights, parse_name
+from cwd.cache import is_cached
 from cwd.data import large, scenes_folder
 from cwd.datasets import SegmentationDataset, build_dataset, find_dataset
 from cwd.errors import CwdError
@@ -118,7 +119,7 @@ def dataset_needs(data: Data, data_root: Path) -> list[Need]:
         return needs
     for split, limit in (("train", data.train), (data.split, data.val)):
         dataset = build_dataset(data.name, data_root, split).first(limit) if root else None
-        if dataset and any(paths.CACHE.glob(f"{data.name}-{split}-{len(dataset)}-*/index.json")):
+        if dataset and is_cached(dataset, paths.CACHE):
             needs.append(Need(f"{data.name} {split}, decoded: present", 0, paths.CACHE))
             continue
         size = decoded_size(dataset) if dataset else layout.decoded(split)

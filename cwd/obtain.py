@@ -12,7 +12,7 @@ from pathlib import Path
 from torchvision.datasets import SBDataset, VOCSegmentation
 
 from cwd import paths
-from cwd.cache import INDEX, load_cached
+from cwd.cache import is_cached, load_cached
 from cwd.data import large
 from cwd.datasets import build_dataset, find_dataset
 from cwd.errors import CwdError
@@ -50,7 +50,7 @@ def check(name: str, root: Path) -> str:
                         f"{layout.size[1]}x{layout.size[0]}: get the dataset again as it is "
                         "distributed."
                     )
-        if large(layout) and any(paths.CACHE.glob(f"{name}-{split}-{len(dataset)}-*/{INDEX}")):
+        if large(layout) and is_cached(dataset, paths.CACHE):
             load_cached(dataset, paths.CACHE).verify()
     counts = ", ".join(f"{count} {split}" for split, count in found.items())
     return f"{name} is in {dataset.root}: {counts}; every file decoded and checked."

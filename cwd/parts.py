@@ -9,7 +9,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from cwd.bench import race
+from cwd.bench import loss_step, race
+from cwd.hardware import pick_precision
+from cwd.losses import ChannelAlignment
 from cwd.models import (
     OUTPUT_STRIDE,
     SegmentationNetwork,
@@ -18,6 +20,7 @@ from cwd.models import (
     count_multiply_adds,
 )
 from cwd.recipes import Distiller, Term
+from cwd.runs import Run
 from cwd.trainer import cross_entropy
 
 SLOW = 2.0  # seconds of a call from which there are two of them and no more
@@ -160,3 +163,33 @@ def distilling(
             optimizer.step()
 
     return step
+
+
+def network_steps(
+    run: Run, teacher_name: str, classes: int, device: str
+) -> tuple[dict[str, Callable[[], object]], SegmentationOutput]:
+    """The parts of a run's training step that aren't losses of distillation, on random images.
+
+    Args:
+        run: the student's.
+        teacher_name: the teacher's network.
+        classes: K, of both.
+        device: "cpu" or "cuda".
+
+    Returns:
+        By name: "student", forward, backward and update with cross-entropy alone; "teacher",
+        forward; "alignment", forward and backward of the feature map's 1x1 convolution, where the
+        two networks need one. And the teacher's output, for its shapes.
+    """
+    schedule = run.schedule
+    fast = pick_precision(schedule.precision, device) == "bf16-mixed"
+    given = {"batch": schedule.batch, "crop": schedule.crop, "device": device, "fast": fast}
+    ask = asking(teacher_name, classes, **given)
+    steps, taught = {"student": learning(run.network, classes, **given), "teacher": ask}, ask()
+    inputs = described(run.network, classes).feature_channels
+    outputs = taught.feature.shape[1]
+    if inputs != outputs:
+        align = ChannelAlignment(inputs, outputs).to(device)
+        shape = (schedule.batch, inputs, *taught.feature.shape[2:])
+        steps["alignment"] = loss_step(lambda s, _: align(s).sum(), shape, device)
+    return steps, taught

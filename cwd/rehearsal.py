@@ -9,7 +9,7 @@ on whole images. Their mIoU means nothing.
 import resource
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +19,7 @@ from cwd import paths, provenance, trees
 from cwd.errors import CwdError
 from cwd.files import write_json
 from cwd.hardware import pick_device
+from cwd.layouts import layout_of
 from cwd.progress import report
 from cwd.runs import Run
 from cwd.trainer import train
@@ -29,28 +30,13 @@ RECIPES = {"cityscapes": "PI + HO + CW_f", "voc": "CW_f", "ade20k": "CW_f"}
 VAL = 2  # images that are measured on
 
 
-@dataclass(frozen=True)
-class Tree:
-    """How a dataset is generated: writer of `count` training images of full size below a root."""
-
-    folder: str
-    write: Callable[[Path, int], Path]
-
-
-TREES = {
-    "cityscapes": Tree(
-        "cityscapes",
-        lambda root, count: trees.cityscapes(
-            root, splits=("train", "val"), count=max(count, VAL), size=(1024, 2048)
-        ),
+# writers of `count` training images of full size below a folder
+TREES: dict[str, Callable[[Path, int], Path]] = {
+    "cityscapes": lambda root, count: trees.cityscapes(
+        root, splits=("train", "val"), count=max(count, VAL), size=(1024, 2048)
     ),
-    "voc": Tree(
-        "voc", lambda root, count: trees.voc(root, train=2, val=VAL, added=count, size=(375, 500))
-    ),
-    "ade20k": Tree(
-        "ADEChallengeData2016",
-        lambda root, count: trees.ade20k(root, train=count, val=VAL, size=(512, 683)),
-    ),
+    "voc": lambda root, count: trees.voc(root, train=2, val=VAL, added=count, size=(375, 500)),
+    "ade20k": lambda root, count: trees.ade20k(root, train=count, val=VAL, size=(512, 683)),
 }
 
 
@@ -78,18 +64,18 @@ def rehearse(
         CwdError: the profile is unknown, or its data can't be generated.
     """
     chosen = load_profile(profile)
-    tree = TREES.get(chosen.data.name)
-    if tree is None:
+    write = TREES.get(chosen.data.name)
+    if write is None:
         raise CwdError(
             f"profile {profile} uses {chosen.data.name}: rehearse one with "
             f"{', '.join(TREES)}; the others need no rehearsal."
         )
     output = output or paths.BUILD / "rehearsal" / chosen.name
-    root = output / "data" / tree.folder
+    root = output / "data" / layout_of(chosen.data.name).folders[0]
     count = max(run.schedule.batch for run in (chosen.teacher, chosen.student))
     if not root.exists():
         report(f"writing {count} images of full size into {paths.for_people(root)}")
-        tree.write(root, count)
+        write(root, count)
     shutil.rmtree(output / "runs", ignore_errors=True)
     lines = {}
     for what, run in parts(chosen, count, steps).items():

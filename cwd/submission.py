@@ -17,12 +17,11 @@ from cwd.errors import CwdError
 from cwd.evaluation import predict
 from cwd.files import write_atomic
 from cwd.hardware import pick_device
-from cwd.layouts import CITYSCAPES, layout_of
+from cwd.layouts import CITYSCAPES, cityscapes_images, layout_of
 from cwd.models import build_network, load_network_weights
 from cwd.progress import report
 from cwd.runs import Data, Run, RunFolder
 
-SUFFIX = "_leftImg8bit.png"
 # of a class, by train id: what the server counts
 LABEL_IDS = np.array([cls.id for cls in CITYSCAPES], np.uint8)
 
@@ -80,7 +79,7 @@ def images_of(data: Data, data_root: Path, split: str) -> list[Path]:
     """
     scenes = data.name == "scenes"
     root = scenes_root(data, data_root) if scenes else find_dataset(data.name, data_root)
-    found = sorted((root / "leftImg8bit" / split).glob(f"*/*{SUFFIX}")) if root else []
+    found = cityscapes_images(root, split) if root else []
     if not found:
         remedy = layout_of(data.name).remedy
         raise CwdError(f"{root or data_root} has no images in leftImg8bit/{split}/: {remedy}")

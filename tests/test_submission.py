@@ -14,7 +14,7 @@ from cwd.data import scenes_root
 from cwd.datasets import build_dataset
 from cwd.errors import CwdError
 from cwd.evaluation import scores
-from cwd.rehearsal import Tree, rehearse
+from cwd.rehearsal import rehearse
 from cwd.submission import submission
 from cwd.trainer import train
 
@@ -66,9 +66,11 @@ def test_what_can_not_be_submitted(finished, data_root, tmp_path, student):
 def test_a_rehearsal_trains_what_the_profile_names(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
     small = rehearsal.trees.cityscapes
-    write = Tree("cityscapes", lambda root, count: small(root, splits=("train", "val"), count=count,
-                                                         size=(64, 128)))  # fmt: skip
-    monkeypatch.setitem(rehearsal.TREES, "cityscapes", write)
+    monkeypatch.setitem(
+        rehearsal.TREES,
+        "cityscapes",
+        lambda root, count: small(root, splits=("train", "val"), count=count, size=(64, 128)),
+    )
     text = (paths.PROFILES / "cityscapes.yaml").read_text()
     text = text.replace("PSPNet-R101", "PSPNet-R18(0.25)").replace("512, 512", "32, 64")
     text = text.replace("network: PSPNet-R18, init", "network: PSPNet-R18(0.125), init")
