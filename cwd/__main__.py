@@ -135,8 +135,8 @@ def rehearse(profile: str, **options: Any) -> None:
 def submission(profile: str, recipe: str, seed: int, network: str, **options: Any) -> None:
     """Write a zip for the Cityscapes server."""
     from cwd import paths
+    from cwd.profile import load_profile
     from cwd.submission import submission
-    from cwd.workspace import load_profile
 
     chosen = load_profile(profile)
     run = chosen.run(recipe, seed, chosen.find(network))

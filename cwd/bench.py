@@ -18,7 +18,7 @@ from cwd.hardware import compile_where_it_pays, cpu_has_bf16, pick_device
 from cwd.losses import ChannelWise
 from cwd.models import build_network
 from cwd.recipes import Distiller, parse_recipe
-from cwd.trainer import cross_entropy
+from cwd.segmentation import cross_entropy
 
 SHAPES = ((8, 19, 64, 64), (8, 512, 64, 64))  # score map and feature map of a 512x512 crop
 STEP = (8, 3, 64, 128)  # the quick profile's batch

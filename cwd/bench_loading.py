@@ -15,7 +15,7 @@ from cwd.cache import load_cached
 from cwd.datasets import SegmentationDataset, build_dataset
 from cwd.layouts import PER_PIXEL
 from cwd.loading import Batches
-from cwd.runs import Schedule
+from cwd.schedule import Schedule
 
 FULL = (1024, 2048)  # height and width of Cityscapes' images
 

@@ -36,10 +36,11 @@ from cwd.claim_list import (
 from cwd.claims_networks import OverStudents
 from cwd.experiments import TABLES
 from cwd.finding import Finding
+from cwd.profile import load_profile
 from cwd.records import CHANNELS, COSTS, Records, every_seed, recorded_profiles
 from cwd.runs import Run
 from cwd.tables import BARE
-from cwd.workspace import Workspace, load_profile
+from cwd.workspace import Workspace
 
 VERDICTS = ("supported", "contradicted", "undecided", "not run")
 

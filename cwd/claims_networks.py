@@ -7,8 +7,8 @@ import numpy as np
 
 from cwd.claim_list import Kinds, Pretrained, Slopes, Students
 from cwd.finding import Finding
+from cwd.profile import Student
 from cwd.tables_networks import WITH_PI_HO, label_of, networks
-from cwd.workspace import Student
 
 if TYPE_CHECKING:
     from cwd.claims import Evidence

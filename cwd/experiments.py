@@ -6,7 +6,9 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from cwd.detection.tables import MEASURES, detection_table, table9
 from cwd.errors import CwdError
+from cwd.profile import Profile, load_profile
 from cwd.runs import Run
 from cwd.tables import (
     Row,
@@ -19,7 +21,7 @@ from cwd.tables import (
     weight,
 )
 from cwd.tables_networks import TABLES_6_TO_8, difference, network_table
-from cwd.workspace import Profile, Workspace, load_profile, open_profile
+from cwd.workspace import Workspace, open_profile
 
 __all__ = ["STUDIES", "Profile", "Run", "Study", "Workspace", "every_run", "load_profile",
            "open_profile", "study"]  # fmt: skip
@@ -32,6 +34,7 @@ TABLES: dict[str, Callable[[Profile], tuple[Row, ...]]] = {
     "weight": weight,
     "normalisations": normalisations,
     **TABLES_6_TO_8,
+    "table9": table9,
 }
 STUDIES = tuple(TABLES)
 
@@ -52,7 +55,8 @@ class Study:
     Attributes:
         name: the paper's, "table2".
         source: where the results come from.
-        rows: the first two are the teacher and a student alone.
+        rows: the first two are the teacher and a student alone; in Tables 6 to 9, those of each
+            network.
     """
 
     name: str
@@ -67,28 +71,32 @@ class Study:
         return self
 
     def results(self) -> pd.DataFrame:
-        """One line a run that was measured: row, seed, miou, macc, run."""
+        """One line a run that was measured: row, seed, run, and its metrics.
+
+        These are miou and macc; for Table 9, those of `cwd.detection.tables.MEASURES`.
+        """
+        measures = tuple(MEASURES) if self.name == "table9" else ("miou", "macc")
         lines = [
-            {
-                "row": row.label,
-                "seed": run.seed,
-                "miou": metrics["miou"],
-                "macc": metrics["macc"],
-                "run": run.name,
-            }
+            {"row": row.label, "seed": run.seed, "run": run.name}
+            | {measure: metrics[measure] for measure in measures}
             for row in self.rows
             for run in row.runs
             if (metrics := self.source.metrics(run))
         ]
-        return pd.DataFrame(lines, columns=["row", "seed", "miou", "macc", "run"])
+        table = pd.DataFrame(lines, columns=["row", "seed", *measures, "run"])
+        return table.astype(dict.fromkeys(measures, float))
 
     def table(self) -> pd.DataFrame:
         """The paper's mIoU and ours, each with its gain over its own student, in percent.
 
         Ours is the mean over seeds, sd the sample standard deviation (empty for one seed). A row
         that wasn't measured has 0 seeds and no mIoU. Tables 6 to 8 have more columns, see
-        `cwd.tables_networks.network_table`.
+        `cwd.tables_networks.network_table`, and Table 9 has AP, see
+        `cwd.detection.tables.detection_table`.
         """
+        if self.name == "table9":
+            data = next((row.runs[0].data.name for row in self.rows if row.runs), "")
+            return detection_table(self.rows, self.results(), data)
         if self.name in TABLES_6_TO_8:
             data = self.source.profile.data.name
             return network_table(self.name, self.rows, self.results(), data)
@@ -145,15 +153,27 @@ def study(name: str, profile: "str | Source") -> Study:
             profile; or `cwd.records.Records`, which never train.
 
     Raises:
-        CwdError: the table is unknown, or as `open_profile`.
+        CwdError: the table is unknown, or of networks that the profile has none of, or as
+            `open_profile`.
     """
     source = open_profile(profile) if isinstance(profile, str) else profile
     if name not in TABLES:
         raise CwdError(f"there is no study {name!r}: use one of {', '.join(TABLES)}.")
+    if name != "table9" and not source.profile.student:
+        raise CwdError(
+            f"profile {source.profile.name} has detectors only, none for {name}: use the study "
+            "table9, or another profile."
+        )
     return Study(name, source, TABLES[name](source.profile))
+
+
+def studies_of(profile: Profile) -> tuple[str, ...]:
+    """The studies whose networks a profile has."""
+    return STUDIES if profile.student else ("table9",)
 
 
 def every_run(source: Source) -> list[Run]:
     """The runs of all studies, each once."""
-    rows = [row for name in STUDIES for row in study(name, source).rows]
+    names = studies_of(source.profile)
+    rows = [row for name in names for row in study(name, source).rows]
     return list(dict.fromkeys(run for row in rows for run in row.runs))

@@ -22,6 +22,7 @@ from cwd.hardware import pick_device
 from cwd.job import Job, Place
 from cwd.progress import report
 from cwd.runs import Run, RunFolder
+from cwd.tasks import score_of
 
 CLUSTERS = ("local", "slurm")
 PAUSE = 0.5  # seconds between two looks at the jobs
@@ -159,8 +160,8 @@ class Crew:
         rest = [run for run in job.runs if not self.finished(run)]
         for run in job.runs:
             if run not in rest:
-                miou = RunFolder(self.place.runs, run).metrics["miou"]
-                report(f"{run.title}: mIoU {miou:.2f}")
+                metrics = RunFolder(self.place.runs, run).metrics
+                report(f"{run.title}: {score_of(run.network, metrics)}")
         for run in [run for run in rest if run.name in failures]:
             rest.remove(run)
             self.failed[run] = f"{failures[run.name].rstrip('.')}; log in {log}"

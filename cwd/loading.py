@@ -10,8 +10,7 @@ from torch import Tensor
 from cwd.cache import CachedDataset
 from cwd.datasets import InMemoryDataset
 from cwd.errors import CwdError
-from cwd.runs import Schedule
-from cwd.schedule import chosen_images, step_seed
+from cwd.schedule import Schedule, chosen_images, step_seed
 from cwd.transforms import Positions, RandomScaleCropFlip, cut, distort
 
 Dataset = InMemoryDataset | CachedDataset

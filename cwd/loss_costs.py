@@ -20,9 +20,10 @@ from cwd.losses import Holistic, IntraClassVariation
 from cwd.losses.structural import squared_errors, unit
 from cwd.models import OUTPUT_STRIDE
 from cwd.parts import network_steps
+from cwd.profile import Profile
 from cwd.recipes import parse_recipe
 from cwd.records import COSTS
-from cwd.workspace import Profile, Workspace
+from cwd.workspace import Workspace
 
 BATCH = 2
 SIDES = (16, 24, 32, 48, 64)  # of square maps with CHANNELS channels: N = 256 to 4096

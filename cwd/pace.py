@@ -23,7 +23,8 @@ from cwd.models import OUTPUT_STRIDE
 from cwd.parts import asking, distilling, learning, maps_of, multiply_adds, timed
 from cwd.progress import report
 from cwd.recipes import TAPS, Term, parse_recipe
-from cwd.runs import Run, Schedule
+from cwd.runs import Run
+from cwd.schedule import Schedule
 from cwd.teaching import KEPT
 
 SMALL = 2  # images a call where a CPU can't afford the schedule's batch; batch norm wants two

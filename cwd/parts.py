@@ -21,7 +21,7 @@ from cwd.models import (
 )
 from cwd.recipes import Distiller, Term
 from cwd.runs import Run
-from cwd.trainer import cross_entropy
+from cwd.segmentation import cross_entropy
 
 SLOW = 2.0  # seconds of a call from which there are two of them and no more
 

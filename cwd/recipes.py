@@ -7,15 +7,20 @@ A term is a loss, the map it is applied to, and options in parentheses:
     CW_f(align=conv-bn-relu)            with the published code's channel alignment
     CW_f(metric=bhattacharyya)          another metric of Table 3
     PI + HO + IFV_f                     Table 5
+    CW_fpn                              CW on the levels of a detector's pyramid (Table 9)
 """
 
 import inspect
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
+from cwd.detection.attention import AttentionGuidedNonLocal
+from cwd.detection.hints import WeightedHints
+from cwd.detection.imitation import FineGrainedImitation
+from cwd.detection.overhaul import FeatureOverhaul
 from cwd.errors import CwdError
 from cwd.losses import (
     AttentionTransfer,
@@ -32,9 +37,14 @@ from cwd.losses import (
 )
 
 TAPS = {"s": "score", "f": "feature"}  # Table 5's subscripts, and the networks' names for them
+# Our subscripts for a detector's pyramid: what its convolutions give, which is the published code's
+# tap, and what its heads see. They differ where a norm lies between (RepPoints).
+PYRAMIDS = {"fpn": "convs", "neck": "levels"}
+LEVELS = 5  # of a pyramid
 PAPERS_MAP = (64, 64)  # a crop of 512x512 at output stride 8
 SHORT = {"T": "temperature"}  # the paper's letter for it
-SIZES = ("channels", "map_size")  # what a loss is told about the maps, never by a recipe
+# what a loss is told about the maps or the networks, never by a recipe
+SIZES = ("channels", "map_size", "student", "teacher")
 ALIASES = {"IFVD": "IFV"}  # Table 2's word and Table 5's
 
 
@@ -57,12 +67,19 @@ class Notation:
             one, a recipe has to as well.
         aligned: whether the student's feature map gets the teacher's channels first (the circled
             crosses of Table 2).
+        detection: a default for each tap of a detector that the loss may be applied to.
     """
 
     loss: type[nn.Module]
     defaults: dict[str, Default]
     bare: str | None = None
     aligned: bool = True
+    detection: dict[str, Default] = field(default_factory=dict)
+
+    @property
+    def taps(self) -> dict[str, Default]:
+        """All of them."""
+        return self.defaults | self.detection
 
 
 def both(weight: float) -> dict[str, Default]:
@@ -76,6 +93,8 @@ NOTATION = {
     "CW": Notation(
         ChannelWise,
         {"f": Default(35.0, (("temperature", 1.0),)), "s": Default(3.0, (("temperature", 4.0),))},
+        # The published detection code's weight, on each level.
+        detection={tap: Default(5.0, (("temperature", 1.0),)) for tap in PYRAMIDS},
     ),
     # Supplement S4: alpha_pi = 10 and alpha_ho = 0.1.
     "PI": Notation(PixelWise, both(10.0), bare="s"),
@@ -93,17 +112,29 @@ NOTATION = {
     "RAW": Notation(Unnormalised, both(0.01)),
 }
 
+# Table 9's other methods, which are for detectors only. They look at more than one map, so they
+# have no subscript; the weights inside of them are their own papers'.
+RIVALS = {
+    "Chen": Notation(WeightedHints, {}, bare="", detection={"": Default(1.0)}),
+    "Wang": Notation(FineGrainedImitation, {}, bare="", detection={"": Default(0.01)}),
+    "Heo": Notation(FeatureOverhaul, {}, bare="", detection={"": Default(1e-5)}),
+    "Zhang": Notation(AttentionGuidedNonLocal, {}, bare="", detection={"": Default(1.0)}),
+}
+SYMBOLS = NOTATION | RIVALS
+
 
 @dataclass(frozen=True)
 class Term:
     """One loss term of a recipe, with nothing left to default.
 
     Attributes:
-        symbol: the loss, a key of `NOTATION`.
-        tap: "s" for the score map, "f" for the feature map.
+        symbol: the loss, a key of `SYMBOLS`.
+        tap: "s" for the score map, "f" for the feature map, "fpn" or "neck" for a pyramid, empty
+            for one of `RIVALS`.
         weight: the factor in front of the loss (alpha in eq. 5 and 8).
         align: style of the channel alignment, see `cwd.losses.ChannelAlignment`.
         options: keyword arguments of the loss.
+        levels: how many levels of a pyramid, from the finest on.
     """
 
     symbol: str
@@ -111,22 +142,27 @@ class Term:
     weight: float
     align: str = "conv"
     options: tuple[tuple[str, Any], ...] = ()
+    levels: int = LEVELS
+
+    @property
+    def detects(self) -> bool:
+        """Whether the term is for detectors."""
+        return self.tap in SYMBOLS[self.symbol].detection
 
     @property
     def name(self) -> str:
         """The term in the paper's notation, without options: "CW_f"."""
-        return (
-            self.symbol if self.tap == NOTATION[self.symbol].bare else f"{self.symbol}_{self.tap}"
-        )
+        bare = self.tap == SYMBOLS[self.symbol].bare
+        return self.symbol if bare else f"{self.symbol}_{self.tap}"
 
     def build(self, channels: int = 19, map_size: tuple[int, int] = PAPERS_MAP) -> nn.Module:
-        """The loss module.
+        """The loss module of a term that looks at one map at a time.
 
         Args:
             channels: of the teacher's map; only a critic has to know it.
             map_size: height and width of the maps, likewise.
         """
-        loss = NOTATION[self.symbol].loss
+        loss = SYMBOLS[self.symbol].loss
         size = {"channels": channels, "map_size": map_size} if loss is Holistic else {}
         return loss(**size, **dict(self.options))
 
@@ -153,27 +189,34 @@ def parse_term(part: str, recipe: str) -> Term:
     match = re.fullmatch(r"([A-Za-z]+)(?:_(\w+))?\s*(?:\((.*)\))?", part)
     symbol, tap, inside = match.groups() if match else (part, None, None)
     symbol = ALIASES.get(symbol, symbol)
-    if not match or symbol not in NOTATION:
-        known = ", ".join(f"{s}_{t}" for s, n in NOTATION.items() for t in n.defaults)
+    if not match or symbol not in SYMBOLS:
+        taps = [(s, tap) for s, notation in SYMBOLS.items() for tap in notation.taps]
+        known = ", ".join("_".join(filter(None, pair)) for pair in taps)
         raise CwdError(f'recipe "{recipe}": "{part}" is no known term; there are {known}.')
-    notation = NOTATION[symbol]
+    notation = SYMBOLS[symbol]
     tap = tap or notation.bare
-    if tap not in notation.defaults:
-        maps = " or ".join(f"{symbol}_{t}" for t in notation.defaults)
+    if tap not in notation.taps:
+        maps = " or ".join("_".join(filter(None, (symbol, t))) for t in notation.taps)
         raise CwdError(f'recipe "{recipe}": {part} names no map that {symbol} has; write {maps}.')
     given = parse_options(inside or "", part, recipe, notation, tap)
-    default = notation.defaults[tap]
+    default = notation.taps[tap]
     weight = given.pop("weight", default.weight)
     if isinstance(weight, str) or not 0 < weight < float("inf"):
         raise CwdError(
             f'recipe "{recipe}": weight={weight} in {part} must be a positive number; leave the '
             "term out to train without it."
         )
-    align = given.pop("align", "conv")
+    align, levels = given.pop("align", "conv"), given.pop("levels", LEVELS)
+    if levels not in range(1, LEVELS + 1):
+        raise CwdError(f'recipe "{recipe}": levels={levels} in {part} must be 1 to {LEVELS}.')
     options = dict(default.options) | given
-    term = Term(symbol, tap, float(weight), str(align), tuple(sorted(options.items())))
-    if notation.loss is not Holistic:  # it has no options to be wrong, and its critic is large
-        term.build()  # a bad value is an error here, not after the teacher was trained
+    options = tuple(sorted(options.items()))
+    term = Term(symbol, tap, float(weight), str(align), options, int(levels))
+    # a bad value is an error here, not after the teacher was trained
+    if symbol in RIVALS:
+        notation.loss.check(**dict(options))
+    elif notation.loss is not Holistic:  # it has no options to be wrong, and its critic is large
+        term.build()
     ChannelAlignment(1, 1, term.align)
     return term
 
@@ -183,7 +226,8 @@ def parse_options(
 ) -> dict[str, Any]:
     """Read `T=4, weight=3` into keyword arguments; raises as `parse_recipe` does."""
     own = [name for name in inspect.signature(notation.loss).parameters if name not in SIZES]
-    known = ["weight", *["align"] * (notation.aligned and tap == "f")]
+    known = ["weight", *["align"] * (notation.aligned and tap in ("f", *PYRAMIDS))]
+    known += ["levels"] * (tap in PYRAMIDS)
     known += [letter for letter, name in SHORT.items() if name in own] + own
     options: dict[str, Any] = {}
     for item in filter(None, (piece.strip() for piece in inside.split(","))):

@@ -8,9 +8,9 @@ from pathlib import Path
 from cwd import paths
 from cwd.experiments import every_run
 from cwd.files import write_atomic, write_json
+from cwd.profile import load_profile
 from cwd.records import CHANNELS, COSTS, Records, every_seed
 from cwd.runs import RunFolder
-from cwd.workspace import load_profile
 
 
 def record(profile: str, *, results: Path = paths.RESULTS) -> list[Path]:

@@ -1,13 +1,13 @@
 """What was measured before, found again without training."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cwd import paths
 from cwd.files import read_json
+from cwd.profile import Profile, load_profile
 from cwd.runs import Run, RunFolder
-from cwd.workspace import Profile, load_profile
 
 COSTS, CHANNELS = "costs.json", "channels.json"  # what notebooks 05 and 04 measure beside runs
 REMEDY = "delete it and record the profile again, or restore it from git"
@@ -68,5 +68,7 @@ def recorded_profiles(results: Path = paths.RESULTS) -> list[Profile]:
 
 def every_seed(profile: Profile) -> Profile:
     """The profile with all its seeds for every student, since more may have been measured."""
-    seeds = tuple(dict.fromkeys((*profile.seeds, *profile.student_seeds)))
-    return replace(profile, student_seeds=seeds)
+    detection = profile.detection.seeds if profile.detection else ()
+    return profile.seeded(
+        tuple(dict.fromkeys((*profile.seeds, *profile.student_seeds, *detection)))
+    )

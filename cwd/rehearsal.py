@@ -20,10 +20,10 @@ from cwd.errors import CwdError
 from cwd.files import write_json
 from cwd.hardware import pick_device
 from cwd.layouts import layout_of
+from cwd.profile import Profile, load_profile
 from cwd.progress import report
 from cwd.runs import Run
 from cwd.trainer import train
-from cwd.workspace import Profile, load_profile
 
 # what the paper's CWD is on each dataset
 RECIPES = {"cityscapes": "PI + HO + CW_f", "voc": "CW_f", "ade20k": "CW_f"}

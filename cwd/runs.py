@@ -12,10 +12,11 @@ from typing import Any
 
 import pandas as pd
 
+from cwd.detection.names import is_detector
 from cwd.errors import CwdError
 from cwd.files import exclusive, read_json
-from cwd.hardware import PRECISIONS
 from cwd.recipes import parse_recipe
+from cwd.schedule import BaseSchedule
 
 
 @dataclass(frozen=True)
@@ -39,35 +40,6 @@ class Data:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """How a network is trained; the defaults are the paper's and its code's for Cityscapes."""
-
-    steps: int = 40_000
-    batch: int = 8  # images a step, over all processes
-    crop: tuple[int, int] = (512, 512)  # height, width in pixels
-    scale: tuple[float, float] = (0.7, 2.1)  # random scale
-    flip: bool = True
-    lr: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    power: float = 0.9  # of the poly schedule
-    aux_weight: float = 0.4
-    checkpoint_every: int = 500  # steps
-    precision: str = "auto"  # auto, bf16 or fp32
-    scale_step: float = 0.1  # between two random scales
-    photometric: bool = False  # see `cwd.transforms.distort`
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise CwdError(f"schedule: {name} is {getattr(self, name)}, give at least 1.")
-        if self.precision not in PRECISIONS:
-            raise CwdError(
-                f"schedule: precision is {self.precision!r}, use one of {', '.join(PRECISIONS)}."
-            )
-
-
 # Settings that came later, and how it was before: so the runs of that time keep their keys.
 NEWER = {"scale_step": 0.1, "photometric": False}
 
@@ -82,14 +54,24 @@ class Run:
 
     data: Data
     network: str
-    schedule: Schedule
+    schedule: BaseSchedule
     init: str = "random"
     recipe: str = ""
     teacher: "Run | None" = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if bool(parse_recipe(self.recipe)) != bool(self.teacher):
+        terms = parse_recipe(self.recipe)
+        for term in terms:
+            if term.detects != is_detector(self.network):
+                kinds = ("a segmentation network", "a detector")
+                this, other = kinds[is_detector(self.network)], kinds[term.detects]
+                raise CwdError(
+                    f'recipe "{self.recipe}": {term.name} is for {other} and {self.network} is '
+                    f"{this}: write a term for it, such as "
+                    f"{'CW_f' if term.detects else 'CW_fpn'}."
+                )
+        if bool(terms) != bool(self.teacher):
             raise CwdError(
                 f'recipe "{self.recipe}" and teacher {self.teacher and self.teacher.network} do '
                 "not fit: a recipe needs a teacher, and a teacher a recipe."

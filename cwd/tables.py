@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 
 from cwd import paths
+from cwd.profile import Profile
 from cwd.recipes import NOTATION
 from cwd.runs import Run
-from cwd.workspace import Profile
 
 # Table 2's names that a recipe spells otherwise
 SYMBOLS = {"IFVD": "IFV"}

@@ -8,8 +8,8 @@ import pandas as pd
 from cwd import paths
 from cwd.costs import costs_of
 from cwd.layouts import LAYOUTS
+from cwd.profile import Profile, Student
 from cwd.tables import Row
-from cwd.workspace import Profile, Student
 
 # Methods as recipes. On VOC and ADE20K the paper leaves PI and HO out of all of them (supplement
 # S2). SKDD has the terms of SKDS in another setting, of which no code was published: it is cited.

@@ -10,21 +10,18 @@ from torch import Tensor, nn
 
 from cwd import provenance
 from cwd.errors import CwdError
-from cwd.models import (
-    OUTPUT_STRIDE,
-    SegmentationOutput,
-    build_network,
-    load_network_weights,
-)
-from cwd.parallel import processes
-from cwd.runs import Run, RunFolder, Schedule
+from cwd.models import load_network_weights
+from cwd.runs import Run, RunFolder
+from cwd.schedule import BaseSchedule
+from cwd.tasks import task_of
 
 
 def check_teacher(run: Run, runs: Path, allow_weak: bool) -> RunFolder:
     """The teacher's folder, if that teacher may teach.
 
     Raises:
-        CwdError: it was never trained, or its recorded mIoU is missing or below the student's own.
+        CwdError: it was never trained, or what was measured of it is missing or below what was
+            measured of the student alone.
     """
     teacher, baseline = RunFolder(runs, run.teacher), RunFolder(runs, run.baseline())
     if not teacher.finished:
@@ -32,16 +29,17 @@ def check_teacher(run: Run, runs: Path, allow_weak: bool) -> RunFolder:
             f"run {run.name}: its teacher was never trained ({teacher.done} does not exist): train "
             "the teacher first."
         )
-    miou = teacher.metrics.get("miou")
-    if not isinstance(miou, float) or not math.isfinite(miou):
+    task = task_of(run.network)
+    score = teacher.metrics.get(task.measure)
+    if not isinstance(score, float) or not math.isfinite(score):
         raise CwdError(
-            f"run {run.name}: {teacher.done / 'metrics.json'} records no mIoU of the teacher: "
-            "delete that folder and train the teacher again."
+            f"run {run.name}: {teacher.done / 'metrics.json'} records no {task.unit} of the "
+            "teacher: delete that folder and train the teacher again."
         )
-    alone = baseline.metrics["miou"] if baseline.finished else -math.inf
-    if miou < alone and not allow_weak:
+    alone = baseline.metrics[task.measure] if baseline.finished else -math.inf
+    if score < alone and not allow_weak:
         raise CwdError(
-            f"run {run.name}: the teacher's mIoU ({miou:.2f}) is below the student's own "
+            f"run {run.name}: the teacher's {task.unit} ({score:.2f}) is below the student's own "
             f"({alone:.2f}): train the teacher for longer, or set allow_weak_teacher: true in the "
             "profile."
         )
@@ -61,9 +59,9 @@ class Kept:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.runs: dict[tuple, dict[int, SegmentationOutput]] = {}
+        self.runs: dict[tuple, dict[int, tuple]] = {}
 
-    def room(self, key: tuple, need: int) -> dict[int, SegmentationOutput] | None:
+    def room(self, key: tuple, need: int) -> dict[int, tuple] | None:
         """The maps of a run by step, to be read and added to; None if they are too many.
 
         Args:
@@ -79,9 +77,9 @@ class Kept:
         return steps
 
 
-def nbytes(steps: dict[int, SegmentationOutput]) -> int:
+def nbytes(steps: dict[int, tuple]) -> int:
     """Bytes of the maps of some steps."""
-    return sum(out.score.nbytes + out.feature.nbytes for out in steps.values())
+    return sum(x.nbytes for out in steps.values() for x in out if isinstance(x, Tensor))
 
 
 KEPT = Kept(2 * 2**30)
@@ -100,17 +98,18 @@ class Teacher:
         self, folder: RunFolder, num_classes: int, place: Callable[[nn.Module], nn.Module]
     ) -> None:
         weights = folder.done / "student.safetensors"
-        network = build_network(folder.run.network, num_classes)
+        self.task = task_of(folder.run.network)
+        network = self.task.build(folder.run.network, num_classes)
         load_network_weights(network, weights)
         self.network = place(network).eval().requires_grad_(False)
         self.record = {
             "run": folder.run.name,
-            "miou": folder.metrics["miou"],
+            self.task.measure: folder.metrics[self.task.measure],
             "sha256": provenance.sha256(weights),
         }
-        self.kept: dict[int, SegmentationOutput] | None = None
+        self.kept: dict[int, tuple] | None = None
 
-    def keep(self, schedule: Schedule, *rest: Any) -> None:
+    def keep(self, schedule: BaseSchedule, *rest: Any) -> None:
         """Keep the maps of a run, if they fit.
 
         Args:
@@ -118,16 +117,12 @@ class Teacher:
             rest: all else that determines the maps at a step: data, seed, precision, device, and
                 which rows of the batch this process has.
         """
-        batches = schedule.batch, schedule.crop, schedule.scale, schedule.flip
-        batches += schedule.scale_step, schedule.photometric
-        positions = math.prod(side // OUTPUT_STRIDE + 1 for side in schedule.crop)
-        channels = self.network.num_classes + self.network.feature_channels
-        images = schedule.steps * schedule.batch // processes()
-        need = 4 * images * channels * positions  # float32 at most
-        self.kept = KEPT.room((self.record["sha256"], *batches, *rest), need)
+        if self.task.kept:
+            batches, need = self.task.kept(schedule, self.network)
+            self.kept = KEPT.room((self.record["sha256"], *batches, *rest), need)
 
     @torch.no_grad()
-    def __call__(self, batch: Tensor, step: int) -> SegmentationOutput:
+    def __call__(self, batch: Tensor, step: int) -> Any:
         """Its maps for the batch of a step.
 
         Args:
@@ -135,7 +130,7 @@ class Teacher:
             step: which; the maps of a step that are kept are not computed again.
         """
         if self.kept is None:
-            return self.network(batch)
+            return self.task.forward(self.network, batch, None)
         if step not in self.kept:
-            self.kept[step] = self.network(batch)
+            self.kept[step] = self.task.forward(self.network, batch, None)
         return self.kept[step]

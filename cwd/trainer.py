@@ -1,33 +1,28 @@
 """The loop: one student, an optional frozen teacher, a recipe, a schedule."""
 
 import logging
-import math
 import time
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cwd import parallel, provenance
-from cwd.data import open_data
 from cwd.engine import join, open_fabric
 from cwd.errors import CwdError
-from cwd.evaluation import evaluate, upsample
 from cwd.files import write_atomic, write_csv, write_json
-from cwd.hardware import compile_where_it_pays, pick_device, pick_precision
-from cwd.layouts import IGNORED
-from cwd.loading import Batches
-from cwd.models import OUTPUT_STRIDE, SegmentationOutput, build_network, count_parameters
-from cwd.parallel import agreed, processes, rank, tell
+from cwd.hardware import pick_device, pick_precision
+from cwd.models import count_parameters
+from cwd.parallel import agreed, rank, tell
 from cwd.progress import report
-from cwd.recipes import Distiller, parse_recipe
 from cwd.runs import Run, RunFolder
-from cwd.schedule import poly, step_seed
+from cwd.schedule import step_seed
 from cwd.synchronised import synchronise
+from cwd.tasks import score_of, task_of
 from cwd.teaching import Teacher, check_teacher
 
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision
@@ -71,18 +66,6 @@ def train(
     return folder
 
 
-def cross_entropy(score: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy at the label's resolution, over pixels that aren't ignored.
-
-    Where several processes share a batch, their mean is that over the pixels of the whole batch.
-    """
-    score = upsample(score, target.shape[-2:])
-    if processes() == 1:
-        return F.cross_entropy(score, target, ignore_index=IGNORED)
-    share = processes() / parallel.total((target != IGNORED).sum())
-    return share * F.cross_entropy(score, target, ignore_index=IGNORED, reduction="sum")
-
-
 class Training:
     """One run in training: what the loop holds in its hands.
 
@@ -98,12 +81,15 @@ class Training:
         self, run: Run, path: Path, teacher: RunFolder | None, data_root: Path, device: str
     ) -> None:
         self.run, self.path, self.schedule = run, path, run.schedule
+        self.task = task_of(run.network)
         accelerator = pick_device(device)
         precision = pick_precision(run.schedule.precision, accelerator)
         self.fabric = open_fabric(accelerator, precision)
         rows = parallel.rows(run.schedule.batch)
-        self.data, self.val = parallel.in_turns(lambda: open_data(run.data, data_root))
-        self.batches = Batches(self.data, run.schedule, run.seed, self.fabric.device, rows)
+        self.data, self.val = parallel.in_turns(lambda: self.task.open_data(run.data, data_root))
+        self.batches = self.task.batches(
+            self.data, run.schedule, run.seed, self.fabric.device, rows
+        )
         self.teacher, self.critic = None, None
         if teacher:
             self.teacher = Teacher(teacher, self.data.num_classes, self.place)
@@ -114,19 +100,13 @@ class Training:
         learnt = nn.ModuleList([self.student])
         descended = list(self.student.parameters())
         if self.teacher:
-            map_size = tuple(side // OUTPUT_STRIDE for side in self.schedule.crop)
-            distiller = Distiller(
-                parse_recipe(run.recipe), self.student, self.teacher.network, map_size
-            )
+            distiller = self.task.distiller(run, self.student, self.teacher.network)
             synchronise(distiller.alignments, fused)
             synchronise(distiller.losses)  # the critic, which is differentiated twice
             self.distiller, self.critic = self.place(distiller), distiller.critic
             parallel.same_tensors(distiller)  # as DDP does with the student
             learnt.append(self.distiller)
             descended += self.distiller.alignments.parameters()
-            # no compiler differentiates twice, as the critic's penalty does
-            plain = [loss for loss in distiller.losses.values() if loss is not self.critic]
-            compile_where_it_pays(plain, math.prod(map_size))
         self.learnt = learnt
         self.optimizer = torch.optim.SGD(
             descended,
@@ -156,10 +136,7 @@ class Training:
     def first_student(self) -> nn.Module:
         """The student with its first weights, which the run's seed decides."""
         torch.manual_seed(self.run.seed)
-        student = build_network(self.run.network, self.data.num_classes, init=self.run.init)
-        if processes() > 1 and student.aux_head and not self.schedule.aux_weight:
-            student.aux_head.requires_grad_(False)  # DDP would wait for its gradients
-        return student
+        return self.task.student(self.run, self.data.num_classes)
 
     def place(self, module: nn.Module) -> nn.Module:
         """`module` on the device, its convolutions in the memory format that is fastest there."""
@@ -174,12 +151,12 @@ class Training:
         student, optimizer = self.fabric.setup(self.student, self.optimizer)
         self.learnt.train()
         for step in range(start, schedule.steps):
-            optimizer.param_groups[0]["lr"] = schedule.lr * poly(schedule, step)
+            optimizer.param_groups[0]["lr"] = schedule.lr * schedule.share(step)
             torch.manual_seed(step_seed(self.run.seed, step))
             batch, target = self.batches(step)
             batch = batch.contiguous(memory_format=torch.channels_last)
 
-            out = student(batch)
+            out = self.task.forward(student, batch, target)
             with self.fabric.autocast():
                 taught = self.teacher(batch, step) if self.teacher else None
             terms = self.loss_terms(out, taught, batch, target)
@@ -209,36 +186,25 @@ class Training:
                 self.save_checkpoint(done)
         self.finish()
 
-    def loss_terms(
-        self,
-        out: SegmentationOutput,
-        taught: SegmentationOutput | None,
-        batch: Tensor,
-        target: Tensor,
-    ) -> dict[str, Tensor]:
+    def loss_terms(self, out: Any, taught: Any, batch: Tensor, target: Any) -> dict[str, Tensor]:
         """Every term of eq. 5 and 8, weighted, by name.
 
         Args:
             out: the student's output for the batch.
-            taught: the teacher's, if there is one.
+            taught: the teacher's, or None.
             batch: float32 [B, 3, H, W], normalised.
-            target: int64 [B, H, W], 255 ignored.
+            target: the task's.
         """
-        terms = {"CE": cross_entropy(out.score, target)}
-        if self.schedule.aux_weight and out.aux_score is not None:  # MobileNetV2 has none
-            auxiliary = cross_entropy(out.aux_score, target)
-            terms["CE_aux"] = self.schedule.aux_weight * auxiliary
+        terms = self.task.losses(out, target, self.schedule)
         if taught:
             with self.fabric.autocast():
                 terms |= self.distiller(out, taught, target, batch)
         return terms
 
-    def teach_critic(
-        self, out: SegmentationOutput, taught: SegmentationOutput, batch: Tensor, step: int
-    ) -> Tensor:
+    def teach_critic(self, out: Any, taught: Any, batch: Tensor, step: int) -> Tensor:
         """The second step of supplement S4: the networks fixed, the critic learns; its loss."""
         optimizer = self.optimizers["critic"]
-        optimizer.param_groups[0]["lr"] = CRITIC_LR * poly(self.schedule, step)
+        optimizer.param_groups[0]["lr"] = CRITIC_LR * self.schedule.share(step)
         loss = self.critic.critic_loss(out.score, taught.score, batch)
         optimizer.zero_grad()
         loss.backward()
@@ -282,7 +248,7 @@ class Training:
                 f"{self.path}: lower the learning rate or the term's weight."
             )
         means = dict(zip(names, values.mean(dim=0).tolist(), strict=True))
-        rate = self.schedule.lr * poly(self.schedule, done - 1)
+        rate = self.schedule.lr * self.schedule.share(done - 1)
         self.history.append({"step": done, "lr": rate} | means)
         self.window.clear()
 
@@ -330,8 +296,12 @@ class Training:
 
     def finish(self) -> None:
         """Measure the student and write what makes the run complete."""
-        metrics = evaluate(
-            self.student, self.val, device=self.fabric.device, autocast=self.fabric.autocast
+        metrics = self.task.evaluate(
+            self.student,
+            self.val,
+            self.schedule,
+            device=self.fabric.device,
+            autocast=self.fabric.autocast,
         )
         if rank():
             return
@@ -347,4 +317,5 @@ class Training:
         origin = self.origin | {"seconds": round(seconds, 1), "sessions": self.sessions}
         write_json(self.path / "provenance.json", origin)
         write_json(self.path / "metrics.json", metrics)
-        report(f"{self.run.title}: mIoU {metrics['miou']:.2f} after {seconds:.0f} s")
+        score = score_of(self.run.network, metrics)
+        report(f"{self.run.title}: {score} after {seconds:.0f} s")

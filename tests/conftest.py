@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cwd.runs import Data, Run, Schedule
+from cwd.runs import Data, Run
+from cwd.schedule import Schedule
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from cwd.profile import Profile, load_profile
 from cwd.runs import Run
-from cwd.workspace import Profile, load_profile
 
 
 @dataclass

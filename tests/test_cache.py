@@ -13,7 +13,8 @@ from cwd.cache import CachedDataset, load_cached
 from cwd.datasets import SegmentationDataset, build_dataset, load_in_memory
 from cwd.errors import CwdError
 from cwd.loading import Batches
-from cwd.runs import Data, Schedule
+from cwd.runs import Data
+from cwd.schedule import Schedule
 
 COUNT = 40  # more than two chunks of a build
 

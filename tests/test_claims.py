@@ -9,10 +9,10 @@ from invented import Invented
 from cwd import claims
 from cwd.claim_list import CLAIMS, Cheaper, Classes, Greater, OtherData, Within
 from cwd.claims import Evidence, Finding, layout, verdict, verdicts
+from cwd.profile import load_profile
 from cwd.recipes import parse_recipe
 from cwd.records import Records
 from cwd.tables import BARE
-from cwd.workspace import load_profile
 
 T_2 = 4.30265  # Student's t, two degrees of freedom, 97.5 %
 

@@ -7,7 +7,7 @@ from invented import Invented
 
 from cwd.claim_list import CLAIMS, Kinds, Pretrained, Slopes, Students
 from cwd.claims import Evidence
-from cwd.workspace import Student, load_profile
+from cwd.profile import Student, load_profile
 
 RECIPES = {"student": "", "SKDS": "PI + HO + PA_f", "IFVD": "PI + HO + IFV_f",
            "CWD": "PI + HO + CW_f"}  # fmt: skip

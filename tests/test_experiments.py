@@ -10,9 +10,9 @@ import yaml
 from cwd import workspace
 from cwd.errors import CwdError
 from cwd.experiments import load_profile, open_profile, study
+from cwd.profile import profile_names
 from cwd.record import record
 from cwd.runs import RunFolder
-from cwd.workspace import profile_names
 
 QUICK = {
     "about": "a test",

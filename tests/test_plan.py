@@ -16,11 +16,12 @@ from cwd.needs import RunSize, dataset_needs, in_words, run_size, shortages, wei
 from cwd.pace import Stopwatch, gpu_seconds, seconds_of
 from cwd.parts import distilling, timed
 from cwd.plan import plan
+from cwd.profile import load_profile
 from cwd.recipes import parse_recipe
 from cwd.records import Records
-from cwd.runs import Data, RunFolder, Schedule
+from cwd.runs import Data, RunFolder
+from cwd.schedule import Schedule
 from cwd.trainer import train
-from cwd.workspace import load_profile
 
 ELSEWHERE = {"device": "cpu", "name": "another", "threads": 64}
 GPU = {"device": "cuda", "name": "NVIDIA T", "threads": 1}

@@ -7,9 +7,9 @@ from test_claims import recorded
 
 from cwd import workspace
 from cwd.errors import CwdError
+from cwd.profile import load_profile
 from cwd.records import Records
 from cwd.report import report
-from cwd.workspace import load_profile
 
 
 @pytest.fixture

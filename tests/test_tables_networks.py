@@ -9,7 +9,8 @@ from invented import Invented
 from cwd import paths
 from cwd.errors import CwdError
 from cwd.experiments import every_run, study
-from cwd.workspace import Student, Workspace, load_profile
+from cwd.profile import Student, load_profile
+from cwd.workspace import Workspace
 
 
 def table(name, source):

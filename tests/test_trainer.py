@@ -13,10 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cwd import files, trainer
+from cwd import files, segmentation, trainer
 from cwd.errors import CwdError
 from cwd.runs import RunFolder
-from cwd.schedule import chosen_images, poly
+from cwd.schedule import chosen_images
 from cwd.trainer import train
 
 
@@ -102,9 +102,9 @@ def test_alignment_is_learnt_with_the_student_and_on_its_schedule(
 
 
 @pytest.mark.parametrize(("step", "expected"), [(0, 1), (20_000, 0.5**0.9), (40_000, 0)])
-def test_poly(student, step, expected):
+def test_poly_schedule(student, step, expected):
     schedule = replace(student.schedule, steps=40_000)
-    assert poly(schedule, step) == pytest.approx(expected)
+    assert schedule.share(step) == pytest.approx(expected)
 
 
 def test_every_epoch_shows_every_image_once():
@@ -235,7 +235,7 @@ def test_interrupted_between_the_last_step_and_the_end(go, student, monkeypatch)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "evaluate", stop)
+        patch.setattr(segmentation, "evaluate", stop)
         with pytest.raises(KeyboardInterrupt):
             go(student)
     folder = go(student)
@@ -254,7 +254,8 @@ def test_two_processes_at_once(go, student):
 KILLED = """
 import sys
 from pathlib import Path
-from cwd.runs import Data, Run, Schedule
+from cwd.runs import Data, Run
+from cwd.schedule import Schedule
 from cwd.trainer import train
 data = Data("scenes", size=(32, 64), train=12, val=4)
 schedule = Schedule(steps=40, batch=4, crop=(32, 64), checkpoint_every=2)

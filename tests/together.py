@@ -14,12 +14,13 @@ import torch.nn.functional as F
 from timm.layers import BatchNormAct2d
 from torch import nn
 
-from cwd import __main__, losses, parallel, paths, trainer
+from cwd import __main__, losses, parallel, paths, segmentation, trainer
 from cwd.engine import join
 from cwd.errors import CwdError
 from cwd.loading import Batches
 from cwd.parallel import mine, total
-from cwd.runs import Data, Run, RunFolder, Schedule
+from cwd.runs import Data, Run, RunFolder
+from cwd.schedule import Schedule
 from cwd.synchronised import synchronise
 
 DATA = Data("scenes", size=(32, 64), train=12, val=12)
@@ -153,11 +154,11 @@ def in_double():
         images, target = batches(self, step)
         return images.double(), target
 
-    batches, measure = in_single(Batches.__call__), in_single(trainer.evaluate)
+    batches, measure = in_single(Batches.__call__), in_single(segmentation.evaluate)
     torch.set_default_dtype(torch.float64)
     trainer.pick_precision = lambda *_: "64-true"
-    trainer.upsample = enlarge
-    trainer.evaluate = lambda student, data, **_: measure(copy.deepcopy(student).float(), data)
+    segmentation.upsample = enlarge
+    segmentation.evaluate = lambda student, data, **_: measure(copy.deepcopy(student).float(), data)
     trainer.Training.place = lambda _, module: module.double().to(memory_format=torch.channels_last)
     Batches.__call__ = batch
 

@@ -1,0 +1,223 @@
+"""Batches for detectors by step: images resized in their proportions, mirrored, and padded."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2.functional import resize
+
+from cwd.detection.coco import CocoDataset, Picture, to_learn
+from cwd.detection.outputs import Objects
+from cwd.errors import CwdError
+from cwd.schedule import chosen_images, step_seed
+from cwd.transforms import normalise
+
+DIVISOR = 32  # of the padded images' sides, as in mmdetection
+MEMORY = 2 * 2**30  # bytes up to which resized images are kept in memory
+AHEAD = 3  # batches that are read before they are asked for
+Size = tuple[int, int]
+Item, Result = TypeVar("Item"), TypeVar("Result")
+
+
+class Schedule(Protocol):
+    """What batches depend on, besides the images and the seed.
+
+    Attributes:
+        batch: images a step, over all processes.
+        steps: of the run; no batch after them is read ahead.
+        short: pixels of an image's short side, unless the long one would be longer than `long`.
+        long: pixels that an image's long side has at most.
+        flip: whether half of the images are mirrored.
+    """
+
+    batch: int
+    steps: int
+    short: int
+    long: int
+    flip: bool
+
+
+def fitted(size: Size, short: int, long: int) -> Size:
+    """Height and width that an image is resized to, as mmdetection computes it.
+
+    Args:
+        size: its height and width in pixels.
+        short: pixels of the short side, unless the long one would be longer than `long`.
+        long: pixels of the long side at most.
+    """
+    factor = min(short / min(size), long / max(size))
+    height, width = (max(1, int(side * factor + 0.5)) for side in size)
+    return height, width
+
+
+def prepare(image: Tensor, short: int, long: int) -> tuple[Tensor, Tensor]:
+    """An image as large as detectors take it.
+
+    Args:
+        image: uint8 [3, H, W].
+        short: see `fitted`.
+        long: see `fitted`.
+
+    Returns:
+        uint8 [3, h, w]; and float32 [4], which makes a box of the image one of the resized image
+        by multiplication: w / W, h / H, w / W, h / H.
+    """
+    old = tuple(image.shape[-2:])
+    new = fitted(old, short, long)
+    if new != old:
+        image = resize(image, list(new), antialias=True)
+    down, right = (after / before for after, before in zip(new, old, strict=True))
+    return image, torch.tensor([right, down, right, down])
+
+
+def prepare_picture(picture: Picture, short: int, long: int) -> Picture:
+    """An image as large as detectors take it, and those of its objects that they learn.
+
+    Args:
+        picture: see `cwd.detection.coco.to_learn` for what is left out of it.
+        short: see `fitted`.
+        long: see `fitted`.
+    """
+    learned, boxes = to_learn(picture.objects, torch.tensor(picture.image.shape[-2:]))
+    image, scale = prepare(picture.image, short, long)
+    objects = picture.objects._replace(
+        boxes=boxes * scale, area=picture.objects.area * scale[:2].prod()
+    )
+    return Picture(image, objects.keep(learned))
+
+
+def mirrored(picture: Picture) -> Picture:
+    """The mirror image, and its objects' boxes."""
+    left, top, right, bottom = picture.objects.boxes.unbind(dim=1)
+    width = picture.image.shape[-1]
+    boxes = torch.stack([width - right, top, width - left, bottom], dim=1)
+    return Picture(picture.image.flip(-1), picture.objects._replace(boxes=boxes))
+
+
+def padded_size(sizes: Iterable[Size]) -> Size:
+    """The least height and width that all images fit into, in multiples of 32."""
+    height, width = (-(-max(sides) // DIVISOR) * DIVISOR for sides in zip(*sizes, strict=True))
+    return height, width
+
+
+def stacked(images: Sequence[Tensor], size: Size | None = None) -> Tensor:
+    """Images as detectors take them.
+
+    Args:
+        images: B of uint8 [3, h, w], on one device.
+        size: height and width to pad to; what the images need if None.
+
+    Returns:
+        float32 [B, 3, H, W], normalised; below and at the right of an image is 0, the mean colour.
+    """
+    height, width = size or padded_size([image.shape[-2:] for image in images])
+    batch = torch.zeros(len(images), 3, height, width, device=images[0].device)
+    batch = batch.contiguous(memory_format=torch.channels_last)
+    for place, image in zip(batch, images, strict=True):
+        place[:, : image.shape[1], : image.shape[2]] = normalise(image[None])[0]
+    return batch
+
+
+def ahead(work: Callable[[Item], Result], items: Iterable[Item], count: int) -> Iterator[Result]:
+    """What `work` gives for each item, in order; threads work on the next ones meanwhile.
+
+    Args:
+        work: is called once for each item.
+        items: in order.
+        count: how many results may wait.
+    """
+    waiting: deque[Future] = deque()
+    with ThreadPoolExecutor(min(count, os.cpu_count() or 1)) as pool:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > count:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+class DetectionBatches:
+    """The batch of every step, the same for a seed however often and from where it is asked.
+
+    Images of a batch have sizes of their own, so each is padded to the largest of the whole batch:
+    the processes that share it pad alike.
+
+    Args:
+        dataset: the training images, see `CocoDataset.trainable`.
+        schedule: batch, size and the rest.
+        seed: the run's.
+        device: where the batches are wanted.
+        rows: which part of each batch; several processes that train together share it.
+
+    Raises:
+        CwdError: there are fewer images than a batch has, or an image can't be read.
+    """
+
+    def __init__(
+        self,
+        dataset: CocoDataset,
+        schedule: Schedule,
+        seed: int,
+        device: torch.device | str,
+        rows: slice = slice(None),
+    ) -> None:
+        if len(dataset) < schedule.batch:
+            raise CwdError(
+                f"{dataset.name} has {len(dataset)} training images, fewer than a batch of "
+                f"{schedule.batch}: lower the schedule's batch."
+            )
+        self.dataset, self.schedule, self.seed, self.rows = dataset, schedule, seed, rows
+        self.device = torch.device(device)
+        sizes = dataset.sizes.tolist()
+        self.sizes = [fitted((h, w), schedule.short, schedule.long) for h, w in sizes]
+        self.pool = ThreadPoolExecutor(min(schedule.batch, os.cpu_count() or 1))
+        self.ready: dict[int, list[Future]] = {}
+        self.resident: list[Picture] | None = None
+        if sum(3 * height * width for height, width in self.sizes) <= MEMORY:
+            pictures = self.pool.map(self.read, range(len(dataset)))
+            self.resident = [self.placed(picture) for picture in pictures]
+
+    def __call__(self, step: int) -> tuple[Tensor, list[Objects]]:
+        """The batch of a step: float32 [B, 3, H, W], normalised, and the objects of every image."""
+        chosen, flips = self.plan(step)
+        size = padded_size(self.sizes[index] for index in chosen)  # of all processes' images
+        mine = chosen[self.rows]
+        if self.resident is not None:
+            pictures = [self.resident[index] for index in mine]
+        else:
+            pictures = [self.placed(picture) for picture in self.read_ahead(step)]
+        pairs = zip(pictures, flips[self.rows], strict=True)
+        pictures = [mirrored(picture) if flip else picture for picture, flip in pairs]
+        images, targets = zip(*pictures, strict=True)
+        return stacked(images, size), list(targets)
+
+    def plan(self, step: int) -> tuple[list[int], list[bool]]:
+        """Which images the whole batch has, and which of them are mirrored."""
+        batch = self.schedule.batch
+        chosen = chosen_images(len(self.dataset), batch, self.seed, step)
+        draws = torch.Generator().manual_seed(step_seed(self.seed, step))
+        flips = torch.rand(batch, generator=draws) < (0.5 if self.schedule.flip else 0)
+        return chosen.tolist(), flips.tolist()
+
+    def read(self, index: int) -> Picture:
+        """An image of the dataset, resized."""
+        return prepare_picture(self.dataset[index], self.schedule.short, self.schedule.long)
+
+    def placed(self, picture: Picture) -> Picture:
+        """The same on the device."""
+        return Picture(picture.image.to(self.device), picture.objects.to(self.device))
+
+    def read_ahead(self, step: int) -> list[Picture]:
+        """A step's images, which were read while the steps before it were computed."""
+        last = min(step + AHEAD, self.schedule.steps - 1)
+        for soon in range(step, max(step, last) + 1):
+            if soon not in self.ready:
+                chosen, _ = self.plan(soon)
+                self.ready[soon] = [self.pool.submit(self.read, i) for i in chosen[self.rows]]
+        for past in [known for known in self.ready if known < step]:
+            del self.ready[past]
+        return [future.result() for future in self.ready.pop(step)]

@@ -1,0 +1,101 @@
+"""A recipe at work on two detectors: CWD on every level of the pyramid, and the rivals."""
+
+from torch import Tensor, nn
+
+from cwd.detection.base import Detector
+from cwd.detection.outputs import DetectionOutput, Objects
+from cwd.errors import CwdError
+from cwd.losses import ChannelAlignment
+from cwd.recipes import PYRAMIDS, RIVALS, SYMBOLS, Term
+
+
+class OverLevels(nn.Module):
+    """A loss of two maps, summed over the levels of two pyramids.
+
+    The paper's supplement S5 says no more than that CWD takes the place of another method's feature
+    term; the published detection code sums the levels, each with the same weight.
+
+    Args:
+        term: the loss, its tap and how many levels it takes. The default is all five; the
+            published code's list has four: P3 to P6 of RetinaNet.
+        student: the detector that learns.
+        teacher: the detector that teaches.
+
+    Attributes:
+        alignments: the student's channel alignments by level, where pyramids differ in width.
+
+    Shape:
+        Two `DetectionOutput`s to a scalar; maps of one level may differ in size.
+    """
+
+    def __init__(self, term: Term, student: Detector, teacher: Detector) -> None:
+        super().__init__()
+        self.tap, self.levels, self.loss = PYRAMIDS[term.tap], term.levels, term.build()
+        widths = student.channels, teacher.channels
+        differ = SYMBOLS[term.symbol].aligned and widths[0] != widths[1]
+        self.alignments = nn.ModuleList(
+            ChannelAlignment(*widths, term.align) if differ else nn.Identity()
+            for _ in range(self.levels)
+        )
+
+    def forward(
+        self, student: DetectionOutput, teacher: DetectionOutput, targets: list[Objects]
+    ) -> Tensor:
+        """See the class."""
+        pairs = zip(getattr(student, self.tap), getattr(teacher, self.tap), strict=True)
+        return sum(
+            self.loss(align(mine), taught)
+            for align, (mine, taught) in zip(self.alignments, pairs, strict=False)
+        )
+
+
+class DetectionDistiller(nn.Module):
+    """The terms that a recipe adds to a detector's own losses.
+
+    Args:
+        recipe: the terms, all of them for detectors.
+        student: the detector that learns.
+        teacher: the same kind of detector, frozen.
+
+    Attributes:
+        losses: by their terms' names.
+        alignments: the same, since all that they hold is trained with the student.
+        critic: None; no loss here learns against the student.
+
+    Raises:
+        CwdError: the two are different kinds of detector, for different classes, or their levels
+            have different strides.
+    """
+
+    critic = None
+
+    def __init__(self, recipe: tuple[Term, ...], student: Detector, teacher: Detector) -> None:
+        super().__init__()
+        if type(student) is not type(teacher) or student.num_classes != teacher.num_classes:
+            raise CwdError(
+                f"{student.name} for {student.num_classes} classes can't learn from {teacher.name} "
+                f"for {teacher.num_classes}: take a teacher of the same kind, trained on the same "
+                "dataset."
+            )
+        self.terms = recipe
+        self.losses = nn.ModuleDict()
+        for term in recipe:
+            if term.symbol in RIVALS:
+                loss = RIVALS[term.symbol].loss(student, teacher, **dict(term.options))
+            else:
+                loss = OverLevels(term, student, teacher)
+            self.losses[term.name] = loss
+        self.alignments = self.losses
+
+    def forward(
+        self,
+        student: DetectionOutput,
+        teacher: DetectionOutput,
+        targets: list[Objects],
+        images: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Every term's value times its weight, by the term's name."""
+        return {
+            term.name: term.weight * self.losses[term.name](student, teacher, targets)
+            for term in self.terms
+        }

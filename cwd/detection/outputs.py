@@ -1,0 +1,97 @@
+"""What detectors are given and what they give."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Objects(NamedTuple):
+    """The annotated objects of an image.
+
+    Attributes:
+        boxes: float32 [N, 4]: left, top, right, bottom in pixels, right > left and bottom > top.
+        labels: int64 [N], classes from 0.
+        area: float32 [N], pixels of each object's mask, by which COCO calls it small or large.
+        crowd: bool [N], a crowd that is neither to be found nor to be missed.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    area: Tensor
+    crowd: Tensor
+
+    def to(self, device: torch.device | str) -> "Objects":
+        """The same on a device."""
+        return Objects(*(part.to(device) for part in self))
+
+    def keep(self, chosen: Tensor) -> "Objects":
+        """Those that a mask [N] or an index [M] chooses."""
+        return Objects(*(part[chosen] for part in self))
+
+
+class Detections(NamedTuple):
+    """What a detector found in an image, the surest first.
+
+    Attributes:
+        boxes: float32 [M, 4]: left, top, right, bottom in pixels.
+        scores: float32 [M], from 0 to 1.
+        labels: int64 [M], classes from 0.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+
+
+class Regions(NamedTuple):
+    """What Faster R-CNN's two stages said of the regions that they were trained on.
+
+    A anchors over all B images and levels, R sampled proposals over all images, K classes and the
+    background, which is class 0 here.
+
+    Attributes:
+        objectness: float32 [A], logits.
+        deltas: float32 [A, 4], the first stage's boxes relative to the anchors.
+        sampled: int64 [S], which anchors were trained on.
+        positive: int64 [P], those of them that belong to an object.
+        delta_targets: float32 [A, 4], what the deltas of positive anchors should be.
+        anchor_labels: float32 [A], 1 for an object, 0 for background, -1 for neither.
+        proposals: B tensors float32 [R_b, 4], in pixels.
+        logits: float32 [R, K + 1].
+        box_deltas: float32 [R, K + 1, 4], for every class.
+        labels: int64 [R], from 1 for objects.
+        box_targets: float32 [R, 4].
+    """
+
+    objectness: Tensor
+    deltas: Tensor
+    sampled: Tensor
+    positive: Tensor
+    delta_targets: Tensor
+    anchor_labels: Tensor
+    proposals: list[Tensor]
+    logits: Tensor
+    box_deltas: Tensor
+    labels: Tensor
+    box_targets: Tensor
+
+
+class DetectionOutput(NamedTuple):
+    """What a detector gives for a batch.
+
+    Attributes:
+        stages: the backbone's C2 to C5 before their last ReLU, [B, C_l, h_l, w_l].
+        convs: the pyramid's levels as its convolutions give them, [B, C, h_l, w_l]: CW_fpn's tap.
+        levels: the same as the heads see them, after the norm where the pyramid has one.
+        losses: the detector's own terms by name; empty without targets.
+        regions: Faster R-CNN's, if it was given targets.
+        source: the detector; no part of the output, but some losses ask it for more.
+    """
+
+    stages: list[Tensor]
+    convs: list[Tensor]
+    levels: list[Tensor]
+    losses: dict[str, Tensor]
+    regions: Regions | None
+    source: nn.Module

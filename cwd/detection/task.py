@@ -1,0 +1,87 @@
+"""Object detection as a task: what the loop has to know of it."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cwd.data import scenes_root
+from cwd.detection.average_precision import evaluate
+from cwd.detection.base import Detector
+from cwd.detection.batches import DetectionBatches
+from cwd.detection.coco import CocoDataset, build_coco
+from cwd.detection.detectors import build_detector
+from cwd.detection.distil import DetectionDistiller
+from cwd.detection.outputs import DetectionOutput, Objects
+from cwd.recipes import parse_recipe
+from cwd.runs import Data, Run
+from cwd.schedule import DetectionSchedule
+from cwd.task import Task
+
+
+def open_data(data: Data, data_root: Path) -> tuple[CocoDataset, CocoDataset]:
+    """The images with objects to train on, and the images that AP is measured on.
+
+    Raises:
+        CwdError: the dataset is missing, incomplete or damaged.
+    """
+    root = scenes_root(data, data_root) if data.name == "scenes" else data_root
+    train = build_coco(data.name, root, "train").first(data.train)
+    return train.trainable(), build_coco(data.name, root, data.split).first(data.val)
+
+
+def first_student(run: Run, num_classes: int) -> Detector:
+    """The student with its first weights."""
+    return build_detector(run.network, num_classes, init=run.init)
+
+
+def forward(network: nn.Module, images: Tensor, targets: list[Objects] | None) -> DetectionOutput:
+    """The detector's output, with its own losses where there are targets."""
+    return network(images, targets)
+
+
+def losses(
+    out: DetectionOutput, targets: list[Objects], schedule: DetectionSchedule
+) -> dict[str, Tensor]:
+    """The detector's own terms, which its forward pass computed."""
+    return dict(out.losses)
+
+
+def distiller(run: Run, student: Detector, teacher: Detector) -> nn.Module:
+    """The run's recipe at work."""
+    return DetectionDistiller(parse_recipe(run.recipe), student, teacher)
+
+
+def measure(
+    network: Detector,
+    dataset: CocoDataset,
+    schedule: DetectionSchedule,
+    *,
+    device: torch.device | str,
+    autocast: Any,
+) -> dict[str, Any]:
+    """`cwd.detection.average_precision.evaluate`, on images of the size trained on."""
+    return evaluate(
+        network,
+        dataset,
+        short=schedule.short,
+        long=schedule.long,
+        device=device,
+        autocast=autocast,
+    )
+
+
+DETECTION = Task(
+    measure="ap",
+    unit="AP",
+    schedule=DetectionSchedule,
+    open_data=open_data,
+    batches=DetectionBatches,
+    build=build_detector,
+    student=first_student,
+    forward=forward,
+    losses=losses,
+    distiller=distiller,
+    evaluate=measure,
+)
