@@ -9,7 +9,7 @@ from cwd import paths
 from cwd.experiments import every_run
 from cwd.files import write_atomic, write_json
 from cwd.profile import load_profile
-from cwd.records import CHANNELS, COSTS, Records, every_seed
+from cwd.records import BESIDE, Records, every_seed
 from cwd.runs import RunFolder
 
 
@@ -22,7 +22,7 @@ def record(profile: str, *, results: Path = paths.RESULTS) -> list[Path]:
 
     Returns:
         The files written: configuration, metrics and provenance of each finished run, and what
-        notebooks 04 and 05 measured beside the runs; unfinished runs are left out.
+        notebooks 04, 05 and A1 measured beside the runs; unfinished runs are left out.
     """
     source = Records(every_seed(load_profile(profile)))
     target = results / source.profile.name
@@ -38,7 +38,7 @@ def record(profile: str, *, results: Path = paths.RESULTS) -> list[Path]:
             }
             write_json(path, kept)
             written.append(path)
-    for name in (COSTS, CHANNELS):
+    for name in BESIDE:
         built = paths.BUILD / source.profile.name / name
         if built.is_file():
             write_atomic(target / name, functools.partial(shutil.copyfile, built))

@@ -9,7 +9,10 @@ from cwd.files import read_json
 from cwd.profile import Profile, load_profile
 from cwd.runs import Run, RunFolder
 
-COSTS, CHANNELS = "costs.json", "channels.json"  # what notebooks 05 and 04 measure beside runs
+# what notebooks 05, 04 and A1 measure beside the runs
+COSTS, CHANNELS = "costs.json", "channels.json"
+DETECTION_COSTS = "detection_costs.json"
+BESIDE = (COSTS, CHANNELS, DETECTION_COSTS)
 REMEDY = "delete it and record the profile again, or restore it from git"
 
 
@@ -48,7 +51,7 @@ class Records:
         return found and found["metrics"]
 
     def beside(self, name: str) -> dict[str, Any] | None:
-        """What a notebook measured beside the runs, `COSTS` or `CHANNELS`; None if none did."""
+        """What a notebook measured beside the runs, one of `BESIDE`; None if none did."""
         built = paths.BUILD / self.profile.name / name
         if self.runs and built.is_file():
             return read_json(built, REMEDY)

@@ -75,6 +75,8 @@ def as_type(output, dtype):
 def test_bf16_maps_are_compared_in_float32(rival):
     loss, student, teacher = rival
     loss.float(), student.source.float(), teacher.source.float()
+    for parameter in loss.parameters():
+        nn.init.normal_(parameter, std=0.3)
     half = [as_type(x, torch.bfloat16) for x in (student, teacher)]
     full = [as_type(x, torch.float32) for x in half]
     if isinstance(loss, WeightedHints):  # whose teacher answers in its own precision
@@ -205,6 +207,9 @@ def test_overhaul_is_zero_where_the_student_is_the_cut_teacher_or_both_are_negat
     weights = (1 / 8, 1 / 4, 1 / 2, 1)
     counted = [w * 0.5**2 * (x <= 0).sum().item() for x, w in zip(cut, weights, strict=True)]
     assert loss(t._replace(stages=higher), t, []).item() == pytest.approx(sum(counted) / 2)
+    for margin in loss.margins:
+        margin.zero_()  # as from a norm whose weight and bias are zero: a cut at 0 isn't positive
+    assert loss(t._replace(stages=[x - 9 * (x <= 0) for x in t.stages]), t, []) == 0
 
 
 def test_overhaul_gradient():

@@ -6,9 +6,10 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import DeformConv2d, batched_nms, clip_boxes_to_image, sigmoid_focal_loss
+from torchvision.ops import batched_nms, clip_boxes_to_image, sigmoid_focal_loss
 
 from cwd.detection.assign import SCALE, UNDECIDED, best_overlaps, nearest_cells
+from cwd.detection.deformable import DeformableConv
 from cwd.detection.outputs import Detections, Objects
 from cwd.detection.points import (
     POINTS,
@@ -117,14 +118,14 @@ class RepPointsHead(nn.Module):
         self.point_tower = tower(channels, width, groups)
         self.init_conv = nn.Conv2d(width, width, 3, padding=1)
         self.init_out = nn.Conv2d(width, 2 * POINTS, 1)
-        self.class_deform = DeformConv2d(width, width, 3, padding=1, bias=False)
+        self.class_deform = DeformableConv(width, width)
         self.class_out = nn.Conv2d(width, num_classes, 1)
-        self.refine_deform = DeformConv2d(width, width, 3, padding=1, bias=False)
+        self.refine_deform = DeformableConv(width, width)
         self.refine_out = nn.Conv2d(width, 2 * POINTS, 1)
         self.to_boxes = PointsToBoxes(convert)
         self.register_buffer("kernel", kernel_points().view(1, -1, 1, 1), persistent=False)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d | DeformConv2d):
+            if isinstance(module, nn.Conv2d | DeformableConv):
                 nn.init.normal_(module.weight, std=0.01)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)

@@ -30,7 +30,7 @@ def paired(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> list[tuple[T
             f"{shapes[1]}: distil from a detector of the student's kind, on the same images."
         )
     return [
-        (s, in_full_precision(t).detach())
+        (in_full_precision(s), in_full_precision(t).detach())
         for s, t in zip(student, teacher, strict=True)
     ]
 
