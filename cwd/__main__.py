@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
         )
     )  # fmt: skip
     found = command(data, "get a dataset, or check the one that is there", "--data-root")
-    found.add_argument("name", help="scenes, camvid, cityscapes, voc or ade20k")
+    found.add_argument("name", help="scenes, camvid, cityscapes, voc, ade20k or coco")
     command(record, "copy a profile's results to data/results", "--profile")
     command(publish, "put a profile's outputs into the notebooks", "--profile")
     real = command(rehearse, "a profile on generated full-size images", "--profile", "--device")

@@ -10,17 +10,22 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from cwd import paths
-from cwd.backbones import TORCHVISION, imagenet_weights, parse_name
+from cwd.backbones import PLAIN, TORCHVISION, imagenet_weights, parse_name
 from cwd.cache import is_cached
 from cwd.data import large, scenes_folder
 from cwd.datasets import SegmentationDataset, build_dataset, find_dataset
+from cwd.detection.archives import ARCHIVES, missing_archives
+from cwd.detection.coco import find_coco
+from cwd.detection.distil import DetectionDistiller
+from cwd.detection.names import RESNEXTS, is_detector, parse_detector
+from cwd.detection.pace import detector_of
 from cwd.errors import CwdError
 from cwd.layouts import PER_PIXEL, layout_of
 from cwd.models import OUTPUT_STRIDE, is_public
-from cwd.parts import described
+from cwd.parts import classes_of, described
 from cwd.recipes import Distiller, parse_recipe
 from cwd.runs import Data, Run
 
@@ -70,18 +75,16 @@ class RunSize:
 
 
 @functools.cache
-def run_size(run: Run, classes: int) -> RunSize:
+def run_size(run: Run) -> RunSize:
     """What a run writes, counted on networks without memory for their weights.
 
     SGD keeps a momentum for every weight that it descends on, Adam two numbers for the critic's.
     """
-    student = described(run.network, classes)
-    learnt, descended, adam = [student], list(student.parameters()), []
+    student = shaped(run)
+    learnt, adam = [student], []
+    descended = [weight for weight in student.parameters() if weight.requires_grad]
     if run.teacher:
-        teacher = described(run.teacher.network, classes)
-        map_size = tuple(int(side) // OUTPUT_STRIDE for side in run.schedule.crop)
-        with torch.device("meta"):
-            distiller = Distiller(parse_recipe(run.recipe), student, teacher, map_size)
+        distiller = shaped_distiller(run, student, shaped(run.teacher))
         learnt.append(distiller)
         descended += distiller.alignments.parameters()
         adam = list(distiller.critic.parameters()) if distiller.critic else []
@@ -92,6 +95,23 @@ def run_size(run: Run, classes: int) -> RunSize:
         student=nbytes(weights) + SAFETENSORS_EACH * len(weights),
         checkpoint=nbytes(saved) + CHECKPOINT_EACH * len(saved),
     )
+
+
+def shaped(run: Run) -> nn.Module:
+    """A run's network without memory for its weights; of a detector as much is learnt as in it."""
+    if is_detector(run.network):
+        return detector_of(run, classes_of(run), device="meta")
+    return described(run.network, classes_of(run))
+
+
+def shaped_distiller(run: Run, student: nn.Module, teacher: nn.Module) -> nn.Module:
+    """A run's recipe, the same way."""
+    recipe = parse_recipe(run.recipe)
+    with torch.device("meta"):
+        if is_detector(run.network):
+            return DetectionDistiller(recipe, student, teacher)
+        map_size = tuple(int(side) // OUTPUT_STRIDE for side in run.schedule.crop)
+        return Distiller(recipe, student, teacher, map_size)
 
 
 def nbytes(tensors: Iterable[Tensor]) -> int:
@@ -107,6 +127,8 @@ def dataset_needs(data: Data, data_root: Path) -> list[Need]:
     """
     if data.name == "scenes":
         return [scenes_need(data, data_root)]
+    if data.name == "coco":
+        return [coco_need(data_root)]
     layout, root = layout_of(data.name), find_dataset(data.name, data_root)
     shown = paths.for_people(root or data_root)
     if root:
@@ -139,6 +161,22 @@ def scenes_need(data: Data, data_root: Path) -> Need:
     return Need(f"scenes: drawn into {paths.for_people(place)}, at most", size, data_root)
 
 
+def coco_need(data_root: Path) -> Need:
+    """COCO's archives that aren't there unpacked; its images are decoded whenever they are read."""
+    root = find_coco("coco", data_root) or data_root / "coco"
+    missing = missing_archives(root)
+    if not missing:
+        return Need(f"coco: present in {paths.for_people(root)}", 0, root)
+    if len(missing) == len(ARCHIVES):
+        what = f"coco: missing in {paths.for_people(root.parent)}; its archives"
+    else:
+        names = ", ".join(archive.inside for archive in missing)
+        what = f"coco: {names} missing in {paths.for_people(root)}; the archives"
+    download = sum(archive.size for archive in missing)
+    # photographs hardly get smaller in an archive
+    return Need(f"{what}, and what is in them", 2 * download, data_root, download)
+
+
 def decoded_size(dataset: SegmentationDataset) -> int:
     """Bytes of a dataset's decoded images; where they differ in size, going by some of them."""
     if dataset.layout.size:
@@ -163,13 +201,13 @@ def size_of(path: Path) -> tuple[int, int]:
         raise CwdError(f"{path} can't be decoded ({error}): get the file again.") from error
 
 
-def weight_needs(runs: Iterable[Run], classes: int) -> list[Need]:
+def weight_needs(runs: Iterable[Run]) -> list[Need]:
     """The first weights of the networks that don't start from random ones, each file once."""
     needs = {}
     for run in runs:
         if run.init == "random":
             continue
-        backbone = described(run.network, classes).backbone
+        backbone = described(run.network, classes_of(run)).backbone
         size, path = nbytes(backbone.state_dict().values()), paths.below_root(run.init)
         if is_public(run.init):
             name = public_name(run.network) if run.init == "imagenet" else run.init
@@ -186,6 +224,9 @@ def weight_needs(runs: Iterable[Run], classes: int) -> list[Need]:
 
 def public_name(network: str) -> str:
     """What the library that has a network's ImageNet weights calls them."""
+    if is_detector(network):
+        backbone = parse_detector(network).backbone
+        return f"timm's {RESNEXTS.get(backbone) or PLAIN[backbone]}"
     arch = parse_name(network)
     if arch.head in TORCHVISION:
         return f"torchvision's {arch.backbone}"

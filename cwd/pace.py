@@ -1,14 +1,15 @@
-"""How long a training step takes: as finished runs took, or measured here by its parts.
+"""How long a training step takes: as finished runs took, or measured here.
 
-The parts are the student's step, the teacher's forward pass and every loss of distillation, of the
-sizes that training has, and a step takes their sum. What was measured is kept in a file, one for
-each hardware.
+A segmentation network's step is measured by its parts: the student's step, the teacher's forward
+pass and every loss of distillation, of the sizes that training has; it takes their sum. Detectors
+are in `cwd.detection.pace`. What was measured is kept in a file, one for each hardware.
 """
 
 import functools
 import math
 import re
 import statistics
+from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from cwd.parts import asking, distilling, learning, maps_of, multiply_adds, time
 from cwd.progress import report
 from cwd.recipes import TAPS, Term, parse_recipe
 from cwd.runs import Run
-from cwd.schedule import Schedule
+from cwd.schedule import BaseSchedule, Schedule
 from cwd.teaching import KEPT
 
 SMALL = 2  # images a call where a CPU can't afford the schedule's batch; batch norm wants two
@@ -32,20 +33,30 @@ AFFORDED = 60e9  # multiply-adds of a forward pass above which a CPU measures le
 PIXELS = 2**18  # the same for a loss of distillation: pixels of a batch
 SIDE = 8 * OUTPUT_STRIDE  # the least side of a crop that is measured
 PLACE = ("device", "name", "threads")
+Size = tuple[int, int]  # height and width in pixels
 
 
-class Stopwatch:
-    """Seconds of the parts of a step, measured when they are first asked for.
+class Watch:
+    """Measures what it is asked for, once.
 
     Args:
         device: "cpu" or "cuda".
-        classes: K of the profile's dataset.
+        classes: K of the dataset.
         folder: where the file of what was measured lies.
 
     Attributes:
+        source: what it measures of a step, in a word.
+        unit: pixels of which the sides of a measured image are multiples.
+        least: pixels of a side below which an image isn't made smaller.
+        settings: what to lower where a step doesn't fit into memory.
         hardware: as provenance records it.
-        smaller: crops of the networks that weren't measured at their own, by network.
+        smaller: sizes of the networks that weren't measured at their own, by network.
     """
+
+    source = ""
+    unit = OUTPUT_STRIDE
+    least = SIDE
+    settings = "batch or crop"
 
     def __init__(self, device: str, classes: int, folder: Path) -> None:
         self.device, self.classes = device, classes
@@ -54,7 +65,68 @@ class Stopwatch:
         self.path = folder / f"{re.sub(r'[^A-Za-z0-9]+', '-', words)}.json"
         kept = read_json(self.path, "delete it to measure again") if self.path.is_file() else {}
         self.seconds: dict[str, float] = kept.get("seconds", {})
-        self.smaller: dict[str, tuple[int, int]] = {}
+        self.smaller: dict[str, Size] = {}
+
+    @abstractmethod
+    def multiply_adds(self, name: str, size: Size) -> int:
+        """Of a network's forward pass for one image of a size, counted."""
+
+    def affordable(self, name: str, batch: int, size: Size) -> tuple[int, Size]:
+        """Batch and size to measure with: training's own on a GPU, less where a CPU is slow.
+
+        Args:
+            name: of the network that learns.
+            batch: images of a step.
+            size: their height and width.
+        """
+        one = self.multiply_adds(name, size)
+        if self.device == "cuda" or batch * one <= AFFORDED:
+            return batch, size
+        batch = min(SMALL, batch)
+        share = min(1.0, math.sqrt(AFFORDED / (batch * one)))
+        if share == 1:
+            return batch, size
+        fewer = (int(side * share) // self.unit * self.unit for side in size)
+        least = min(self.least, *size)
+        height, width = (max(least, side) for side in fewer)
+        if (height, width) != size:
+            self.smaller[name] = height, width
+        return batch, (height, width)
+
+    def measured(
+        self,
+        what: str,
+        schedule: BaseSchedule,
+        batch: int,
+        size: Size,
+        build: Callable[..., Callable[[], object]],
+    ) -> float:
+        """Seconds of what `build` returns, from the file or measured now.
+
+        Raises:
+            CwdError: it doesn't fit into the GPU's memory, or the file can't be written.
+        """
+        precision = pick_precision(schedule.precision, self.device)
+        images = f"{batch} images of {size[0]}x{size[1]}"
+        key = f"{what}, {images}, {self.classes} classes, {precision}, torch {torch.__version__}"
+        if key not in self.seconds:
+            report(f"measuring {what}, {images}", transient=True)
+            try:
+                step = build(batch=batch, crop=size, device=self.device, fast="bf16" in precision)
+                self.seconds[key] = timed(step, self.device)
+            except torch.OutOfMemoryError as error:
+                raise CwdError(
+                    f"{what} with {images} doesn't fit into the memory of {self.hardware['name']}: "
+                    f"lower the schedule's {self.settings} in the profile, or plan with DEVICE=cpu."
+                ) from error
+            write_json(self.path, {"hardware": self.hardware, "seconds": self.seconds})
+        return self.seconds[key]
+
+
+class Stopwatch(Watch):
+    """Seconds of the parts of a segmentation network's step, see `Watch`."""
+
+    source = "parts"
 
     def step(self, run: Run, *, asks: bool = True) -> float:
         """Seconds of one of `run`'s training steps: the sum of its parts.
@@ -75,76 +147,33 @@ class Stopwatch:
 
     def network(self, name: str, schedule: Schedule, *, training: bool) -> float:
         """Seconds of a network's forward pass for a batch; in training of all its step."""
-        batch, crop = self.affordable(name, schedule)
-        if crop != tuple(schedule.crop):
-            self.smaller[name] = crop
+        whole = crop_of(schedule)
+        batch, crop = self.affordable(name, schedule.batch, whole)
         build = functools.partial(learning if training else asking, name, self.classes)
         what = f"{'a training step' if training else 'the forward pass'} of {name}"
         seconds = self.measured(what, schedule, batch, crop, build)
-        ratio = self.multiply_adds(name, schedule.crop) / self.multiply_adds(name, crop)
+        ratio = self.multiply_adds(name, whole) / self.multiply_adds(name, crop)
         return seconds * ratio * schedule.batch / batch
-
-    def affordable(self, name: str, schedule: Schedule) -> tuple[int, tuple[int, int]]:
-        """Batch and crop to measure with: the schedule's own on a GPU, less where a CPU is slow."""
-        height, width = (int(side) for side in schedule.crop)
-        one = self.multiply_adds(name, (height, width))
-        if self.device == "cuda" or schedule.batch * one <= AFFORDED:
-            return schedule.batch, (height, width)
-        batch = min(SMALL, schedule.batch)
-        share = min(1.0, math.sqrt(AFFORDED / (batch * one)))
-        if share == 1:
-            return batch, (height, width)
-        fewer = (int(side * share) // OUTPUT_STRIDE * OUTPUT_STRIDE for side in (height, width))
-        least = min(SIDE, height, width)
-        return batch, tuple(max(least, side) for side in fewer)
 
     def term(self, term: Term, run: Run) -> float:
         """Seconds of forward and backward of a loss; with HO the critic's step as well."""
         schedule = run.schedule
-        whole = self.device == "cuda" or schedule.batch * math.prod(schedule.crop) <= PIXELS
+        crop = crop_of(schedule)
+        whole = self.device == "cuda" or schedule.batch * math.prod(crop) <= PIXELS
         batch = schedule.batch if whole else min(SMALL, schedule.batch)
         names = run.network, run.teacher.network
         shapes = [
-            "x".join(map(str, getattr(maps_of(name, self.classes, schedule.crop), TAPS[term.tap])))
+            "x".join(map(str, getattr(maps_of(name, self.classes, crop), TAPS[term.tap])))
             for name in names
         ]
         options = "".join(f", {key}={value}" for key, value in term.options)
         what = f"{term.name}{options}, {term.align}, on {shapes[0]} and {shapes[1]}"
         build = functools.partial(distilling, term, names, self.classes)
-        return self.measured(what, schedule, batch, schedule.crop, build) * schedule.batch / batch
+        return self.measured(what, schedule, batch, crop, build) * schedule.batch / batch
 
-    def measured(
-        self,
-        what: str,
-        schedule: Schedule,
-        batch: int,
-        crop: tuple[int, int],
-        build: Callable[..., Callable[[], object]],
-    ) -> float:
-        """Seconds of what `build` returns, from the file or measured now.
-
-        Raises:
-            CwdError: it doesn't fit into the GPU's memory, or the file can't be written.
-        """
-        precision = pick_precision(schedule.precision, self.device)
-        size = f"{batch} images of {int(crop[0])}x{int(crop[1])}"
-        key = f"{what}, {size}, {self.classes} classes, {precision}, torch {torch.__version__}"
-        if key not in self.seconds:
-            report(f"measuring {what}, {size}", transient=True)
-            try:
-                step = build(batch=batch, crop=crop, device=self.device, fast="bf16" in precision)
-                self.seconds[key] = timed(step, self.device)
-            except torch.OutOfMemoryError as error:
-                raise CwdError(
-                    f"{what} with {size} doesn't fit into the memory of {self.hardware['name']}: "
-                    "lower the schedule's batch or crop in the profile, or plan with DEVICE=cpu."
-                ) from error
-            write_json(self.path, {"hardware": self.hardware, "seconds": self.seconds})
-        return self.seconds[key]
-
-    def multiply_adds(self, name: str, crop: tuple[int, int]) -> int:
-        """Of a network for one crop, counted."""
-        return multiply_adds(name, self.classes, tuple(int(side) for side in crop))
+    def multiply_adds(self, name: str, size: Size) -> int:
+        """See `Watch`."""
+        return multiply_adds(name, self.classes, size)
 
     def keeps_teacher(self, run: Run, seeds: int) -> bool:
         """Whether what a run's teacher says to all seeds is kept, see `cwd.teaching.Kept`."""
@@ -159,9 +188,16 @@ class Stopwatch:
         A backward pass takes about twice its forward pass, so the student's step is three of them,
         and the teacher's one. The losses of distillation are left out.
         """
-        student = 3 * self.multiply_adds(run.network, run.schedule.crop)
-        teacher = run.teacher and self.multiply_adds(run.teacher.network, run.schedule.crop)
+        crop = crop_of(run.schedule)
+        student = 3 * self.multiply_adds(run.network, crop)
+        teacher = run.teacher and self.multiply_adds(run.teacher.network, crop)
         return 2 * run.schedule.batch * (student + (teacher or 0))
+
+
+def crop_of(schedule: Schedule) -> Size:
+    """Height and width of a schedule's crops, whole numbers also where YAML had others."""
+    height, width = (int(side) for side in schedule.crop)
+    return height, width
 
 
 def place_of(hardware: dict[str, Any]) -> tuple[Any, ...]:

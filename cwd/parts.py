@@ -7,29 +7,41 @@ import functools
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cwd.bench import loss_step, race
+from cwd.detection.coco import coco_layout
 from cwd.hardware import pick_precision
+from cwd.layouts import layout_of
 from cwd.losses import ChannelAlignment
-from cwd.models import (
-    OUTPUT_STRIDE,
-    SegmentationNetwork,
-    SegmentationOutput,
-    build_network,
-    count_multiply_adds,
-)
+from cwd.models import OUTPUT_STRIDE, SegmentationOutput, build_network, count_multiply_adds
 from cwd.recipes import Distiller, Term
 from cwd.runs import Run
-from cwd.segmentation import cross_entropy
+from cwd.scenes import THINGS
+from cwd.segmentation import SEGMENTATION, cross_entropy
+from cwd.tasks import task_of
 
+# of the datasets for detectors
+OBJECT_CLASSES = {"scenes": len(THINGS), "coco": 80}
 SLOW = 2.0  # seconds of a call from which there are two of them and no more
 
 
+def classes_of(run: Run) -> int:
+    """K of a run's dataset, which needn't be there.
+
+    Raises:
+        CwdError: there is no such dataset, or none for this kind of network.
+    """
+    if task_of(run.network) is SEGMENTATION:
+        return len(layout_of(run.data.name).classes)
+    coco_layout(run.data.name)
+    return OBJECT_CLASSES[run.data.name]
+
+
 @functools.cache
-def described(name: str, classes: int) -> SegmentationNetwork:
-    """A network without memory for its weights, for its shapes."""
-    return build_network(name, classes, device="meta").eval()
+def described(name: str, classes: int) -> nn.Module:
+    """A network of any task without memory for its weights, for its shapes."""
+    return task_of(name).build(name, classes, device="meta").eval()
 
 
 @functools.cache

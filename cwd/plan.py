@@ -6,18 +6,19 @@ Nothing is trained, downloaded or decoded. Where step times come from is in `cwd
 import io
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from cwd import paths
+from cwd.detection.names import is_detector
 from cwd.errors import CwdError
 from cwd.experiments import every_run
 from cwd.files import write_text
 from cwd.hardware import pick_device
-from cwd.layouts import layout_of
+from cwd.kinds import HOUR, Kind, Watches, find_kinds, heading, shown_size
 from cwd.needs import (
     Need,
     dataset_needs,
@@ -27,47 +28,17 @@ from cwd.needs import (
     shortages,
     weight_needs,
 )
-from cwd.pace import Stopwatch, gpu_seconds, seconds_of
+from cwd.pace import gpu_seconds
 from cwd.progress import TERMINAL
+from cwd.provenance import hardware as hardware_of
 from cwd.records import Records
-from cwd.runs import Run, RunFolder
 from cwd.workspace import Workspace, open_profile
 
-HOUR = 3600.0
 PAGE = 94  # characters of a line
 # What a data-centre GPU may sustain in bfloat16 on networks of this kind, about a tenth of the peak
 # of an A100. An assumption: only used, and named so, where no GPU has ever been measured.
 TFLOPS = 30.0
-
-
-@dataclass(frozen=True)
-class Kind:
-    """Runs that differ in their seeds only.
-
-    Attributes:
-        run: the first of them.
-        total: how many there are.
-        here: how many are finished on this machine.
-        recorded: how many of the others are recorded in data/results.
-        seconds: a step's on this machine.
-        source: "runs" that were finished on this hardware, or measured "parts".
-    """
-
-    run: Run
-    total: int
-    here: int
-    recorded: int
-    seconds: float
-    source: str
-
-    @property
-    def left(self) -> int:
-        """How many are neither finished nor recorded."""
-        return self.total - self.here - self.recorded
-
-    def hours(self, runs: int) -> float:
-        """What so many of them take on this machine."""
-        return runs * self.run.schedule.steps * self.seconds / HOUR
+MEASURED = ("mIoU", "AP")  # of segmentation networks, of detectors
 
 
 def plan(
@@ -97,19 +68,18 @@ def plan(
         raise CwdError(f"tflops is {tflops:g}, give a positive number such as {TFLOPS:g}.")
     workspace = open_profile(profile, str(data_root), seeds, device)
     chosen = pick_device(device)
-    classes = len(layout_of(workspace.profile.data.name).classes)
-    watch = Stopwatch(chosen, classes, paths.BUILD / "plan")
+    watches = Watches(chosen, paths.BUILD / "plan")
     records = Records(workspace.profile, paths.RUNS, paths.RESULTS)
-    kinds = find_kinds(every_run(records), records, watch)
+    kinds = find_kinds(every_run(records), records, watches)
     TERMINAL.clear()
     lines = [
         f"plan of {workspace.profile.name}: {workspace.profile.about}",
         "",
         *run_lines(kinds),
         "",
-        *time_lines(kinds, watch, records, tflops),
+        *time_lines(kinds, watches, records, tflops),
         "",
-        *disk_lines(kinds, workspace, classes),
+        *disk_lines(kinds, workspace),
     ]
     path = workspace.output / "plan.csv"
     table = io.StringIO()
@@ -117,51 +87,6 @@ def plan(
     write_text(path, table.getvalue())
     print("\n".join([*lines, "", f"all of this table: {paths.for_people(path)}"]))
     return path
-
-
-def find_kinds(runs: Sequence[Run], records: Records, watch: Stopwatch) -> list[Kind]:
-    """The runs by kind, the networks in the order in which they are first needed.
-
-    Raises:
-        CwdError: a record is damaged, or as `Stopwatch.step`.
-    """
-    groups: dict[Run, list[Run]] = {}
-    asked = set()
-    for run in runs:
-        groups.setdefault(replace(run, seed=0), []).append(run)
-    kinds = []
-    for members in groups.values():
-        first = members[0]
-        here = [RunFolder(paths.RUNS, run).finished for run in members]
-        found = [records.find(run) for run in members]
-        known = [record for record in found if record]
-        seconds = seconds_of(known, first.schedule.steps, watch.hardware)
-        lesson = first.teacher, first.data, first.schedule
-        asks = lesson not in asked or not watch.keeps_teacher(first, len(members))
-        if first.teacher:
-            asked.add(lesson)
-        kind = Kind(
-            first,
-            total=len(members),
-            here=sum(here),
-            recorded=len(known) - sum(here),
-            seconds=seconds or watch.step(first, asks=asks),
-            source="runs" if seconds else "parts",
-        )
-        kinds.append(kind)
-    order = list(dict.fromkeys(heading(kind.run) for kind in kinds))
-    return sorted(kinds, key=lambda kind: order.index(heading(kind.run)))
-
-
-def heading(run: Run) -> str:
-    """What the runs of a network have in common."""
-    schedule = run.schedule
-    height, width = (int(side) for side in schedule.crop)
-    init = "random weights" if run.init == "random" else run.init
-    return (
-        f"{run.network} from {init}: {schedule.steps:,} steps, batch {schedule.batch}, "
-        f"crop {height}x{width}"
-    )
 
 
 def entry(kind: Kind) -> dict[str, Any]:
@@ -178,7 +103,7 @@ def entry(kind: Kind) -> dict[str, Any]:
         "left": kind.left,
         "steps": schedule.steps,
         "batch": schedule.batch,
-        "crop": "x".join(str(int(side)) for side in schedule.crop),
+        "size": shown_size(run),
         "seconds_per_step": round(kind.seconds, 6),
         "step_from": kind.source,
         "hours_left": round(kind.hours(kind.left), 4),
@@ -212,7 +137,7 @@ def run_lines(kinds: Sequence[Kind]) -> list[str]:
     for kind in kinds:
         if heading(kind.run) != last:
             last = heading(kind.run)
-            lines.append(last)
+            lines += prose(last, indent=4)
         counts = kind.total, kind.here, kind.recorded, kind.left
         hours = in_hours(kind.hours(kind.left)), in_hours(kind.hours(kind.total))
         alone = "alone, the teacher" if kind.run in teachers else "alone"
@@ -229,16 +154,16 @@ def run_lines(kinds: Sequence[Kind]) -> list[str]:
     ]
 
 
-def prose(text: str) -> list[str]:
-    """A paragraph in lines of the table's width."""
-    return textwrap.wrap(text, PAGE, subsequent_indent="  ", break_long_words=False)
+def prose(text: str, indent: int = 2) -> list[str]:
+    """A paragraph in lines of the table's width, all but its first indented."""
+    return textwrap.wrap(text, PAGE, subsequent_indent=" " * indent, break_long_words=False)
 
 
 def time_lines(
-    kinds: Sequence[Kind], watch: Stopwatch, records: Records, tflops: float
+    kinds: Sequence[Kind], watches: Watches, records: Records, tflops: float
 ) -> list[str]:
     """Hours on this machine, how steps were timed, and GPU-hours where it has no GPU."""
-    hardware = watch.hardware
+    hardware = hardware_of(torch.device(watches.device))
     gpu = hardware["device"] == "cuda"
     threads = "" if gpu else f", threads: {hardware['threads']}"
     unit = "GPU-hours" if gpu else "hours"
@@ -249,37 +174,52 @@ def time_lines(
     lines = [
         f"time on {hardware['name']} ({hardware['device']}{threads}): {left} {unit} left, "
         f"{total} in all",
-        *prose(
-            '- s a step from "runs": the median of finished runs on this hardware. From "parts": '
-            "the student's step, the teacher's forward pass and each loss, measured on it with "
-            "random images and added up, without the teacher's where what it said to an earlier "
-            "run is kept in memory. Reading the data and measuring mIoU come on top."
-        ),
+        *prose(" ".join(["- s a step", *sources(kinds)])),
     ]
-    if watch.smaller:
-        crops = ", ".join(f"{name} {h}x{w}" for name, (h, w) in watch.smaller.items())
-        lines += prose(f"- measured on smaller crops, scaled by counted multiply-adds: {crops}.")
+    if watches.smaller:
+        sizes = ", ".join(f"{name} {h}x{w}" for name, (h, w) in watches.smaller.items())
+        lines += prose(f"- measured on smaller images, scaled by counted multiply-adds: {sizes}.")
     if runs := sum(kind.recorded for kind in kinds):
         lines += prose(
             f"- `make reproduce` needs the networks, so it trains the {runs} runs that are "
             f"recorded only as well: {again} {unit} more."
         )
-    return lines if gpu else [*lines, *prose(gpu_sentence(kinds, watch, records, tflops))]
+    return lines if gpu else [*lines, *prose(gpu_sentence(kinds, watches, records, tflops))]
 
 
-def gpu_sentence(kinds: Sequence[Kind], watch: Stopwatch, records: Records, tflops: float) -> str:
+def sources(kinds: Sequence[Kind]) -> list[str]:
+    """Sentences on where the seconds of a step come from, for the tasks that there are."""
+    detect = {is_detector(kind.run.network) for kind in kinds}
+    said = ['from "runs": the median of finished runs on this hardware.']
+    if False in detect:
+        said.append(
+            "From \"parts\": the student's step, the teacher's forward pass and each loss, "
+            "measured on it with random images and added up, without the teacher's where what it "
+            "said to an earlier run is kept in memory."
+        )
+    if True in detect:
+        said.append(
+            'From "step": a detector\'s whole step, measured on it with random images and objects; '
+            "images of other shapes than the one shown take more or less."
+        )
+    measures = " or ".join(MEASURED[detects] for detects in sorted(detect))
+    return [*said, f"Reading the data and measuring {measures} come on top."]
+
+
+def gpu_sentence(kinds: Sequence[Kind], watches: Watches, records: Records, tflops: float) -> str:
     """GPU-hours where there is no GPU: from finished runs on one, else under an assumption."""
     taken: dict[str, list[tuple[float, float]]] = {}
     for run in every_run(records):
         record = records.find(run)
         if record and (found := gpu_seconds(record)):
-            work = watch.operations(run) * run.schedule.steps
+            work = watches.of(run).operations(run) * run.schedule.steps
             taken.setdefault(found[0], []).append((found[1], work))
     name, rate = max(taken, key=lambda gpu: len(taken[gpu]), default=""), tflops * 1e12
     if name:
         seconds, work = (sum(values) for values in zip(*taken[name], strict=True))
         rate = work / seconds
-    operations = [watch.operations(kind.run) * kind.run.schedule.steps for kind in kinds]
+    runs = [kind.run for kind in kinds]
+    operations = [watches.of(run).operations(run) * run.schedule.steps for run in runs]
     left, total = (
         rounded(
             sum(getattr(k, count) * n for k, n in zip(kinds, operations, strict=True)) / rate / HOUR
@@ -292,11 +232,13 @@ def gpu_sentence(kinds: Sequence[Kind], watch: Stopwatch, records: Records, tflo
             f"sustained {rounded(rate / 1e12)} TFLOP/s in {len(taken[name])} finished or "
             "recorded runs of this profile."
         )
+    detects = any(is_detector(run.network) for run in runs)
+    heads = ", a detector's without its heads," if detects else ""
     return (
         f"- no GPU here: at an ASSUMED {tflops:g} TFLOP/s sustained, about {left} GPU-hours left, "
         f"{total} in all. This is not measured: operations are counted, two a multiply-add, three "
-        "forward passes of the student and one of the teacher a step. Run this on the GPU to "
-        "measure, or assume another rate: python -m cwd plan --tflops N."
+        f"forward passes of the student and one of the teacher{heads} a step. Run this on the GPU "
+        "to measure, or assume another rate: python -m cwd plan --tflops N."
     )
 
 
@@ -305,12 +247,13 @@ def rounded(value: float) -> str:
     return f"{float(f'{value:.2g}'):,g}"
 
 
-def disk_lines(kinds: Sequence[Kind], workspace: Workspace, classes: int) -> list[str]:
+def disk_lines(kinds: Sequence[Kind], workspace: Workspace) -> list[str]:
     """Room on the disk and downloads, and a warning where there is too little."""
-    profile = workspace.profile
-    sizes = {kind: run_size(kind.run, classes) for kind in kinds}
-    needs = dataset_needs(profile.data, workspace.data_root)
-    needs += weight_needs([kind.run for kind in kinds], classes)
+    sizes = {kind: run_size(kind.run) for kind in kinds}
+    needs = []
+    for data in dict.fromkeys(kind.run.data for kind in kinds):
+        needs += dataset_needs(data, workspace.data_root)
+    needs += weight_needs(kind.run for kind in kinds)
     for what, name in (("left", "left"), ("recorded only, if trained again", "recorded")):
         runs = sum(getattr(kind, name) for kind in kinds)
         kept = sum(getattr(kind, name) * sizes[kind].kept for kind in kinds)

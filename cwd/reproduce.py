@@ -21,10 +21,12 @@ from papermill.iorw import read_yaml_file
 from cwd import pages, paths
 from cwd.errors import CwdError
 from cwd.files import exclusive, write_text
+from cwd.profile import Profile
 from cwd.progress import TERMINAL, VARIABLE, ProgressTail
 from cwd.workspace import open_profile
 
 MAIN_TABLE = "table2"
+DETECTION = "A1"  # number of the notebook on detectors
 # In the kernels: no progress bars, a known order of sets, and nothing of what `make test` sets for
 # nbval, which would go before the parameters.
 ENVIRONMENT = {
@@ -74,7 +76,7 @@ def reproduce(
     with environment(ENVIRONMENT):
         workspace = open_profile(**parameters)  # mistakes show before any work
         output = output or workspace.output
-        books = find_notebooks(notebooks)
+        books = fitting(find_notebooks(notebooks), workspace.profile)
         chosen = choose(books, only)
         for book in chosen:
             check_parameters(book, parameters)
@@ -122,17 +124,27 @@ def find_notebooks(folder: Path) -> list[Path]:
     return books
 
 
+def fitting(books: Sequence[Path], profile: Profile) -> list[Path]:
+    """The notebooks for which a profile has networks: detectors for A1, others for the rest."""
+    return [
+        book
+        for book in books
+        if (profile.detection if book.stem.startswith(DETECTION) else profile.student)
+    ]
+
+
 def choose(books: Sequence[Path], only: str | None) -> list[Path]:
     """The notebooks whose numbers `only` lists; all if it is empty.
 
     Raises:
-        CwdError: a number is no notebook's.
+        CwdError: a number is no notebook's, or of one that the profile has no networks for.
     """
     numbers = {book.stem.partition("_")[0]: book for book in books}
     wanted = {item.strip() for item in only.split(",")} if only else set(numbers)
     if unknown := wanted - set(numbers):
         raise CwdError(
-            f"there is no notebook {', '.join(sorted(unknown))}: use some of {', '.join(numbers)}."
+            f"there is no notebook {', '.join(sorted(unknown))} for this profile: use some of "
+            f"{', '.join(numbers)}."
         )
     return [book for number, book in numbers.items() if number in wanted]
 
@@ -246,10 +258,14 @@ def write_index(output: Path, books: Sequence[Path], profile: str) -> None:
 
 def summarise(output: Path, profile: str) -> None:
     """Print the main table and where everything is."""
-    table = output / "tables" / f"{MAIN_TABLE}.csv"
-    if table.is_file():
-        print(f"\nTable 2, the paper's numbers beside ours (profile {profile}, mIoU in %):\n")
-        print(pd.read_csv(table, index_col=0).to_string(na_rep=""))
+    for name, title, columns in (
+        (MAIN_TABLE, "Table 2, the paper's mIoU beside ours", slice(None)),
+        ("table9", "Table 9, the paper's COCO AP beside ours", slice(None, 8)),
+    ):
+        table = output / "tables" / f"{name}.csv"
+        if table.is_file():
+            print(f"\n{title} (profile {profile}, in %):\n")
+            print(pd.read_csv(table, index_col=0).iloc[:, columns].to_string(na_rep=""))
     shown = paths.for_people(output)
     print(f"\n{'open':19} {shown}/index.html")
     for folder, what in (

@@ -41,7 +41,7 @@ class Data:
 
 
 # Settings that came later, and how it was before: so the runs of that time keep their keys.
-NEWER = {"scale_step": 0.1, "photometric": False}
+NEWER = {"scale_step": 0.1, "photometric": False, "clip": 0.0}
 
 
 @dataclass(frozen=True)

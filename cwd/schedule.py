@@ -26,6 +26,7 @@ class BaseSchedule:
     flip: bool = True
     checkpoint_every: int = 500  # steps
     precision: str = "auto"  # auto, bf16 or fp32
+    clip: float = 0.0  # largest norm of all gradients together; 0: they are not clipped
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "checkpoint_every"):
@@ -76,7 +77,6 @@ class DetectionSchedule(BaseSchedule):
     long: int = 1333  # most pixels of its long side
     warmup: int = 500  # steps
     drops: tuple[float, float] = (16 / 24, 22 / 24)  # shares of the steps after which it is a tenth
-    clip: float = 0.0  # largest norm of all gradients together; 0: they are not clipped
 
     def share(self, step: int) -> float:
         """Linear warm-up, then steps down to a tenth."""

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 
 from cwd import parallel, provenance
 from cwd.engine import join, open_fabric
@@ -166,6 +167,8 @@ class Training:
             self.fabric.backward(sum(terms.values()))
             if self.teacher:
                 parallel.average_gradients(self.distiller.alignments)
+            if schedule.clip:
+                clip_grad_norm_(optimizer.param_groups[0]["params"], schedule.clip)
             optimizer.step()
             if self.critic:
                 terms["HO_critic"] = self.teach_critic(out, taught, batch, step)

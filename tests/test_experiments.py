@@ -38,8 +38,13 @@ def write(tmp_path):
 @pytest.mark.parametrize("name", profile_names())
 def test_every_profile_loads(name):
     profile = load_profile(name)
-    assert profile.teacher.network != profile.student.network
-    assert profile.run("CW_f", 3).teacher == profile.teacher
+    assert profile.student or profile.detection
+    if profile.student:
+        assert profile.teacher.network != profile.student.network
+        assert profile.run("CW_f", 3).teacher == profile.teacher
+    for pair in profile.detection.pairs if profile.detection else ():
+        assert pair.teacher.network != pair.student.network
+        assert profile.run("CW_fpn", 3, pair.student).teacher == pair.teacher
 
 
 def test_the_papers_schedule_is_the_default(write):

@@ -21,6 +21,7 @@ NAMES = {
     "05_cost",
     "06_networks_and_datasets",
     "99_claims",
+    "A1_detection",
 }
 GUARD = "NBVAL_CHECK_OUTPUT"
 

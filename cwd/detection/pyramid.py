@@ -26,8 +26,12 @@ class Backbone(nn.Module):
         for block in self.last_blocks():  # the last ReLU is applied in `forward`
             setattr(block, "act3" if hasattr(block, "act3") else "act2", nn.Identity())
         if pretrained:
-            for name, module in body.items():
-                module.requires_grad_(name.startswith("layer") and name != "layer1")
+            self.freeze()
+
+    def freeze(self) -> None:
+        """Leave the stem and the first stage as they are."""
+        for name, module in self.body.items():
+            module.requires_grad_(name.startswith("layer") and name != "layer1")
 
     def last_blocks(self) -> list[nn.Module]:
         """The last residual block of each stage."""

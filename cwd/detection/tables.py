@@ -5,7 +5,7 @@ from functools import cache
 import pandas as pd
 
 from cwd import paths
-from cwd.detection.profile import PAPERS, Pair
+from cwd.detection.profile import Pair
 from cwd.profile import Profile
 from cwd.tables import Row
 from cwd.tables_networks import difference
@@ -44,7 +44,7 @@ def label_of(detector: str, method: str) -> str:
 def table9(profile: Profile) -> tuple[Row, ...]:
     """The rows of Table 9, each detector's teacher before its students.
 
-    The paper prints nothing of its teachers. A row has no runs where the profile lacks the detector.
+    The paper prints nothing of its teachers. Where the profile lacks a detector, rows have no runs.
     """
     pairs = {pair.detector: pair for pair in profile.detection.pairs} if profile.detection else {}
     rows = []
@@ -120,12 +120,3 @@ def detection_table(rows: tuple[Row, ...], results: pd.DataFrame, data: str) -> 
     words = ("our network", "status", "seeds")
     numbers = [column for column in table if column not in words]
     return table.astype(dict.fromkeys(numbers, float)).round(2)
-
-
-def find_pair(profile: Profile, detector: str) -> Pair | None:
-    """The profile's pair for one of the paper's detectors."""
-    pairs = profile.detection.pairs if profile.detection else ()
-    return next((pair for pair in pairs if pair.detector == detector), None)
-
-
-__all__ = ["MEASURES", "METHODS", "PAPERS", "detection_table", "find_pair", "table9"]

@@ -1,12 +1,13 @@
 """Object detection as a task: what the loop has to know of it."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cwd.data import scenes_root
+from cwd.data import check_complete, scenes_root
 from cwd.detection.average_precision import evaluate
 from cwd.detection.base import Detector
 from cwd.detection.batches import DetectionBatches
@@ -20,6 +21,7 @@ from cwd.schedule import DetectionSchedule
 from cwd.task import Task
 
 
+@functools.lru_cache(maxsize=4)
 def open_data(data: Data, data_root: Path) -> tuple[CocoDataset, CocoDataset]:
     """The images with objects to train on, and the images that AP is measured on.
 
@@ -27,8 +29,13 @@ def open_data(data: Data, data_root: Path) -> tuple[CocoDataset, CocoDataset]:
         CwdError: the dataset is missing, incomplete or damaged.
     """
     root = scenes_root(data, data_root) if data.name == "scenes" else data_root
-    train = build_coco(data.name, root, "train").first(data.train)
-    return train.trainable(), build_coco(data.name, root, data.split).first(data.val)
+    parts = []
+    for split, count in (("train", data.train), (data.split, data.val)):
+        dataset = build_coco(data.name, root, split)
+        if count is None:
+            check_complete(dataset)
+        parts.append(dataset.first(count))
+    return parts[0].trainable(), parts[1]
 
 
 def first_student(run: Run, num_classes: int) -> Detector:
