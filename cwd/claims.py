@@ -24,6 +24,7 @@ from cwd.claim_list import (
     Cheaper,
     Claim,
     Classes,
+    Detectors,
     Greater,
     Kinds,
     OtherData,
@@ -33,6 +34,7 @@ from cwd.claim_list import (
     Students,
     Within,
 )
+from cwd.claims_detection import over_detectors
 from cwd.claims_networks import OverStudents
 from cwd.experiments import TABLES
 from cwd.finding import Finding
@@ -108,6 +110,8 @@ class Evidence:
     def findings(self, claim: Claim) -> list[Finding]:
         """A claim's comparisons; empty if one of them could not be made."""
         test = claim.test
+        if not self.profile.student and not isinstance(test, Detectors):
+            return []
         if isinstance(test, Greater):
             pairs = [(a, b) for a in test.better for b in test.worse]
             made = [self.compare(a, b) for a, b in pairs]
@@ -123,6 +127,8 @@ class Evidence:
             made = self.by_channel(test)
         elif isinstance(test, Students | Kinds | Slopes | Pretrained):
             made = OverStudents(self).findings(test)
+        elif isinstance(test, Detectors):
+            made = over_detectors(self, test)
         else:
             made = []
         return [] if None in made else made
@@ -172,7 +178,8 @@ class Evidence:
 
     def elsewhere(self, test: OtherData) -> list[Finding | None]:
         """The same comparison on every dataset of which results are recorded, this one's first."""
-        others = [p for p in recorded_profiles(self.records.results) if p.name != self.profile.name]
+        recorded = [p for p in recorded_profiles(self.records.results) if p.student]
+        others = [p for p in recorded if p.name != self.profile.name]
         sources = [self, *(Evidence(Records(p, None, self.records.results)) for p in others)]
         made = []
         for source in sources:

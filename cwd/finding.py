@@ -19,7 +19,7 @@ class Finding:
         differences: one a seed (or repeat), in `unit`.
         paper: the paper's difference; None where it prints none.
         margin: None for "greater than 0", else the claim is that the difference is within it.
-        unit: "mIoU", "AUC" or "log ratio".
+        unit: "mIoU", "AP", "AUC" or "log ratio".
     """
 
     what: str

@@ -19,6 +19,7 @@ from cwd import paths, provenance, trees
 from cwd.errors import CwdError
 from cwd.files import write_json
 from cwd.hardware import pick_device
+from cwd.kinds import shown_size
 from cwd.layouts import layout_of
 from cwd.profile import Profile, load_profile
 from cwd.progress import report
@@ -26,7 +27,7 @@ from cwd.runs import Run
 from cwd.trainer import train
 
 # what the paper's CWD is on each dataset
-RECIPES = {"cityscapes": "PI + HO + CW_f", "voc": "CW_f", "ade20k": "CW_f"}
+RECIPES = {"cityscapes": "PI + HO + CW_f", "voc": "CW_f", "ade20k": "CW_f", "coco": "CW_fpn"}
 VAL = 2  # images that are measured on
 
 
@@ -37,6 +38,7 @@ TREES: dict[str, Callable[[Path, int], Path]] = {
     ),
     "voc": lambda root, count: trees.voc(root, train=2, val=VAL, added=count, size=(375, 500)),
     "ade20k": lambda root, count: trees.ade20k(root, train=count, val=VAL, size=(512, 683)),
+    "coco": lambda root, count: trees.coco(root, train=count, val=VAL, size=(480, 640)),
 }
 
 
@@ -56,7 +58,7 @@ def rehearse(
             measured is kept there as `rehearsal.json`. Runs of an earlier rehearsal are removed.
 
     Returns:
-        One line a training: network, batch, crop, mean seconds of its steps (the first of which
+        One line a training: network, batch, size, mean seconds of its steps (the first of which
         also compiles losses), and the most memory that this process (on a GPU: its tensors) had
         until its end, evaluation of whole images included.
 
@@ -64,15 +66,18 @@ def rehearse(
         CwdError: the profile is unknown, or its data can't be generated.
     """
     chosen = load_profile(profile)
-    write = TREES.get(chosen.data.name)
+    name = chosen.alone[0].data.name
+    write = TREES.get(name)
     if write is None:
         raise CwdError(
-            f"profile {profile} uses {chosen.data.name}: rehearse one with "
-            f"{', '.join(TREES)}; the others need no rehearsal."
+            f"profile {profile} uses {name}: rehearse one with {', '.join(TREES)}; the others "
+            "need no rehearsal."
         )
     output = output or paths.BUILD / "rehearsal" / chosen.name
-    root = output / "data" / layout_of(chosen.data.name).folders[0]
-    count = max(run.schedule.batch for run in (chosen.teacher, chosen.student))
+    root = output / "data" / (name if name == "coco" else layout_of(name).folders[0])
+    count = max(run.schedule.batch for run in chosen.alone)
+    if name == "coco":
+        count += 1  # the last generated image has no objects
     if not root.exists():
         report(f"writing {count} images of full size into {paths.for_people(root)}")
         write(root, count)
@@ -93,7 +98,7 @@ def rehearse(
         lines[what] = {
             "network": run.network,
             "batch": run.schedule.batch,
-            "crop": "x".join(map(str, run.schedule.crop)),
+            "size": shown_size(run),
             "seconds a step": round(seconds / steps, 1),
             "peak memory (GiB)": round(peak, 2),
         }
@@ -103,15 +108,26 @@ def rehearse(
 
 
 def parts(profile: Profile, count: int, steps: int) -> dict[str, Run]:
-    """The trainings of a rehearsal."""
-    train_count = count + 2 if profile.data.name == "voc" else count  # VOC's own, and SBD's
-    data = replace(profile.data, train=train_count, val=VAL)
+    """The trainings of a rehearsal, each teacher before its students."""
 
     def short(run: Run) -> Run:
         schedule = replace(run.schedule, steps=steps, checkpoint_every=steps)
+        extra = 2 if run.data.name == "voc" else 0  # VOC's own, beside SBD's
+        data = replace(run.data, train=count + extra, val=VAL)
         return replace(run, data=data, init="random", schedule=schedule)
 
-    teacher, student = short(profile.teacher), short(profile.student)
-    recipe = RECIPES[profile.data.name]
-    distilled = replace(student, recipe=recipe, teacher=teacher)
-    return {"teacher": teacher, "student alone": student, recipe: distilled}
+    if profile.student:
+        pairs = [("", profile.teacher, profile.student)]
+    else:
+        pairs = [(f"{p.detector}: ", p.teacher, p.student) for p in profile.detection.pairs]
+    found = {}
+    for prefix, *both in pairs:
+        teacher, student = map(short, both)
+        recipe = RECIPES[student.data.name]
+        distilled = replace(student, recipe=recipe, teacher=teacher)
+        found |= {
+            f"{prefix}teacher": teacher,
+            f"{prefix}student alone": student,
+            f"{prefix}{recipe}": distilled,
+        }
+    return found

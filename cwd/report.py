@@ -15,15 +15,17 @@ from matplotlib.figure import Figure
 from cwd import pages, paths, plots, plots_cost, plots_results
 from cwd.channels import summary
 from cwd.claims import layout, verdicts
+from cwd.detection import plots as detection_plots
 from cwd.errors import CwdError
-from cwd.experiments import STUDIES, Study, every_run, study
+from cwd.experiments import Study, every_run, studies_of, study
 from cwd.files import save_figure, write_atomic, write_text
 from cwd.loss_costs import step_shares
-from cwd.records import CHANNELS, COSTS, Records, recorded_profiles
+from cwd.records import CHANNELS, COSTS, DETECTION_COSTS, Records, recorded_profiles
 from cwd.tables import class_comparison
 
 PUBLISHED = "quick"  # the profile whose pictures the committed notebooks carry
-DRAWN = ("figure4", "table4", "table5", "table6")  # of notebooks 04 and 06, from numbers
+# of notebooks 04, 06 and A1, from numbers
+DRAWN = ("figure4", "table4", "table5", "table6", "table9_gains", "table9_sizes")
 
 
 def report(
@@ -82,7 +84,7 @@ def report(
 
 INTRODUCTION = """<p>Every number in a column that begins with "our" was measured by the runs named
 here; every number in a column that begins with "paper" is printed in the paper, for its networks
-on Cityscapes. Nothing was trained to make this page.</p>"""
+and datasets. Nothing was trained to make this page.</p>"""
 
 
 def origins(source: Records) -> pd.DataFrame:
@@ -109,7 +111,7 @@ def origins(source: Records) -> pd.DataFrame:
 
 def render(source: Records, folder: Path) -> list[str]:
     """Write a profile's tables and figures; returns what could not be, in words."""
-    studies = {name: study(name, source) for name in STUDIES}
+    studies = {name: study(name, source) for name in studies_of(source.profile)}
     missing = []
     for name, table in studies.items():
         frame = table.table()
@@ -136,6 +138,9 @@ def render(source: Records, folder: Path) -> list[str]:
         save(lambda: plots_cost.shares(shares), folder, "step_shares")
     else:
         missing.append("the costs of notebook 05, not recorded")
+    if speed := source.beside(DETECTION_COSTS):
+        table = pd.DataFrame(speed["networks"]).set_index(["detector", "role"])
+        write_table(table, folder, "detector_speed")
     if channels := source.beside(CHANNELS):
         write_table(summary(pd.DataFrame(channels["lines"])), folder, "channels")
     return missing
@@ -173,6 +178,10 @@ def figures_of(studies: dict[str, Study]) -> dict[str, Callable[[], Figure]]:
         table6 = enough["table6"]
         data = table6.source.profile.data.name
         drawn["table6"] = lambda: plots_results.frontier(table6.table(), data)
+    if "table9" in enough:
+        table9 = replace(enough["table9"], rows=study("table9", enough["table9"].source).rows)
+        drawn["table9_gains"] = lambda: detection_plots.gains(table9.table())
+        drawn["table9_sizes"] = lambda: detection_plots.by_size(table9.table())
     return drawn
 
 

@@ -13,6 +13,7 @@ from torch import nn
 from cwd import paths
 from cwd.data import scenes_root
 from cwd.datasets import decode, find_dataset
+from cwd.detection.names import is_detector
 from cwd.errors import CwdError
 from cwd.evaluation import predict
 from cwd.files import write_atomic
@@ -44,10 +45,10 @@ def submission(
     Raises:
         CwdError: the run isn't finished or of another dataset, or the images aren't there.
     """
-    if run.data.name not in ("cityscapes", "scenes"):
+    if run.data.name not in ("cityscapes", "scenes") or is_detector(run.network):
         raise CwdError(
-            f"run {run.name} was trained on {run.data.name}: only networks for Cityscapes' classes "
-            "can be submitted to its server."
+            f"run {run.name} was trained on {run.data.name}: only segmentation networks for "
+            "Cityscapes' classes can be submitted to its server."
         )
     folder = RunFolder(paths.RUNS, run)
     if not folder.finished:

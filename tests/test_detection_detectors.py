@@ -247,3 +247,14 @@ def test_anchors_by_hand(name):
     moved = first[3 * sides + sides]  # the same, one position to the right
     assert moved.tolist() == [stride - 8, -8, stride + 8, 8]
     assert len(last) == levels[-1].shape[2] * levels[-1].shape[3] * 3 * sides
+
+
+@pytest.mark.parametrize("name", ["FasterRCNN-R18", "RetinaNet-R18"])
+def test_anchors_are_exact_where_maps_are_bfloat16(name):
+    detector = build_detector(f"{name}{SMALL}", 2).eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        levels = detector(torch.randn(1, 3, 64, 544)).levels
+    assert levels[0].dtype == torch.bfloat16
+    last = detector.anchors(levels, (64, 544))[0][-1]
+    assert last.dtype == torch.float32
+    assert (last[0] + last[2]).item() / 2 == 544 - detector.strides[0]

@@ -96,7 +96,7 @@ def test_continuous_integration_runs_the_test_command():
 def recorded_gains(profile, student="PSPNet-R18(0.25)"):
     """Gain over the student of the same seed, by recipe, from the recorded files."""
     files = (paths.RESULTS / profile).glob("*-s?-*.json")
-    runs = {(r["run"]["recipe"], r["run"]["network"], r["run"]["seed"]): r["metrics"]["miou"]
+    runs = {(r["run"]["recipe"], r["run"]["network"], r["run"]["seed"]): r["metrics"].get("miou")
             for r in map(json.loads, (file.read_text() for file in files))}  # fmt: skip
     gains = {"": [value for (r, n, _), value in sorted(runs.items()) if (r, n) == ("", student)]}
     for recipe, network, seed in runs:

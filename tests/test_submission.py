@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from cwd import paths, rehearsal
@@ -86,6 +87,25 @@ def test_a_rehearsal_trains_what_the_profile_names(tmp_path, monkeypatch):
     assert all(path.stat().st_ctime_ns > before for path, before in first.items())
     folders = {path.name.split("-s0")[0] for path in (tmp_path / "out/runs").glob("PSP*")}
     assert len(folders) == 3
+
+
+def test_a_rehearsal_of_detectors(tmp_path, monkeypatch):
+    small = rehearsal.trees.coco
+    monkeypatch.setitem(
+        rehearsal.TREES, "coco", lambda root, count: small(root, train=count, val=2)
+    )
+    text = yaml.safe_load((paths.PROFILES / "coco.yaml").read_text())
+    text["detection"]["schedule"] |= {"batch": 2, "short": 64, "long": 96}
+    for pair in text["detection"]["pairs"]:
+        for part, width in (("teacher", 0.25), ("student", 0.125)):
+            kind = pair[part]["network"].partition("-")[0]
+            pair[part]["network"] = f"{kind}-R18({width}, fpn=16)"
+    own = tmp_path / "tiny.yaml"
+    own.write_text(yaml.safe_dump(text))
+    table = rehearse(str(own), steps=1, device="cpu", output=tmp_path / "out")
+    assert len(table) == 9
+    assert table.index[2] == "Faster R-CNN: CW_fpn"
+    assert set(table["size"]) == {"64x96"}
 
 
 def test_scenes_need_no_rehearsal():

@@ -67,10 +67,12 @@ class Anchored(Detector):
         return [x.shape[-2] * x.shape[-1] * k for x, k in zip(levels, shapes, strict=True)]
 
     def listed(self, levels: list[Tensor], size: Size) -> list[Tensor]:
-        """The anchors of all levels for each of B images, B times [A, 4]."""
-        count = len(levels[0])
-        blank = levels[0].new_empty(1).expand(count, 3, *size)  # only its shape is looked at
-        return self.anchor_generator(ImageList(blank, [size] * count), levels)
+        """The anchors of all levels for each of B images, B times float32 [A, 4]."""
+        # torchvision looks at shapes only, and gives anchors the levels' format: bfloat16, which
+        # autocast makes of them, has whole pixels only from 128 on
+        count, blank = len(levels[0]), levels[0].new_empty(1, dtype=torch.float32)
+        maps = [blank.expand(level.shape) for level in levels]
+        return self.anchor_generator(ImageList(blank.expand(count, 3, *size), [size] * count), maps)
 
 
 class FasterRCNN(Anchored):
