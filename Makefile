@@ -30,8 +30,11 @@ help:
 reproduce: .venv/.installed ## all notebooks under PROFILE, into build/PROFILE
 	@$(REPRODUCE) --profile "$(PROFILE)" --workers "$(WORKERS)"
 
-train: .venv/.installed ## all runs of PROFILE, WORKERS at once, without notebooks
-	@$(RUN) -m cwd train --study all --profile "$(PROFILE)" --workers "$(WORKERS)" \
+# RECIPE has a default for `submission`; given here, it means one run
+ONE = $(if $(filter command,$(origin RECIPE)),--recipe "$(RECIPE)" --network "$(NETWORK)" --seed $(SEED),--study all)
+
+train: .venv/.installed ## all runs of PROFILE, WORKERS at once; with RECIPE, NETWORK, SEED one
+	@$(RUN) -m cwd train $(ONE) --profile "$(PROFILE)" --workers "$(WORKERS)" \
 		--data-root "$(DATA_ROOT)" --device "$(DEVICE)" --seeds "$(SEEDS)"
 
 plan: .venv/.installed ## what PROFILE would train: runs, hours, disk, downloads

@@ -136,10 +136,12 @@ def submission(profile: str, recipe: str, seed: int, network: str, **options: An
     """Write a zip for the Cityscapes server."""
     from cwd import paths
     from cwd.profile import load_profile
-    from cwd.submission import submission
+    from cwd.submission import check_submittable, submission
 
     chosen = load_profile(profile)
-    run = chosen.run(recipe, seed, chosen.find(network))
+    student = chosen.find(network)
+    check_submittable(student)
+    run = chosen.run(recipe, seed, student)
     options["data_root"] = paths.below_root(options["data_root"])
     output = paths.BUILD / chosen.name / f"{run.name}.zip"
     print(f"upload {paths.for_people(submission(run, output=output, **options))}")

@@ -87,7 +87,7 @@ class Study:
         return table.astype(dict.fromkeys(measures, float))
 
     def table(self) -> pd.DataFrame:
-        """The paper's mIoU and ours, each with its gain over its own student, in percent.
+        """The paper's mIoU (or AP) and ours, each with its gain over its own student, in percent.
 
         Ours is the mean over seeds, sd the sample standard deviation (empty for one seed). A row
         that wasn't measured has 0 seeds and no mIoU. Tables 6 to 8 have more columns, see

@@ -294,7 +294,9 @@ def layout_of(name: str) -> Layout:
         CwdError: the name is unknown.
     """
     if name not in LAYOUTS:
-        raise CwdError(f"there is no dataset {name!r}: use one of {', '.join(LAYOUTS)}.")
+        raise CwdError(
+            f"there is no dataset {name!r}: use one of {', '.join(LAYOUTS)}; coco is for detectors."
+        )
     return LAYOUTS[name]
 
 

@@ -1,7 +1,8 @@
 """Several processes that train one run together: what each of them has to know of the others.
 
 torchrun starts them. Each computes the same step on its rows of the batch, and what they compute
-together is what one process computes on the whole batch. In one process nothing here does anything.
+together is what one process computes on the whole batch; detectors alone sample regions and count
+objects in each process's images. In one process nothing here does anything.
 """
 
 import os

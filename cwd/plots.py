@@ -34,7 +34,7 @@ sns.set_theme(
 
 def method_colour(name: str) -> str:
     """One colour for a kind of method in every figure: teacher, student, spatial, channel-wise."""
-    for word, colour in (("teacher", TEACHER), ("student", STUDENT), ("CW", CHANNEL)):
+    for word, colour in (("teacher", TEACHER), ("CW", CHANNEL), ("student", STUDENT)):
         if word in name:
             return colour
     return SPATIAL

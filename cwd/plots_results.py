@@ -85,15 +85,15 @@ def sweeps(panels: Mapping[str, tuple[pd.DataFrame, Mapping[str, float]]], stude
 
 
 def forest(table: pd.DataFrame) -> Figure:
-    """The measured difference and 95 % interval behind every verdict in mIoU.
+    """The measured difference and 95 % interval behind every verdict in mIoU or AP.
 
     Args:
         table: see `cwd.claims.verdicts`; claims that weren't run or have another unit are left out.
     """
-    shown = table[(table["verdict"] != "not run") & (table["unit"] == "mIoU")]
+    shown = table[(table["verdict"] != "not run") & table["unit"].isin(["mIoU", "AP"])]
     figure, axes = plt.subplots(figsize=(9.5, 0.42 * len(shown) + 1.1), layout="constrained")
     axes.axvline(0, color=INK, linewidth=0.8)
-    limit = 2.2 * max(1.0, np.nanmax(shown["ours"].abs()))
+    limit = 2.2 * max(1.0, shown["ours"].abs().max())
     for line, row in enumerate(shown.itertuples()):
         colour = VERDICT_COLOURS[row.verdict]
         ends = np.clip([row.low, row.high], -limit, limit)
@@ -103,13 +103,13 @@ def forest(table: pd.DataFrame) -> Figure:
             axes.scatter(row.paper, line, marker="D", facecolor="none", edgecolor=INK, s=36)
     axes.set(
         yticks=range(len(shown)), yticklabels=shown["claim"], xlim=(-limit, limit),
-        xlabel="difference in mIoU (%): mean and 95 % interval; cut where it leaves the panel",
+        xlabel="difference in mIoU or AP (%): mean, 95 % interval; cut where it leaves the panel",
     )  # fmt: skip
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.grid(axis="x", linewidth=0.4)
     for name, colour in VERDICT_COLOURS.items():
         axes.scatter([], [], color=colour, label=name)
-    axes.scatter([], [], marker="D", facecolor="none", edgecolor=INK, label="paper, Cityscapes")
+    axes.scatter([], [], marker="D", facecolor="none", edgecolor=INK, label="paper")
     axes.legend(frameon=False, ncols=4, loc="lower right", bbox_to_anchor=(1, 1))
     return figure
 

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from cwd import paths
+from cwd.detection.names import is_detector
 from cwd.detection.profile import PAPERS, Detection, Pair
 from cwd.errors import CwdError
 from cwd.models import is_public
@@ -92,9 +93,18 @@ class Profile:
         return replace(student, recipe=recipe, teacher=teacher, seed=seed)
 
     def teacher_of(self, student: Run) -> Run:
-        """The teacher that a student learns from."""
-        pairs = self.detection.pairs if self.detection else ()
-        return next((p.teacher for p in pairs if p.student == student), self.teacher)
+        """The teacher that a student learns from.
+
+        Raises:
+            CwdError: it is a detector that the profile has no teacher for.
+        """
+        if not is_detector(student.network):
+            return self.teacher
+        alone = replace(student, recipe="", teacher=None, seed=0)
+        for pair in self.detection.pairs if self.detection else ():
+            if pair.student == alone:
+                return pair.teacher
+        raise CwdError(f"profile {self.name} has no teacher for {student.network}: add a pair.")
 
     def find(self, network: str) -> Run:
         """A student by its network's name, the main one if that is empty.
@@ -133,8 +143,6 @@ class Profile:
 
     def seeds_of(self, student: Run) -> tuple[int, ...]:
         """From which seeds a student is trained."""
-        if self.detection and student in self.detection.runs:
-            return self.detection.seeds
         return self.seeds if student == self.student else self.student_seeds
 
 

@@ -7,6 +7,8 @@ import nbformat
 from cwd import paths
 from cwd.errors import CwdError
 from cwd.files import write_text
+from cwd.profile import load_profile
+from cwd.reproduce import find_notebooks, fitting
 
 
 def publish(profile: str = "quick", *, notebooks: Path = paths.NOTEBOOKS) -> list[Path]:
@@ -25,11 +27,15 @@ def publish(profile: str = "quick", *, notebooks: Path = paths.NOTEBOOKS) -> lis
     Raises:
         CwdError: a notebook wasn't executed, or was changed since.
     """
-    written = []
-    for path in sorted(notebooks.glob("*.ipynb")):
-        executed = paths.BUILD / profile / "notebooks" / path.name
+    pairs = [
+        (path, paths.BUILD / profile / "notebooks" / path.name)
+        for path in fitting(find_notebooks(notebooks), load_profile(profile))
+    ]
+    for _, executed in pairs:  # all of them or none is written
         if not executed.is_file():
             raise CwdError(f"{executed} does not exist: run `make reproduce PROFILE={profile}`.")
+    written = []
+    for path, executed in pairs:
         book, done = (nbformat.read(p, as_version=4) for p in (path, executed))
         cells = [c for c in done.cells if "injected-parameters" not in c.metadata.get("tags", [])]
         if [c.source for c in cells] != [c.source for c in book.cells]:

@@ -68,6 +68,7 @@ class Notation:
         aligned: whether the student's feature map gets the teacher's channels first (the circled
             crosses of Table 2).
         detection: a default for each tap of a detector that the loss may be applied to.
+        kinds: the kinds of detector that it is for; all of them if empty.
     """
 
     loss: type[nn.Module]
@@ -75,6 +76,7 @@ class Notation:
     bare: str | None = None
     aligned: bool = True
     detection: dict[str, Default] = field(default_factory=dict)
+    kinds: tuple[str, ...] = ()
 
     @property
     def taps(self) -> dict[str, Default]:
@@ -115,8 +117,16 @@ NOTATION = {
 # Table 9's other methods, which are for detectors only. They look at more than one map, so they
 # have no subscript; the weights inside of them are their own papers'.
 RIVALS = {
-    "Chen": Notation(WeightedHints, {}, bare="", detection={"": Default(1.0)}),
-    "Wang": Notation(FineGrainedImitation, {}, bare="", detection={"": Default(0.01)}),
+    "Chen": Notation(
+        WeightedHints, {}, bare="", detection={"": Default(1.0)}, kinds=("FasterRCNN",)
+    ),
+    "Wang": Notation(
+        FineGrainedImitation,
+        {},
+        bare="",
+        detection={"": Default(0.01)},
+        kinds=("FasterRCNN", "RetinaNet"),
+    ),
     "Heo": Notation(FeatureOverhaul, {}, bare="", detection={"": Default(1e-5)}),
     "Zhang": Notation(AttentionGuidedNonLocal, {}, bare="", detection={"": Default(1.0)}),
 }

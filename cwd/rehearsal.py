@@ -47,8 +47,9 @@ def rehearse(
 ) -> pd.DataFrame:
     """Train a profile's teacher and student for a few steps on generated images.
 
-    Weights that would have to be downloaded or found are random: only the first numbers depend on
-    them.
+    Weights that would have to be downloaded or found are random. Of a segmentation network only the
+    first numbers depend on that; a detector then trains its whole backbone, which takes a little
+    more memory than leaving its stem and first stage as they are.
 
     Args:
         profile: name of a profile whose dataset is one of `TREES`.

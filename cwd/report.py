@@ -127,7 +127,8 @@ def render(source: Records, folder: Path) -> list[str]:
     claims = verdicts(source)
     write_table(layout(claims), folder, "claims")
     write_table(layout(claims, run=False), folder, "claims_not_run")
-    save(lambda: plots_results.forest(claims), folder, "claims")
+    if claims["unit"].isin(["mIoU", "AP"]).any():
+        save(lambda: plots_results.forest(claims), folder, "claims")
     if costs := source.beside(COSTS):
         grid = pd.DataFrame(costs["grid"]["costs"])
         shares = step_shares(pd.DataFrame(costs["step"]["seconds"]))
@@ -136,7 +137,7 @@ def render(source: Records, folder: Path) -> list[str]:
         save(lambda: plots_cost.growth(grid, "seconds"), folder, "loss_time")
         save(lambda: plots_cost.growth(grid, "bytes"), folder, "loss_memory")
         save(lambda: plots_cost.shares(shares), folder, "step_shares")
-    else:
+    elif source.profile.student:
         missing.append("the costs of notebook 05, not recorded")
     if speed := source.beside(DETECTION_COSTS):
         table = pd.DataFrame(speed["networks"]).set_index(["detector", "role"])
@@ -205,9 +206,11 @@ def committed_pictures(notebooks: Path) -> dict[str, bytes]:
     found = {}
     for path in sorted(notebooks.glob("*.ipynb")):
         for cell in nbformat.read(path, as_version=4).cells:
-            name = re.search(r'save_figure\(figure, "(\w+)"\)', cell.source)
-            for output in cell.get("outputs", []):
-                png = output.get("data", {}).get("image/png")
-                if name and png and path.stem[:2] not in ("03", "05", "99"):
-                    found[name.group(1)] = base64.b64decode(png)
+            name = re.search(r'save_figure\(figure, f?"(\w+)', cell.source)
+            outputs = [output.get("data", {}) for output in cell.get("outputs", [])]
+            pngs = [data["image/png"] for data in outputs if "image/png" in data]
+            if name and path.stem[:2] not in ("03", "05", "99"):
+                for number, png in enumerate(pngs, start=1):  # a loop saves several
+                    several = str(number) if len(pngs) > 1 else ""
+                    found[name.group(1) + several] = base64.b64decode(png)
     return {name: png for name, png in found.items() if name not in DRAWN}

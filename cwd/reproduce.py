@@ -26,7 +26,7 @@ from cwd.progress import TERMINAL, VARIABLE, ProgressTail
 from cwd.workspace import open_profile
 
 MAIN_TABLE = "table2"
-DETECTION = "A1"  # number of the notebook on detectors
+DETECTION, LAST = "A1", "99"  # numbers of the notebooks on detectors and on claims
 # In the kernels: no progress bars, a known order of sets, and nothing of what `make test` sets for
 # nbval, which would go before the parameters.
 ENVIRONMENT = {
@@ -113,24 +113,24 @@ def train_first(parameters: dict[str, str], workers: int, output: Path) -> None:
 
 
 def find_notebooks(folder: Path) -> list[Path]:
-    """The notebooks in reading order; the appendices' letters come after the numbers.
+    """The notebooks in reading order: numbers, then appendices, and last what is said of all.
 
     Raises:
         CwdError: there is none.
     """
-    books = sorted(folder.glob("[0-9A]*_*.ipynb"))
+    books = sorted(folder.glob("[0-9A]*_*.ipynb"), key=lambda b: (b.stem.startswith(LAST), b.stem))
     if not books:
         raise CwdError(f"{folder} holds no notebooks: run this from a complete checkout.")
     return books
 
 
 def fitting(books: Sequence[Path], profile: Profile) -> list[Path]:
-    """The notebooks for which a profile has networks: detectors for A1, others for the rest."""
-    return [
-        book
-        for book in books
-        if (profile.detection if book.stem.startswith(DETECTION) else profile.student)
-    ]
+    """The notebooks for which a profile has networks: detectors for A1, others for the rest.
+
+    The claims are about all of them.
+    """
+    has = {LAST: True, DETECTION: profile.detection is not None}
+    return [b for b in books if has.get(b.stem.partition("_")[0], profile.student is not None)]
 
 
 def choose(books: Sequence[Path], only: str | None) -> list[Path]:

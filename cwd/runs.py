@@ -15,7 +15,7 @@ import pandas as pd
 from cwd.detection.names import is_detector
 from cwd.errors import CwdError
 from cwd.files import exclusive, read_json
-from cwd.recipes import parse_recipe
+from cwd.recipes import SYMBOLS, parse_recipe
 from cwd.schedule import BaseSchedule
 
 
@@ -70,6 +70,12 @@ class Run:
                     f'recipe "{self.recipe}": {term.name} is for {other} and {self.network} is '
                     f"{this}: write a term for it, such as "
                     f"{'CW_f' if term.detects else 'CW_fpn'}."
+                )
+            kinds = SYMBOLS[term.symbol].kinds
+            if kinds and self.network.partition("-")[0] not in kinds:
+                raise CwdError(
+                    f'recipe "{self.recipe}": {term.name} is for {" and ".join(kinds)}, not for '
+                    f"{self.network}: take another term, such as CW_fpn."
                 )
         if bool(terms) != bool(self.teacher):
             raise CwdError(

@@ -78,6 +78,14 @@ class DetectionSchedule(BaseSchedule):
     warmup: int = 500  # steps
     drops: tuple[float, float] = (16 / 24, 22 / 24)  # shares of the steps after which it is a tenth
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 32 <= self.short <= self.long:
+            raise CwdError(
+                f"schedule: short is {self.short} and long {self.long}, give pixels of an image's "
+                "sides, the short one at least 32."
+            )
+
     def share(self, step: int) -> float:
         """Linear warm-up, then steps down to a tenth."""
         share = 0.1 ** sum(step >= drop * self.steps for drop in self.drops)

@@ -45,11 +45,7 @@ def submission(
     Raises:
         CwdError: the run isn't finished or of another dataset, or the images aren't there.
     """
-    if run.data.name not in ("cityscapes", "scenes") or is_detector(run.network):
-        raise CwdError(
-            f"run {run.name} was trained on {run.data.name}: only segmentation networks for "
-            "Cityscapes' classes can be submitted to its server."
-        )
+    check_submittable(run)
     folder = RunFolder(paths.RUNS, run)
     if not folder.finished:
         raise CwdError(f"{folder.done} does not exist: train the run first, see README.md.")
@@ -70,6 +66,19 @@ def submission(
 
     write_atomic(output, write)
     return output
+
+
+def check_submittable(run: Run) -> None:
+    """Refuse a run whose predictions the server doesn't take.
+
+    Raises:
+        CwdError: it is no segmentation network for Cityscapes' classes.
+    """
+    if run.data.name not in ("cityscapes", "scenes") or is_detector(run.network):
+        raise CwdError(
+            f"{run.network} was trained on {run.data.name}: only segmentation networks for "
+            "Cityscapes' classes can be submitted to its server."
+        )
 
 
 def images_of(data: Data, data_root: Path, split: str) -> list[Path]:

@@ -12,6 +12,8 @@ from torch import nn
 
 from cwd import paths
 from cwd.data import open_data
+from cwd.detection.profile import Detection
+from cwd.errors import CwdError
 from cwd.files import save_figure, write_atomic
 from cwd.hardware import pick_device
 from cwd.loading import Dataset
@@ -37,8 +39,31 @@ class Workspace:
 
     @cached_property
     def data(self) -> tuple[Dataset, Dataset]:
-        """Training images and the images that mIoU is measured on."""
+        """Training images and the images that mIoU is measured on.
+
+        Raises:
+            CwdError: as `open_data`; or the profile has detectors only.
+        """
+        if not self.profile.student:
+            raise CwdError(
+                f"profile {self.profile.name} has detectors only, which notebook A1 is about: use "
+                "another profile."
+            )
         return open_data(self.profile.data, self.data_root)
+
+    @property
+    def detection(self) -> Detection:
+        """The profile's detectors.
+
+        Raises:
+            CwdError: it has none.
+        """
+        if not self.profile.detection:
+            raise CwdError(
+                f"profile {self.profile.name} has no detectors: use one with a detection section, "
+                "such as quick or coco."
+            )
+        return self.profile.detection
 
     def images(self, run: Run) -> tuple[Any, Any]:
         """The images that a run is trained and measured on."""

@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from cwd.detection import batches
 from cwd.detection.batches import (
     DetectionBatches,
     ahead,
+    alike,
     fitted,
     mirrored,
     padded_size,
@@ -239,3 +241,22 @@ def test_ahead():
     assert next(found, None) is None
     with pytest.raises(ZeroDivisionError):
         list(ahead(lambda number: 1 / number, [2, 1, 0], 2))
+
+
+def test_upright_images_and_others_do_not_share_a_batch():
+    upright = np.array([True] * 7 + [False] * 11)
+    seen = [alike(upright, 3, 5, step).tolist() for step in range(2 * 5)]  # 2 + 3 batches
+    for epoch in (seen[:5], seen[5:]):
+        shown = [index for batch in epoch for index in batch]
+        assert len(set(shown)) == 15
+        assert [len(set(upright[batch])) for batch in epoch] == [1] * 5
+        assert sum(upright[batch[0]] for batch in epoch) == 2
+    assert seen[:5] != seen[5:]
+    with pytest.raises(CwdError, match="fill a batch of 12"):
+        alike(upright, 12, 0, 0)
+
+
+def test_images_of_one_kind_come_as_everywhere():
+    for upright in (np.zeros(10, bool), np.ones(10, bool)):
+        for step in range(6):
+            assert torch.equal(alike(upright, 4, 1, step), chosen_images(10, 4, 1, step))

@@ -6,6 +6,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from timm.layers import convert_sync_batchnorm
 from torch import nn
 from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
 from torchvision.models.detection import RetinaNet as TorchvisionRetinaNet
@@ -188,6 +189,14 @@ def test_a_pretrained_backbone_is_partly_frozen():
     assert not body["layer4"][1].bn2.training
     assert body["layer4"].training
     assert body["layer4"][1].bn2.weight.requires_grad
+
+
+def test_it_stays_frozen_where_processes_share_batches():
+    body = timm.create_model("resnet18", features_only=True, out_indices=(1, 2, 3, 4))
+    backbone = convert_sync_batchnorm(Backbone(body, pretrained=True)).train()
+    norms = [m for m in backbone.modules() if isinstance(m, nn.SyncBatchNorm)]
+    assert len(norms) == 20
+    assert not any(norm.training for norm in norms)
 
 
 def test_weights_from_a_local_file(tmp_path):

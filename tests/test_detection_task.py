@@ -164,12 +164,19 @@ def test_unequal_detectors():
         ("CW_fpn(level=4)", "level=4"),
         ("Wang_fpn", "Wang"),
         ("Zhang(T=-1)", "T"),
-        ("Chen(mu=2)", "mu"),
+        ("Chen(mu=0.5)", "Chen is for FasterRCNN"),
     ],
 )
 def test_recipes_that_are_refused(recipe, word):
     with pytest.raises(CwdError, match=word):
         taught("RetinaNet", recipe)
+
+
+def test_anchors_imitation_needs_anchors():
+    with pytest.raises(CwdError, match="Wang is for FasterRCNN and RetinaNet"):
+        taught("RepPoints", "Wang")
+    with pytest.raises(CwdError, match="mu"):
+        taught("FasterRCNN", "Chen(mu=2)")
 
 
 def test_detectors_terms_are_not_for_segmentation():
@@ -257,9 +264,10 @@ def test_gains_over_the_same_detectors_student():
 def test_profiles_and_notebooks_fit():
     books = find_notebooks(trainer.Path(__file__).parents[1] / "notebooks")
     coco, camvid, quick = (load_profile(name) for name in ("coco", "camvid", "quick"))
-    assert [book.stem for book in fitting(books, coco)] == ["A1_detection"]
+    assert [book.stem for book in fitting(books, coco)] == ["A1_detection", "99_claims"]
     assert "A1_detection" not in [book.stem for book in fitting(books, camvid)]
     assert fitting(books, quick) == books
+    assert books[-1].stem == "99_claims"  # it speaks of all
     with pytest.raises(CwdError, match="A1 for this profile"):
         choose(fitting(books, camvid), "A1")
     assert studies_of(coco) == ("table9",)

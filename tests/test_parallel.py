@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from timm.layers import BatchNormAct2d, SyncBatchNormAct
-from together import RESUMED, RUNS, TEACHER
+from together import DETECTORS, RESUMED, RUNS, TEACHER
 from torch import nn
 
 from cwd import parallel, synchronised
@@ -194,3 +194,14 @@ def test_a_single_image_in_all_is_refused():
     network = build_network("PSPNet-R18(0.125)", 5).train()
     with pytest.raises(CwdError, match="batch of 1"):
         network(torch.randn(1, 3, 32, 32))
+
+
+def test_detectors_train_together(results):
+    for run in DETECTORS.values():
+        one, two = both(results, "detectors", run)
+        assert two.read_json("provenance.json")["sessions"][0]["hardware"]["processes"] == 2
+        assert two.metrics["images"] == one.metrics["images"] == 5
+    one, two = both(results, "detectors", DETECTORS["RetinaNet"])
+    assert distance(one, two) < 1e-3  # single precision, and nothing is sampled
+    first, second = (folder.history().drop(columns=["step", "lr"]) for folder in (one, two))
+    pd.testing.assert_frame_equal(first, second, rtol=1e-3)

@@ -20,7 +20,7 @@ from cwd.errors import CwdError
 from cwd.loading import Batches
 from cwd.parallel import mine, total
 from cwd.runs import Data, Run, RunFolder
-from cwd.schedule import Schedule
+from cwd.schedule import DetectionSchedule, Schedule
 from cwd.synchronised import synchronise
 
 DATA = Data("scenes", size=(32, 64), train=12, val=12)
@@ -41,6 +41,21 @@ RUNS = {
         STUDENT, network="PSPNet-MBV2(0.35)", schedule=replace(SCHEDULE, steps=2)
     ),
     "Deeplab": replace(STUDENT, network="Deeplab-R18(0.125)", schedule=replace(SCHEDULE, steps=2)),
+}
+# of detectors, in single precision; those of RetinaNet depend on each image alone
+SCENES = Data("scenes", size=(64, 96), train=12, val=5)
+DETECTION = DetectionSchedule(
+    steps=3, batch=4, short=64, long=96, lr=1e-3, warmup=1, precision="fp32"
+)
+PAIRS = {
+    kind: [Run(SCENES, f"{kind}-R18({w}, fpn=16{rest})", DETECTION) for w in (0.25, 0.125)]
+    for kind, rest in (("RetinaNet", ""), ("FasterRCNN", ", regions=16"), ("RepPoints", ""))
+}
+DETECTORS = {
+    kind: replace(student, recipe=recipe, teacher=teacher)
+    for (kind, (teacher, student)), recipe in zip(
+        PAIRS.items(), ("CW_fpn + Heo", "Chen + Wang", "CW_neck + Zhang"), strict=True
+    )
 }
 RESUMED = replace(RUNS["PI + HO + CW_f"], seed=1)
 PROFILE = """
@@ -198,6 +213,10 @@ def main(folder, data_root, half):
     sys.argv = ["cwd", "train", "--profile", str(folder / "tiny.yaml"), "--recipe", "CW_s"]
     sys.argv += ["--seed", "1", "--data-root", str(data_root), "--device", "cpu"]
     assert __main__.main() == 0
+
+    for run in DETECTORS.values():
+        for each in (run.teacher, run):
+            trainer.train(each, allow_weak_teacher=True, **place | {"runs": folder / "detectors"})
 
     in_double()
     for run in (TEACHER, *RUNS.values()):

@@ -50,7 +50,8 @@ class AttentionGuidedNonLocal(nn.Module):
 
     The paper is said to have the two values of T the other way round; these are the code's. A root
     of a sum grows with the root of the batch. The published weights are for 2 images a process, so
-    here the value is multiplied by (2 / B)^(1/2), which gives every batch size the same loss.
+    here the value is multiplied by (2 / B)^(1/2), with B the images of one process, which gives
+    every batch size about the same loss.
     Inner channels of the non-local blocks are the published ones for 256 channels and in proportion
     for others. Where the two networks differ in channels, K is the teacher's alone.
 

@@ -4,8 +4,9 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import resize
@@ -13,7 +14,7 @@ from torchvision.transforms.v2.functional import resize
 from cwd.detection.coco import CocoDataset, Picture, to_learn
 from cwd.detection.outputs import Objects
 from cwd.errors import CwdError
-from cwd.schedule import chosen_images, step_seed
+from cwd.schedule import DetectionSchedule, chosen_images, step_seed
 from cwd.transforms import normalise
 
 DIVISOR = 32  # of the padded images' sides, as in mmdetection
@@ -21,24 +22,6 @@ MEMORY = 2 * 2**30  # bytes up to which resized images are kept in memory
 AHEAD = 3  # batches that are read before they are asked for
 Size = tuple[int, int]
 Item, Result = TypeVar("Item"), TypeVar("Result")
-
-
-class Schedule(Protocol):
-    """What batches depend on, besides the images and the seed.
-
-    Attributes:
-        batch: images a step, over all processes.
-        steps: of the run; no batch after them is read ahead.
-        short: pixels of an image's short side, unless the long one would be longer than `long`.
-        long: pixels that an image's long side has at most.
-        flip: whether half of the images are mirrored.
-    """
-
-    batch: int
-    steps: int
-    short: int
-    long: int
-    flip: bool
 
 
 def fitted(size: Size, short: int, long: int) -> Size:
@@ -140,11 +123,48 @@ def ahead(work: Callable[[Item], Result], items: Iterable[Item], count: int) -> 
             yield waiting.popleft().result()
 
 
+def alike(upright: np.ndarray, batch: int, seed: int, step: int) -> Tensor:
+    """Which images a step trains on, all upright or none: as `cwd.schedule.chosen_images`.
+
+    An epoch leaves out the incomplete end of both kinds; its batches come in random order. Where
+    there is one kind only, the two functions give the same.
+
+    Args:
+        upright: bool [N], whether an image is higher than wide.
+        batch: B.
+        seed: of the run.
+        step: which.
+
+    Returns:
+        int64 [B], indices below N.
+
+    Raises:
+        CwdError: neither kind fills a batch.
+    """
+    if upright.all() or not upright.any():
+        return chosen_images(len(upright), batch, seed, step)
+    counts = [int((upright == kind).sum()) // batch for kind in (False, True)]
+    if not sum(counts):
+        raise CwdError(
+            f"{len(upright)} training images, upright or not, don't fill a batch of {batch} of one "
+            "kind: lower the schedule's batch."
+        )
+    epoch, position = divmod(step, sum(counts))
+    draws = np.random.default_rng([seed, epoch])
+    order = draws.permutation(len(upright))
+    rows = [
+        order[upright[order] == kind][: count * batch].reshape(count, batch)
+        for kind, count in zip((False, True), counts, strict=True)
+    ]
+    return torch.from_numpy(draws.permutation(np.concatenate(rows))[position])
+
+
 class DetectionBatches:
     """The batch of every step, the same for a seed however often and from where it is asked.
 
     Images of a batch have sizes of their own, so each is padded to the largest of the whole batch:
-    the processes that share it pad alike.
+    the processes that share it pad alike. Upright images and others don't share a batch, as in
+    mmdetection, since padding both to a square would take half as much again.
 
     Args:
         dataset: the training images, see `CocoDataset.trainable`.
@@ -160,7 +180,7 @@ class DetectionBatches:
     def __init__(
         self,
         dataset: CocoDataset,
-        schedule: Schedule,
+        schedule: DetectionSchedule,
         seed: int,
         device: torch.device | str,
         rows: slice = slice(None),
@@ -174,6 +194,7 @@ class DetectionBatches:
         self.device = torch.device(device)
         sizes = dataset.sizes.tolist()
         self.sizes = [fitted((h, w), schedule.short, schedule.long) for h, w in sizes]
+        self.upright = np.array([height > width for height, width in self.sizes])
         self.pool = ThreadPoolExecutor(min(schedule.batch, os.cpu_count() or 1))
         self.ready: dict[int, list[Future]] = {}
         self.resident: list[Picture] | None = None
@@ -198,7 +219,7 @@ class DetectionBatches:
     def plan(self, step: int) -> tuple[list[int], list[bool]]:
         """Which images the whole batch has, and which of them are mirrored."""
         batch = self.schedule.batch
-        chosen = chosen_images(len(self.dataset), batch, self.seed, step)
+        chosen = alike(self.upright, batch, self.seed, step)
         draws = torch.Generator().manual_seed(step_seed(self.seed, step))
         flips = torch.rand(batch, generator=draws) < (0.5 if self.schedule.flip else 0)
         return chosen.tolist(), flips.tolist()

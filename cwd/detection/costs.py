@@ -71,7 +71,7 @@ def speed_table(workspace: Workspace) -> pd.DataFrame:
     """
     paper = printed().drop_duplicates("detector").set_index("detector")
     lines = []
-    for pair in workspace.profile.detection.pairs:
+    for pair in workspace.detection.pairs:
         for role, run in (("teacher", pair.teacher), ("student", pair.student)):
             network = workspace.network(run)
             known = paper.loc[pair.detector] if role == "student" else {}

@@ -59,12 +59,10 @@ class DetectionDistiller(nn.Module):
 
     Attributes:
         losses: by their terms' names.
-        alignments: the same, since all that they hold is trained with the student.
         critic: None; no loss here learns against the student.
 
     Raises:
-        CwdError: the two are different kinds of detector, for different classes, or their levels
-            have different strides.
+        CwdError: the two are different kinds of detector, or for different classes.
     """
 
     critic = None
@@ -85,7 +83,11 @@ class DetectionDistiller(nn.Module):
             else:
                 loss = OverLevels(term, student, teacher)
             self.losses[term.name] = loss
-        self.alignments = self.losses
+
+    @property
+    def alignments(self) -> nn.ModuleDict:
+        """What is trained with the student: all that the losses hold."""
+        return self.losses
 
     def forward(
         self,

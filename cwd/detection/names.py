@@ -77,7 +77,7 @@ def parse_detector(name: str) -> DetectorArchitecture:
             "factor": backbone not in RESNEXTS,
             "fpn": whole and int(value) % 8 == 0,
             "anchor": whole and kind != "RepPoints",
-            "regions": whole and kind == "FasterRCNN",
+            "regions": whole and int(value) >= 8 and kind == "FasterRCNN",
             "norm": value == "group" and kind == "RetinaNet",
         }
         if key in given or not allowed.get(key if equals else "factor"):

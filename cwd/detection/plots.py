@@ -123,7 +123,12 @@ def gains(table: pd.DataFrame) -> Figure:
         )  # fmt: skip
         colours = [CHANNEL if method == "CWD" else method_colour(method) for method in methods]
         axes.errorbar(
-            lines["our gain"], places, xerr=lines["sd"].fillna(0), fmt="none", ecolor=INK, lw=0.8
+            lines["our gain"],
+            places,
+            xerr=lines["gain sd"].fillna(0),
+            fmt="none",
+            ecolor=INK,
+            lw=0.8,
         )
         axes.scatter(lines["our gain"], places, color=colours, s=34, label="ours")
         axes.set(title=detector, xlabel="gain in AP", yticks=places, yticklabels=methods)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.ops import FeaturePyramidNetwork
 
 
@@ -46,7 +47,7 @@ class Backbone(nn.Module):
         super().train(mode)
         if self.pretrained:
             for module in self.modules():
-                if isinstance(module, nn.BatchNorm2d):
+                if isinstance(module, _BatchNorm):  # or what takes its place in several processes
                     module.eval()
         return self
 
@@ -61,7 +62,7 @@ class Backbone(nn.Module):
         return stages
 
 
-def normed(block: nn.Sequential, x: Tensor) -> Tensor:
+def after_conv(block: nn.Sequential, x: Tensor) -> Tensor:
     """What comes after a block's convolution: its norm, if it has one."""
     for module in list(block)[1:]:
         x = module(x)
@@ -97,7 +98,9 @@ class Pyramid(FeaturePyramidNetwork):
         if extra == "conv":
             for width in (inputs[-1], channels):
                 conv = nn.Conv2d(width, channels, 3, stride=2, padding=1, bias=norm is None)
-                nn.init.kaiming_uniform_(conv.weight, a=1)
+                nn.init.kaiming_uniform_(conv.weight, a=1)  # as torchvision's other levels
+                if conv.bias is not None:
+                    nn.init.zeros_(conv.bias)
                 self.coarse.append(nn.Sequential(conv, *([norm(channels)] if norm else [])))
 
     def forward(self, stages: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
@@ -107,11 +110,11 @@ class Pyramid(FeaturePyramidNetwork):
             size = inner[fine].shape[-2:]
             inner[fine] = inner[fine] + F.interpolate(inner[fine + 1], size=size, mode="nearest")
         convs = [block[0](x) for block, x in zip(self.layer_blocks, inner, strict=True)]
-        levels = [normed(block, x) for block, x in zip(self.layer_blocks, convs, strict=True)]
+        levels = [after_conv(block, x) for block, x in zip(self.layer_blocks, convs, strict=True)]
         x = stages[-1]
         for block in self.coarse:
             convs.append(block[0](x))
-            x = normed(block, convs[-1])
+            x = after_conv(block, convs[-1])
             levels.append(x)
         if not self.coarse:
             convs.append(F.max_pool2d(convs[-1], 1, stride=2))

@@ -1,7 +1,8 @@
 """What trained detectors find and what their pyramids hold: what the notebook shows."""
 
+import math
 from collections.abc import Sequence
-from contextlib import nullcontext
+from dataclasses import replace
 
 import pandas as pd
 import torch
@@ -12,6 +13,7 @@ from cwd.detection.batches import prepare, stacked
 from cwd.detection.coco import CocoDataset
 from cwd.detection.outputs import Detections
 from cwd.detection.profile import Pair
+from cwd.hardware import pick_device
 from cwd.losses import ChannelWise
 from cwd.runs import Run
 from cwd.workspace import Workspace
@@ -21,7 +23,7 @@ SHOWN = "CW_fpn"  # the recipe that is looked at beside the student alone
 
 def networks(workspace: Workspace, pair: Pair) -> dict[str, Run]:
     """Teacher, student alone and student with CWD, from the first seed."""
-    seed = workspace.profile.detection.seeds[0]
+    seed = workspace.detection.seeds[0]
     return {
         "teacher": pair.teacher,
         "student": workspace.profile.run("", seed, pair.student),
@@ -30,12 +32,15 @@ def networks(workspace: Workspace, pair: Pair) -> dict[str, Run]:
 
 
 def found(workspace: Workspace, run: Run, dataset: CocoDataset) -> list[Detections]:
-    """What a run's detector finds in every image of a dataset, on the CPU, in full precision."""
-    schedule = run.schedule
+    """What a run's detector finds in every image of a dataset, in full precision."""
+    schedule, device = run.schedule, pick_device(workspace.device)
     return collect(
-        workspace.network(run), dataset, short=schedule.short, long=schedule.long,
-        autocast=nullcontext,
-    )  # fmt: skip
+        workspace.network(run).to(device),
+        dataset,
+        short=schedule.short,
+        long=schedule.long,
+        device=device,
+    )
 
 
 def curves(workspace: Workspace) -> dict[str, dict[str, pd.DataFrame]]:
@@ -46,19 +51,24 @@ def curves(workspace: Workspace) -> dict[str, dict[str, pd.DataFrame]]:
             for name, run in networks(workspace, pair).items()
             for dataset in (workspace.images(run)[1],)
         }
-        for pair in workspace.profile.detection.pairs
+        for pair in workspace.detection.pairs
     }
 
 
-def pictured(workspace: Workspace, pair: Pair, dataset: CocoDataset) -> dict[str, list[Detections]]:
-    """What the three networks of a pair find in a few images."""
+def pictured(
+    workspace: Workspace, pair: Pair, dataset: CocoDataset, chosen: Sequence[int]
+) -> dict[str, list[Detections]]:
+    """What the three networks of a pair find in a few images of a dataset."""
+    few = replace(dataset, chosen=tuple(dataset.chosen[index] for index in chosen))
     runs = networks(workspace, pair)
-    return {name: found(workspace, run, dataset) for name, run in runs.items()}
+    return {name: found(workspace, run, few) for name, run in runs.items()}
 
 
 @torch.no_grad()
 def pyramids(workspace: Workspace, pair: Pair, image: Tensor) -> dict[str, list[Tensor]]:
     """The levels of the three networks' pyramids, as CW_fpn sees them, [C, h_l, w_l].
+
+    Positions beyond the image, which is padded to multiples of 32, are left out.
 
     Args:
         workspace: with the trained runs.
@@ -68,10 +78,17 @@ def pyramids(workspace: Workspace, pair: Pair, image: Tensor) -> dict[str, list[
     schedule = pair.student.schedule
     resized, _ = prepare(image, schedule.short, schedule.long)
     batch = stacked([resized])
+    shares = [part / whole for part, whole in zip(resized.shape[1:], batch.shape[2:], strict=True)]
     return {
-        name: [level[0] for level in workspace.network(run)(batch).convs]
+        name: [inside(level[0], shares) for level in workspace.network(run)(batch).convs]
         for name, run in networks(workspace, pair).items()
     }
+
+
+def inside(level: Tensor, shares: Sequence[float]) -> Tensor:
+    """The part of a level [C, h, w] on the image: these shares of its rows and columns."""
+    rows, columns = (math.ceil(s * n) for s, n in zip(shares, level.shape[1:], strict=True))
+    return level[:, :rows, :columns]
 
 
 def divergences(levels: dict[str, list[Tensor]]) -> pd.DataFrame:
@@ -116,7 +133,7 @@ def contents(parts: dict[str, CocoDataset]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(lines, orient="index").rename_axis(dataset.name)
 
 
-def chosen_images(dataset: CocoDataset, count: int) -> list[int]:
+def crowded(dataset: CocoDataset, count: int) -> list[int]:
     """The images with the most objects among the first hundred, in their order."""
     numbers = [len(dataset.annotated(index).labels) for index in range(min(100, len(dataset)))]
     order: Sequence[int] = sorted(range(len(numbers)), key=lambda index: -numbers[index])

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from cwd.errors import CwdError
 from cwd.losses.alignment import in_full_precision
+from cwd.parallel import processes
 
 
 def paired(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
@@ -41,7 +42,7 @@ def normed(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
     One value has no variance, and torch refuses to train on it. It does occur, at the coarsest
     level of one small image, and is there normalised by the running statistics.
     """
-    if norm.training and x.numel() == x.shape[1]:
+    if norm.training and processes() * x.numel() == x.shape[1]:
         running = norm.running_mean, norm.running_var
         return F.batch_norm(x, *running, norm.weight, norm.bias, eps=norm.eps)
     return norm(x)

@@ -89,11 +89,13 @@ def detection_table(rows: tuple[Row, ...], results: pd.DataFrame, data: str) -> 
         data: the dataset that was measured on, empty if none was.
 
     Returns:
-        One line a row. Gains are over the same detector's student alone; ours are means over
-        seeds, sd the sample standard deviation of AP (empty for one seed). `status` says whether a
+        One line a row. Ours are means over seeds, sd the sample standard deviation of AP (empty
+        for one seed). Gains are over the same detector's student alone, ours seed by seed; `gain
+        sd` is theirs. `status` says whether a
         row was measured, is only cited, or waits for its runs.
     """
     by_row = results.groupby("row", sort=False)
+    by_seed = results.pivot(index="seed", columns="row", values="ap")
     ours = by_row[list(MEASURES)].mean().join(by_row["ap"].agg(sd="std", seeds="count"))
     paper = {row.label: row.paper for row in rows}
     lines = []
@@ -110,7 +112,7 @@ def detection_table(rows: tuple[Row, ...], results: pd.DataFrame, data: str) -> 
             f"our AP ({data or 'none'})": mean,
             "sd": mine.get("sd"),
             "seeds": int(mine.get("seeds", 0)),
-            "our gain": difference(mean, ours["ap"].get(row.student)),
+            **paired_gain(by_seed, row),
         }
         for key, word in list(MEASURES.items())[1:]:
             line |= {f"paper {word}": row.printed.get(key), f"our {word}": mine.get(key)}
@@ -120,3 +122,15 @@ def detection_table(rows: tuple[Row, ...], results: pd.DataFrame, data: str) -> 
     words = ("our network", "status", "seeds")
     numbers = [column for column in table if column not in words]
     return table.astype(dict.fromkeys(numbers, float)).round(2)
+
+
+def paired_gain(by_seed: pd.DataFrame, row: Row) -> dict[str, float | None]:
+    """Mean and standard deviation over seeds of a row's gain.
+
+    Args:
+        by_seed: AP by seed and row.
+        row: which.
+    """
+    both = row.student in by_seed and row.label in by_seed
+    gains = (by_seed[row.label] - by_seed[row.student]).dropna() if both else pd.Series(dtype=float)
+    return {"our gain": gains.mean(), "gain sd": gains.std()}

@@ -15,6 +15,7 @@ from cwd.detection.coco import CocoDataset, build_coco
 from cwd.detection.detectors import build_detector
 from cwd.detection.distil import DetectionDistiller
 from cwd.detection.outputs import DetectionOutput, Objects
+from cwd.errors import CwdError
 from cwd.recipes import parse_recipe
 from cwd.runs import Data, Run
 from cwd.schedule import DetectionSchedule
@@ -26,8 +27,13 @@ def open_data(data: Data, data_root: Path) -> tuple[CocoDataset, CocoDataset]:
     """The images with objects to train on, and the images that AP is measured on.
 
     Raises:
-        CwdError: the dataset is missing, incomplete or damaged.
+        CwdError: the dataset is missing, incomplete or damaged, or has nothing to find.
     """
+    if data.size and data.name != "scenes":
+        raise CwdError(
+            f"dataset {data.name}: size is for scenes, which are drawn at it; detectors resize "
+            "images by the schedule's short and long."
+        )
     root = scenes_root(data, data_root) if data.name == "scenes" else data_root
     parts = []
     for split, count in (("train", data.train), (data.split, data.val)):
@@ -35,7 +41,13 @@ def open_data(data: Data, data_root: Path) -> tuple[CocoDataset, CocoDataset]:
         if count is None:
             check_complete(dataset)
         parts.append(dataset.first(count))
-    return parts[0].trainable(), parts[1]
+    train, val = parts
+    if not any((~val.annotated(index).crowd).any() for index in range(len(val))):
+        raise CwdError(
+            f"{val.root} has no objects in the {len(val)} images of {val.split}, so AP is "
+            "undefined: use more images."
+        )
+    return train.trainable(), val
 
 
 def first_student(run: Run, num_classes: int) -> Detector:
