@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import timm
 import torchvision
@@ -143,15 +144,31 @@ def build_backbone(arch: Architecture, *, public: str = "") -> nn.Module:
             f"{arch.name}: no public ImageNet weights have its structure; give init the path of a "
             "local file instead (see data/README.md)."
         )
+    backbone = from_timm(arch.name, model, weights, **settings)
+    if arch.backbone != "MBV2":
+        backbone.maxpool.ceil_mode = True  # as the authors': a 512 crop gives 65x65 maps
+    return backbone
+
+
+def from_timm(name: str, model: str, weights: str, **settings: Any) -> nn.Module:
+    """One of timm's models, with public weights that fit all of it or, if empty, random ones.
+
+    Args:
+        name: of the network that it is for.
+        model: timm's name of the model.
+        weights: timm's name of the weights.
+        settings: for `timm.create_model`.
+
+    Raises:
+        CwdError: the weights can't be had, or are of another structure.
+    """
     backbone = timm.create_model(model, pretrained=False, **settings)
     if weights:
         try:
             pretrained = timm.create_model(weights, pretrained=True, **settings)
             backbone.load_state_dict(pretrained.state_dict())  # of this structure, all of it
         except Exception as error:  # each way of not reaching a server has its own exception
-            raise unreachable(arch.name, f"timm's weights {weights}", error) from error
-    if arch.backbone != "MBV2":
-        backbone.maxpool.ceil_mode = True  # as the authors': a 512 crop gives 65x65 maps
+            raise unreachable(name, f"timm's weights {weights}", error) from error
     return backbone
 
 

@@ -127,13 +127,7 @@ class SegmentationDataset:
         Raises:
             CwdError: there are fewer.
         """
-        if count is None:
-            return self
-        if not 1 <= count <= len(self):
-            raise CwdError(
-                f"{self.root} has {len(self)} images in {self.split} and {count} are asked for: "
-                "complete the dataset, or lower the number in the profile's data."
-            )
+        check_count(self, count)
         return replace(self, pairs=self.pairs[:count])
 
     def paths(self, index: int) -> tuple[Path, Path]:
@@ -184,6 +178,19 @@ class SegmentationDataset:
             digest.update(self.relative(path).encode())
             digest.update(path.read_bytes() if whole else str(path.stat().st_size).encode())
         return digest.hexdigest()
+
+
+def check_count(dataset: Any, count: int | None) -> None:
+    """Refuse to take more images than a dataset has; None takes all.
+
+    Raises:
+        CwdError: there are fewer.
+    """
+    if count is not None and not 1 <= count <= len(dataset):
+        raise CwdError(
+            f"{dataset.root} has {len(dataset)} images in {dataset.split} and {count} are asked "
+            "for: complete the dataset, or lower the number in the profile's data."
+        )
 
 
 def decode(path: Path, mode: str | None) -> np.ndarray:

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from cwd.cache import CachedDataset
 from cwd.datasets import InMemoryDataset
-from cwd.errors import CwdError
-from cwd.schedule import Schedule, chosen_images, step_seed
+from cwd.schedule import Schedule, check_batch, chosen_images, step_seed
 from cwd.transforms import Positions, RandomScaleCropFlip, cut, distort
 
 Dataset = InMemoryDataset | CachedDataset
@@ -41,11 +40,7 @@ class Batches:
         device: torch.device,
         rows: slice = slice(None),
     ) -> None:
-        if len(dataset) < schedule.batch:
-            raise CwdError(
-                f"{dataset.name} has {len(dataset)} training images, fewer than a batch of "
-                f"{schedule.batch}: lower the schedule's batch."
-            )
+        check_batch(dataset, schedule)
         self.dataset, self.schedule, self.seed, self.rows = dataset, schedule, seed, rows
         self.device, self.sizes = device, dataset.sizes
         self.augment = RandomScaleCropFlip(

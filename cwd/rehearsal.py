@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -23,7 +24,7 @@ from cwd.kinds import shown_size
 from cwd.layouts import layout_of
 from cwd.profile import Profile, load_profile
 from cwd.progress import report
-from cwd.runs import Run
+from cwd.runs import Run, RunFolder
 from cwd.trainer import train
 
 # what the paper's CWD is on each dataset
@@ -92,20 +93,26 @@ def rehearse(
             device=device,
             allow_weak_teacher=True,
         )
-        seconds = folder.read_json("provenance.json")["seconds"]
-        peak = torch.cuda.max_memory_allocated() / 2**30  # 0 without a GPU
-        if not peak:
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # of KiB
-        lines[what] = {
-            "network": run.network,
-            "batch": run.schedule.batch,
-            "size": shown_size(run),
-            "seconds a step": round(seconds / steps, 1),
-            "peak memory (GiB)": round(peak, 2),
-        }
+        lines[what] = line_of(folder)
     where = provenance.session(torch.device(pick_device(device)))
     write_json(output / "rehearsal.json", {"steps": steps, "parts": lines, "provenance": where})
     return pd.DataFrame(lines).T.rename_axis(f"{chosen.name}, {steps} steps")
+
+
+def line_of(folder: RunFolder) -> dict[str, Any]:
+    """What was measured of a training, and of this process until its end."""
+    run = folder.run
+    peak = torch.cuda.max_memory_allocated() / 2**30  # 0 without a GPU
+    if not peak:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # of KiB
+    seconds = folder.read_json("provenance.json")["seconds"]
+    return {
+        "network": run.network,
+        "batch": run.schedule.batch,
+        "size": shown_size(run),
+        "seconds a step": round(seconds / run.schedule.steps, 1),
+        "peak memory (GiB)": round(peak, 2),
+    }
 
 
 def parts(profile: Profile, count: int, steps: int) -> dict[str, Run]:

@@ -5,6 +5,7 @@ All of it is a function of the seed and the step alone, so that runs can resume.
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -92,6 +93,19 @@ class DetectionSchedule(BaseSchedule):
         if step < self.warmup:
             share *= 1 - (1 - step / self.warmup) * (1 - 1e-3)
         return share
+
+
+def check_batch(dataset: Any, schedule: BaseSchedule) -> None:
+    """Refuse a dataset that doesn't fill a batch.
+
+    Raises:
+        CwdError: there are fewer images than a batch has.
+    """
+    if len(dataset) < schedule.batch:
+        raise CwdError(
+            f"{dataset.name} has {len(dataset)} training images, fewer than a batch of "
+            f"{schedule.batch}: lower the schedule's batch."
+        )
 
 
 def chosen_images(count: int, batch: int, seed: int, step: int) -> Tensor:

@@ -98,6 +98,17 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(go, tmp_path, recipe, mon
         assert (again.done / name).read_bytes() == (whole.done / name).read_bytes()
 
 
+def test_reppoints_learns_a_few_images_by_heart(go):
+    data = Data("scenes", size=(128, 160), train=4, val=4, split="train")
+    schedule = DetectionSchedule(
+        steps=250, batch=4, short=128, long=160, lr=0.1, warmup=20, drops=(0.8, 0.95), clip=10.0,
+        flip=False, precision="fp32",
+    )  # fmt: skip
+    metrics = go(Run(data, "RepPoints-R18(0.25, fpn=32)", schedule)).metrics
+    assert metrics["ap50"] > 80  # measured: 96
+    assert metrics["ap"] > 50  # 74
+
+
 def test_adapters_learn_and_the_teacher_does_not(go, data_root, tmp_path):
     run = taught("FasterRCNN", "Wang")
     training = trainer.Training(run, tmp_path, go(run.teacher), data_root, "cpu")

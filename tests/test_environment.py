@@ -130,6 +130,40 @@ def test_the_readmes_table_6_is_the_recorded_one():
         assert camvid == f"{statistics.mean(real):+.2f}{spread}"
 
 
+def test_the_readmes_table_9_is_the_recorded_one():
+    text = (paths.ROOT / "README.md").read_text()
+    names = ("Faster R-CNN", "RetinaNet", "RepPoints")
+    lines = re.findall(rf"^\| ({'|'.join(names)}) \|(.+)\|$", text, re.MULTILINE)
+    assert [name for name, _ in lines] == list(names)
+    files = (paths.RESULTS / "quick").glob("*-s?-*.json")
+    runs = {}
+    for record in (json.loads(file.read_text()) for file in files):
+        run, ap = record["run"], record["metrics"].get("ap")
+        if ap is not None:
+            role = run["recipe"] or ("teacher" if "0.5" in run["network"] else "student")
+            kind = run["network"].partition("-")[0]
+            runs.setdefault((kind, role), {})[run["seed"]] = ap
+    for name, cells in lines:
+        kind = name.replace(" ", "").replace("-", "")
+        teacher, alone, *gains, paper = (cell.strip() for cell in cells.split("|"))
+        student = runs[kind, "student"]
+        assert teacher == f"{runs[kind, 'teacher'][0]:.2f}"
+        mean, sd = statistics.mean(student.values()), statistics.stdev(student.values())
+        assert alone == f"{mean:.2f} ± {sd:.2f}"
+        for recipe, said in zip(("Chen", "Wang", "Heo", "Zhang", "CW_fpn"), gains, strict=True):
+            measured = runs.get((kind, recipe), {})
+            differences = [ap - student[seed] for seed, ap in measured.items()]
+            expected = ""
+            if differences:
+                mean, sd = statistics.mean(differences), statistics.stdev(differences)
+                expected = f"{mean:+.2f} ± {sd:.2f}"
+            assert said == expected
+        printed = pd.read_csv(paths.PAPER / "table9_detection.csv").set_index(
+            ["detector", "method"]
+        )
+        assert paper == f"{printed.ap[name, 'CWD'] - printed.ap[name, 'student']:+.1f}"
+
+
 def test_the_readmes_results_are_the_recorded_ones():
     table = re.findall(
         r"^\| ([A-Z][\w+ ()=]+) \| ([+-]?[\d.]*) \| ([^|]*) \| ([^|]*) \|$",

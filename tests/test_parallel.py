@@ -202,6 +202,15 @@ def test_detectors_train_together(results):
         assert two.read_json("provenance.json")["sessions"][0]["hardware"]["processes"] == 2
         assert two.metrics["images"] == one.metrics["images"] == 5
     one, two = both(results, "detectors", DETECTORS["RetinaNet"])
-    assert distance(one, two) < 1e-3  # single precision, and nothing is sampled
-    first, second = (folder.history().drop(columns=["step", "lr"]) for folder in (one, two))
-    pd.testing.assert_frame_equal(first, second, rtol=1e-3)
+    # single precision, nothing is sampled. All weights at once: CW does not see what a bias adds
+    # to a whole channel, so biases of the pyramid hardly move at first, and that is rounding
+    ours, theirs = (load_file(folder.done / "student.safetensors") for folder in (two, one))
+    lengths = [(value.norm(), (ours[name] - value).norm()) for name, value in theirs.items()
+               if value.is_floating_point()]  # fmt: skip
+    whole, apart = torch.tensor(lengths).norm(dim=0)
+    assert apart < 1e-6 * whole
+    pd.testing.assert_frame_equal(one.history(), two.history(), rtol=1e-5)
+    # what these two count in each process's images differs a little, CW does not
+    for kind, column in (("RepPoints", "CW_neck"), ("FasterRCNN", "class")):
+        first, second = (f.history()[column] for f in both(results, "detectors", DETECTORS[kind]))
+        pd.testing.assert_series_equal(first, second, rtol=1e-3 if kind == "RepPoints" else 0.1)

@@ -14,7 +14,7 @@ from torchvision.transforms.v2.functional import resize
 from cwd.detection.coco import CocoDataset, Picture, to_learn
 from cwd.detection.outputs import Objects
 from cwd.errors import CwdError
-from cwd.schedule import DetectionSchedule, chosen_images, step_seed
+from cwd.schedule import DetectionSchedule, check_batch, chosen_images, step_seed
 from cwd.transforms import normalise
 
 DIVISOR = 32  # of the padded images' sides, as in mmdetection
@@ -185,11 +185,7 @@ class DetectionBatches:
         device: torch.device | str,
         rows: slice = slice(None),
     ) -> None:
-        if len(dataset) < schedule.batch:
-            raise CwdError(
-                f"{dataset.name} has {len(dataset)} training images, fewer than a batch of "
-                f"{schedule.batch}: lower the schedule's batch."
-            )
+        check_batch(dataset, schedule)
         self.dataset, self.schedule, self.seed, self.rows = dataset, schedule, seed, rows
         self.device = torch.device(device)
         sizes = dataset.sizes.tolist()

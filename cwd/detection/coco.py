@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cwd.datasets import decode
+from cwd.datasets import check_count, decode
 from cwd.detection.annotations import AnnotationFile, read_annotations
 from cwd.detection.outputs import Objects
 from cwd.errors import CwdError
@@ -206,13 +206,7 @@ class CocoDataset:
         Raises:
             CwdError: there are fewer.
         """
-        if count is None:
-            return self
-        if not 1 <= count <= len(self):
-            raise CwdError(
-                f"{self.root} has {len(self)} images in {self.split} and {count} are asked for: "
-                "complete the dataset, or lower the number in the profile's data."
-            )
+        check_count(self, count)
         return replace(self, chosen=self.chosen[:count])
 
     def trainable(self, smallest: int = SMALLEST_SIDE) -> "CocoDataset":

@@ -3,10 +3,9 @@
 import re
 from dataclasses import dataclass
 
-import timm
 from torch import nn
 
-from cwd.backbones import DEEP, PLAIN, SHALLOW, STAGES, TIMM, check_width, unreachable
+from cwd.backbones import DEEP, PLAIN, SHALLOW, STAGES, TIMM, check_width, from_timm
 from cwd.errors import CwdError
 
 DETECTORS = ("FasterRCNN", "RetinaNet", "RepPoints")
@@ -127,11 +126,4 @@ def build_body(arch: DetectorArchitecture, *, public: str = "") -> nn.Module:
             "path of a local file."
         )
     model = RESNEXTS.get(arch.backbone, f"resnet{arch.backbone[1:]}").partition(".")[0]
-    body = timm.create_model(model, pretrained=False, **settings)
-    if weights:
-        try:
-            pretrained = timm.create_model(weights, pretrained=True, **settings)
-            body.load_state_dict(pretrained.state_dict())  # of this structure, all of it
-        except Exception as error:  # each way of not reaching a server has its own exception
-            raise unreachable(arch.name, f"timm's weights {weights}", error) from error
-    return body
+    return from_timm(arch.name, model, weights, **settings)
