@@ -83,7 +83,7 @@ def precision_recall(curves: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure
             `cwd.detection.average_precision.precision_recall`.
     """
     figure, grid = plt.subplots(
-        1, len(curves), figsize=(3.1 * len(curves), 2.9), sharey=True, squeeze=False,
+        1, len(curves), figsize=(3.1 * len(curves), 3.4), sharey=True, squeeze=False,
         layout="constrained",
     )  # fmt: skip
     for axes, (detector, networks) in zip(grid[0], curves.items(), strict=True):
@@ -94,7 +94,7 @@ def precision_recall(curves: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure
                 label=f"{name}, AP50 {area:.1f}",
             )  # fmt: skip
         axes.set(title=detector, xlabel="recall", xlim=(0, 1), ylim=(0, 1))
-        axes.legend(frameon=False, fontsize=7, loc="upper right")
+        axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.18))
         axes.grid(linewidth=0.4)
     grid[0, 0].set_ylabel("precision, mean over classes")
     sns.despine(figure)
