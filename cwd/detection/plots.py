@@ -55,7 +55,7 @@ def detections(
         sure: from 0 to 1.
     """
     height, width = images[0].shape[-2:]
-    cell = 2.6 if len(columns) > 1 else 3.4
+    cell = 2.2
     figure, grid = plt.subplots(
         len(images),
         len(columns),
@@ -169,7 +169,7 @@ def by_size(table: pd.DataFrame) -> Figure:
 
 
 def pyramid_channels(
-    image: Tensor, maps: Mapping[str, Tensor], channels: Sequence[int], *, cell: float = 2.4
+    image: Tensor, maps: Mapping[str, Tensor], channels: Sequence[int], *, cell: float = 1.8
 ) -> Figure:
     """Channels of one level of several pyramids as distributions over positions (eq. 3).
 
