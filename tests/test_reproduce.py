@@ -97,7 +97,7 @@ def test_some_notebooks(go, tmp_path):
     index = go(only="01") / "index.html"
     assert "01_second" in index.read_text()
     assert "00_first" not in index.read_text()
-    with pytest.raises(CwdError, match="no notebook 7: use some of 00, 01"):
+    with pytest.raises(CwdError, match="no notebook 7 for this profile: use some of 00, 01"):
         go(only="01,7")
 
 
