@@ -20,7 +20,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
 from cwd.errors import CwdError
-from cwd.layouts import IGNORED, INVALID, SPLITS, Layout, Pairs, layout_of
+from cwd.layouts import IGNORED, INVALID, SPLITS, Layout, Pairs, check_count, layout_of
 
 WHOLE_CHECKSUM = 256 * 2**20  # bytes up to which a checksum reads the files' contents
 MEMORY = 8 * 2**30  # bytes that decoded images may take
@@ -178,19 +178,6 @@ class SegmentationDataset:
             digest.update(self.relative(path).encode())
             digest.update(path.read_bytes() if whole else str(path.stat().st_size).encode())
         return digest.hexdigest()
-
-
-def check_count(dataset: Any, count: int | None) -> None:
-    """Refuse to take more images than a dataset has; None takes all.
-
-    Raises:
-        CwdError: there are fewer.
-    """
-    if count is not None and not 1 <= count <= len(dataset):
-        raise CwdError(
-            f"{dataset.root} has {len(dataset)} images in {dataset.split} and {count} are asked "
-            "for: complete the dataset, or lower the number in the profile's data."
-        )
 
 
 def decode(path: Path, mode: str | None) -> np.ndarray:

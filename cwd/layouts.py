@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -298,6 +299,19 @@ def layout_of(name: str) -> Layout:
             f"there is no dataset {name!r}: use one of {', '.join(LAYOUTS)}; coco is for detectors."
         )
     return LAYOUTS[name]
+
+
+def check_count(dataset: Any, count: int | None) -> None:
+    """Refuse to take more images than a dataset has; None takes all.
+
+    Raises:
+        CwdError: there are fewer.
+    """
+    if count is not None and not 1 <= count <= len(dataset):
+        raise CwdError(
+            f"{dataset.root} has {len(dataset)} images in {dataset.split} and {count} are asked "
+            "for: complete the dataset, or lower the number in the profile's data."
+        )
 
 
 def facts() -> pd.DataFrame:

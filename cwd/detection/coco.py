@@ -11,10 +11,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cwd.datasets import check_count, decode
+from cwd.datasets import decode
 from cwd.detection.annotations import AnnotationFile, read_annotations
 from cwd.detection.outputs import Objects
 from cwd.errors import CwdError
+from cwd.layouts import check_count
 
 SMALLEST_SIDE = 32  # pixels; mmdetection trains on no smaller images
 
