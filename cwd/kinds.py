@@ -120,6 +120,4 @@ def heading(run: Run) -> str:
 
 def shown_size(run: Run) -> str:
     """A run's crop as height x width; a detector's short and long side."""
-    schedule = run.schedule
-    sides = (schedule.short, schedule.long) if is_detector(run.network) else schedule.crop
-    return "x".join(str(int(side)) for side in sides)
+    return "x".join(map(str, run.schedule.size))

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from cwd.cache import CachedDataset
 from cwd.datasets import InMemoryDataset
+from cwd.prefetch import Prefetch
 from cwd.schedule import Schedule, check_batch, chosen_images, step_seed
 from cwd.transforms import Positions, RandomScaleCropFlip, cut, distort
 
 Dataset = InMemoryDataset | CachedDataset
-AHEAD = 3  # batches that are read from disk before they are asked for
 # uint8 images [B, 3, H, W], targets [B, H, W], and where the crops lie in them
 Windows = tuple[Tensor, Tensor, Positions]
 
@@ -51,7 +51,7 @@ class Batches:
             self.images, self.targets = dataset.images.to(device), dataset.targets.to(device)
         else:
             self.pool = ThreadPoolExecutor(min(schedule.batch, os.cpu_count() or 1))
-            self.ready: dict[int, tuple[list[Future], torch.Generator]] = {}
+            self.ready = Prefetch(self.ask, schedule.steps)
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """The batch of a step: float32 [B, 3, h, w], normalised, and int64 [B, h, w]."""
@@ -78,22 +78,19 @@ class Batches:
 
         The generator is that for what follows, see `plan`.
         """
-        last = min(step + AHEAD, self.schedule.steps - 1)
-        for soon in range(step, max(step, last) + 1):
-            if soon not in self.ready:
-                chosen, at, draws = self.plan(soon)
-                parts = zip(chosen.tolist(), *at, strict=True)
-                reading = [self.pool.submit(self.read, i, *p) for i, *p in parts]
-                self.ready[soon] = reading, draws
-        for past in [known for known in self.ready if known < step]:
-            del self.ready[past]
-        reading, draws = self.ready.pop(step)
+        reading, draws = self.ready.take(step)
         crops = [
             cut(*(part.to(self.device, non_blocking=True) for part in (image, target)), at)
             for image, target, at in (future.result() for future in reading)
         ]
         images, targets = zip(*crops, strict=True)
         return torch.cat(images), torch.cat(targets), draws
+
+    def ask(self, step: int) -> tuple[list[Future], torch.Generator]:
+        """A step's windows, to be waited for, and the generator for what follows."""
+        chosen, at, draws = self.plan(step)
+        parts = zip(chosen.tolist(), *at, strict=True)
+        return [self.pool.submit(self.read, i, *p) for i, *p in parts], draws
 
     def read(self, index: int, rows: Tensor, columns: Tensor, outside: Tensor) -> Windows:
         """The part of an image that a crop needs, and the crop's positions in that part."""

@@ -19,15 +19,14 @@ from cwd.data import large, scenes_folder
 from cwd.datasets import SegmentationDataset, build_dataset, find_dataset
 from cwd.detection.archives import ARCHIVES, missing_archives
 from cwd.detection.coco import find_coco
-from cwd.detection.distil import DetectionDistiller
 from cwd.detection.names import RESNEXTS, is_detector, parse_detector
 from cwd.detection.pace import detector_of
 from cwd.errors import CwdError
 from cwd.layouts import PER_PIXEL, layout_of
-from cwd.models import OUTPUT_STRIDE, is_public
+from cwd.models import is_public
 from cwd.parts import classes_of, described
-from cwd.recipes import Distiller, parse_recipe
 from cwd.runs import Data, Run
+from cwd.tasks import task_of
 
 # bytes that the two file formats add to each tensor, as seen on finished runs
 SAFETENSORS_EACH, CHECKPOINT_EACH = 93, 340
@@ -84,7 +83,8 @@ def run_size(run: Run) -> RunSize:
     learnt, adam = [student], []
     descended = [weight for weight in student.parameters() if weight.requires_grad]
     if run.teacher:
-        distiller = shaped_distiller(run, student, shaped(run.teacher))
+        with torch.device("meta"):
+            distiller = task_of(run.network).distiller(run, student, shaped(run.teacher))
         learnt.append(distiller)
         descended += distiller.alignments.parameters()
         adam = list(distiller.critic.parameters()) if distiller.critic else []
@@ -102,16 +102,6 @@ def shaped(run: Run) -> nn.Module:
     if is_detector(run.network):
         return detector_of(run, classes_of(run), device="meta")
     return described(run.network, classes_of(run))
-
-
-def shaped_distiller(run: Run, student: nn.Module, teacher: nn.Module) -> nn.Module:
-    """A run's recipe, the same way."""
-    recipe = parse_recipe(run.recipe)
-    with torch.device("meta"):
-        if is_detector(run.network):
-            return DetectionDistiller(recipe, student, teacher)
-        map_size = tuple(int(side) // OUTPUT_STRIDE for side in run.schedule.crop)
-        return Distiller(recipe, student, teacher, map_size)
 
 
 def nbytes(tensors: Iterable[Tensor]) -> int:

@@ -147,7 +147,7 @@ class Stopwatch(Watch):
 
     def network(self, name: str, schedule: Schedule, *, training: bool) -> float:
         """Seconds of a network's forward pass for a batch; in training of all its step."""
-        whole = crop_of(schedule)
+        whole = schedule.size
         batch, crop = self.affordable(name, schedule.batch, whole)
         build = functools.partial(learning if training else asking, name, self.classes)
         what = f"{'a training step' if training else 'the forward pass'} of {name}"
@@ -158,7 +158,7 @@ class Stopwatch(Watch):
     def term(self, term: Term, run: Run) -> float:
         """Seconds of forward and backward of a loss; with HO the critic's step as well."""
         schedule = run.schedule
-        crop = crop_of(schedule)
+        crop = schedule.size
         whole = self.device == "cuda" or schedule.batch * math.prod(crop) <= PIXELS
         batch = schedule.batch if whole else min(SMALL, schedule.batch)
         names = run.network, run.teacher.network
@@ -188,16 +188,10 @@ class Stopwatch(Watch):
         A backward pass takes about twice its forward pass, so the student's step is three of them,
         and the teacher's one. The losses of distillation are left out.
         """
-        crop = crop_of(run.schedule)
+        crop = run.schedule.size
         student = 3 * self.multiply_adds(run.network, crop)
         teacher = run.teacher and self.multiply_adds(run.teacher.network, crop)
         return 2 * run.schedule.batch * (student + (teacher or 0))
-
-
-def crop_of(schedule: Schedule) -> Size:
-    """Height and width of a schedule's crops, whole numbers also where YAML had others."""
-    height, width = (int(side) for side in schedule.crop)
-    return height, width
 
 
 def place_of(hardware: dict[str, Any]) -> tuple[Any, ...]:

@@ -14,6 +14,7 @@ import torch
 
 from cwd import paths
 from cwd.detection.names import is_detector
+from cwd.detection.task import DETECTION
 from cwd.errors import CwdError
 from cwd.experiments import every_run
 from cwd.files import write_text
@@ -32,13 +33,14 @@ from cwd.pace import gpu_seconds
 from cwd.progress import TERMINAL
 from cwd.provenance import hardware as hardware_of
 from cwd.records import Records
+from cwd.segmentation import SEGMENTATION
+from cwd.tasks import task_of
 from cwd.workspace import Workspace, open_profile
 
 PAGE = 94  # characters of a line
 # What a data-centre GPU may sustain in bfloat16 on networks of this kind, about a tenth of the peak
 # of an A100. An assumption: only used, and named so, where no GPU has ever been measured.
 TFLOPS = 30.0
-MEASURED = ("mIoU", "AP")  # of segmentation networks, of detectors
 
 
 def plan(
@@ -189,21 +191,21 @@ def time_lines(
 
 def sources(kinds: Sequence[Kind]) -> list[str]:
     """Sentences on where the seconds of a step come from, for the tasks that there are."""
-    detect = {is_detector(kind.run.network) for kind in kinds}
+    tasks = [task_of(kind.run.network) for kind in kinds]
     said = ['from "runs": the median of finished runs on this hardware.']
-    if False in detect:
+    if SEGMENTATION in tasks:
         said.append(
             "From \"parts\": the student's step, the teacher's forward pass and each loss, "
             "measured on it with random images and added up, without the teacher's where what it "
             "said to an earlier run is kept in memory."
         )
-    if True in detect:
+    if DETECTION in tasks:
         said.append(
             'From "step": a detector\'s whole step, measured on it with random images and objects; '
             "images of other shapes than the one shown take more or less."
         )
-    measures = " or ".join(MEASURED[detects] for detects in sorted(detect))
-    return [*said, f"Reading the data and measuring {measures} come on top."]
+    units = " or ".join(task.unit for task in (SEGMENTATION, DETECTION) if task in tasks)
+    return [*said, f"Reading the data and measuring {units} come on top."]
 
 
 def gpu_sentence(kinds: Sequence[Kind], watches: Watches, records: Records, tflops: float) -> str:

@@ -38,6 +38,11 @@ class BaseSchedule:
                 f"schedule: precision is {self.precision!r}, use one of {', '.join(PRECISIONS)}."
             )
 
+    @property
+    @abstractmethod
+    def size(self) -> tuple[int, int]:
+        """The two numbers of pixels that say how large the images of a batch are."""
+
     @abstractmethod
     def share(self, step: int) -> float:
         """Share of the learning rate that a step has."""
@@ -56,6 +61,12 @@ class Schedule(BaseSchedule):
     aux_weight: float = 0.4
     scale_step: float = 0.1  # between two random scales
     photometric: bool = False  # see `cwd.transforms.distort`
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the crops, whole numbers also where YAML had others."""
+        height, width = (int(side) for side in self.crop)
+        return height, width
 
     def share(self, step: int) -> float:
         """The poly schedule: (1 - step / steps) ^ power."""
@@ -86,6 +97,11 @@ class DetectionSchedule(BaseSchedule):
                 f"schedule: short is {self.short} and long {self.long}, give pixels of an image's "
                 "sides, the short one at least 32."
             )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """`short` and `long`."""
+        return int(self.short), int(self.long)
 
     def share(self, step: int) -> float:
         """Linear warm-up, then steps down to a tenth."""

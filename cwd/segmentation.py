@@ -62,7 +62,7 @@ def forward(network: nn.Module, images: Tensor, target: Tensor | None) -> Segmen
 
 def distiller(run: Run, student: nn.Module, teacher: nn.Module) -> Distiller:
     """The run's recipe for maps of its crops."""
-    map_size = tuple(side // OUTPUT_STRIDE for side in run.schedule.crop)
+    map_size = tuple(side // OUTPUT_STRIDE for side in run.schedule.size)
     built = Distiller(parse_recipe(run.recipe), student, teacher, map_size)
     # no compiler differentiates twice, as the critic's penalty does
     plain = [loss for loss in built.losses.values() if loss is not built.critic]

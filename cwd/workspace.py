@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from cwd import paths
-from cwd.data import open_data
 from cwd.detection.profile import Detection
 from cwd.errors import CwdError
 from cwd.files import save_figure, write_atomic
@@ -49,7 +48,7 @@ class Workspace:
                 f"profile {self.profile.name} has detectors only, which notebook A1 is about: use "
                 "another profile."
             )
-        return open_data(self.profile.data, self.data_root)
+        return self.images(self.profile.student)
 
     @property
     def detection(self) -> Detection:

@@ -34,7 +34,7 @@ def place(tmp_path, monkeypatch):
     for name, folder in (("BUILD", "build"), ("RUNS", "build/runs"), ("CACHE", "build/cache")):
         monkeypatch.setattr(paths, name, tmp_path / folder)
     monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
-    for where in ("cwd.workspace.train", "cwd.workspace.open_data"):
+    for where in ("cwd.workspace.train", "cwd.workspace.Workspace.images"):
         monkeypatch.setattr(where, lambda *a, **k: pytest.fail("nothing may be trained or read"))
     return tmp_path
 

@@ -25,39 +25,24 @@ RECALLS = np.linspace(0, 1, 101).tolist()
 EVERY, SMALL, MEDIUM, LARGE = range(4)  # pycocotools' areas: all, < 32^2, to 96^2, > 96^2 pixels
 
 
-def evaluate(
-    detector: nn.Module,
-    dataset: CocoDataset,
-    *,
-    short: int,
-    long: int,
-    device: torch.device | str = "cpu",
-    autocast: Any = nullcontext,
-    batch: int = 8,
-) -> dict[str, Any]:
+def evaluate(detector: nn.Module, dataset: CocoDataset, **settings: Any) -> dict[str, Any]:
     """COCO's average precision of a detector.
 
     Processes that train together share the images; all of them have to call this, and each gets
     the same numbers.
 
     Args:
-        detector: has `num_classes` and `detect`, see `cwd.detection.detectors`; it is put into
-            eval mode and left in its old one.
-        dataset: see `cwd.detection.coco.build_coco`.
-        short: see `cwd.detection.batches.fitted`.
-        long: see `cwd.detection.batches.fitted`.
-        device: where to compute.
-        autocast: returns the context manager that sets the precision.
-        batch: images of one size at a time, at most.
+        detector: see `collect`, as all arguments.
+        dataset: see there.
+        settings: `short`, `long`, `device`, `autocast` and `batch`, see there.
 
     Returns:
         See `scores`.
 
     Raises:
-        CwdError: the detector has another number of classes than the dataset.
+        CwdError: as `collect`.
     """
-    settings = {"short": short, "long": long, "device": device, "autocast": autocast}
-    return scores(dataset, collect(detector, dataset, batch=batch, **settings))
+    return scores(dataset, collect(detector, dataset, **settings))
 
 
 @torch.no_grad()
@@ -77,19 +62,21 @@ def collect(
     the result doesn't depend on the batch.
 
     Args:
-        detector: see `evaluate`, as all arguments.
-        dataset: its first images alone are `dataset.first(count)`.
-        short: see `evaluate`.
-        long: see `evaluate`.
-        device: see `evaluate`.
-        autocast: see `evaluate`.
-        batch: see `evaluate`.
+        detector: has `num_classes` and `detect`, see `cwd.detection.detectors`; it is put into
+            eval mode and left in its old one.
+        dataset: see `cwd.detection.coco.build_coco`; its first images alone are
+            `dataset.first(count)`.
+        short: see `cwd.detection.batches.fitted`.
+        long: see `cwd.detection.batches.fitted`.
+        device: where to compute.
+        autocast: returns the context manager that sets the precision.
+        batch: images of one size at a time, at most.
 
     Returns:
         By index, on the CPU; boxes in pixels of the image as it is stored.
 
     Raises:
-        CwdError: as `evaluate`.
+        CwdError: the detector has another number of classes than the dataset.
     """
     if detector.num_classes != dataset.num_classes:
         raise CwdError(

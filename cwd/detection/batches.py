@@ -14,12 +14,12 @@ from torchvision.transforms.v2.functional import resize
 from cwd.detection.coco import CocoDataset, Picture, to_learn
 from cwd.detection.outputs import Objects
 from cwd.errors import CwdError
+from cwd.prefetch import Prefetch
 from cwd.schedule import DetectionSchedule, check_batch, chosen_images, step_seed
 from cwd.transforms import normalise
 
 DIVISOR = 32  # of the padded images' sides, as in mmdetection
 MEMORY = 2 * 2**30  # bytes up to which resized images are kept in memory
-AHEAD = 3  # batches that are read before they are asked for
 Size = tuple[int, int]
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
@@ -192,7 +192,7 @@ class DetectionBatches:
         self.sizes = [fitted((h, w), schedule.short, schedule.long) for h, w in sizes]
         self.upright = np.array([height > width for height, width in self.sizes])
         self.pool = ThreadPoolExecutor(min(schedule.batch, os.cpu_count() or 1))
-        self.ready: dict[int, list[Future]] = {}
+        self.ready = Prefetch(self.ask, schedule.steps)
         self.resident: list[Picture] | None = None
         if sum(3 * height * width for height, width in self.sizes) <= MEMORY:
             pictures = self.pool.map(self.read, range(len(dataset)))
@@ -206,7 +206,8 @@ class DetectionBatches:
         if self.resident is not None:
             pictures = [self.resident[index] for index in mine]
         else:
-            pictures = [self.placed(picture) for picture in self.read_ahead(step)]
+            read = (future.result() for future in self.ready.take(step))
+            pictures = [self.placed(picture) for picture in read]
         pairs = zip(pictures, flips[self.rows], strict=True)
         pictures = [mirrored(picture) if flip else picture for picture, flip in pairs]
         images, targets = zip(*pictures, strict=True)
@@ -228,13 +229,7 @@ class DetectionBatches:
         """The same on the device."""
         return Picture(picture.image.to(self.device), picture.objects.to(self.device))
 
-    def read_ahead(self, step: int) -> list[Picture]:
-        """A step's images, which were read while the steps before it were computed."""
-        last = min(step + AHEAD, self.schedule.steps - 1)
-        for soon in range(step, max(step, last) + 1):
-            if soon not in self.ready:
-                chosen, _ = self.plan(soon)
-                self.ready[soon] = [self.pool.submit(self.read, i) for i in chosen[self.rows]]
-        for past in [known for known in self.ready if known < step]:
-            del self.ready[past]
-        return [future.result() for future in self.ready.pop(step)]
+    def ask(self, step: int) -> list[Future]:
+        """A step's images, to be waited for."""
+        chosen, _ = self.plan(step)
+        return [self.pool.submit(self.read, index) for index in chosen[self.rows]]

@@ -16,17 +16,17 @@ from cwd.detection.tables import printed
 from cwd.files import write_json
 from cwd.hardware import pick_device
 from cwd.models import count_parameters
+from cwd.parts import OBJECT_CLASSES
 from cwd.records import DETECTION_COSTS
 from cwd.runs import Run
 from cwd.workspace import Workspace
 
-COCO_CLASSES = 80
 IMAGES, REPEATS = 4, 5
 
 
 @functools.cache
 def parameters_of(
-    detector: str, num_classes: int = COCO_CLASSES, *, trainable: bool = False
+    detector: str, num_classes: int = OBJECT_CLASSES["coco"], *, trainable: bool = False
 ) -> float:
     """Parameters in millions; nothing is allocated for them.
 
