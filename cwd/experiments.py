@@ -21,6 +21,8 @@ from cwd.tables import (
     weight,
 )
 from cwd.tables_networks import TABLES_6_TO_8, difference, network_table
+from cwd.tables_transformation import transformation, transformation_table, transformations
+from cwd.tasks import task_of
 from cwd.workspace import Workspace, open_profile
 
 __all__ = ["STUDIES", "Profile", "Run", "Study", "Workspace", "every_run", "load_profile",
@@ -35,6 +37,8 @@ TABLES: dict[str, Callable[[Profile], tuple[Row, ...]]] = {
     "normalisations": normalisations,
     **TABLES_6_TO_8,
     "table9": table9,
+    "transformation": transformation,
+    "transformations": transformations,
 }
 STUDIES = tuple(TABLES)
 
@@ -55,8 +59,8 @@ class Study:
     Attributes:
         name: the paper's, "table2".
         source: where the results come from.
-        rows: the first two are the teacher and a student alone; in Tables 6 to 9, those of each
-            network.
+        rows: the first two are the teacher and a student alone; in Tables 6 to 9 and the second
+            paper's, those of each network.
     """
 
     name: str
@@ -73,27 +77,42 @@ class Study:
     def results(self) -> pd.DataFrame:
         """One line a run that was measured: row, seed, run, and its metrics.
 
-        These are miou and macc; for Table 9, those of `cwd.detection.tables.MEASURES`.
+        These are miou and macc; for Table 9, those of `cwd.detection.tables.MEASURES`; and for the
+        second paper's four tasks `score`, each task's own measure.
         """
-        measures = tuple(MEASURES) if self.name == "table9" else ("miou", "macc")
         lines = [
-            {"row": row.label, "seed": run.seed, "run": run.name}
-            | {measure: metrics[measure] for measure in measures}
+            {"row": row.label, "seed": run.seed, "run": run.name} | self.measures(run, metrics)
             for row in self.rows
             for run in row.runs
             if (metrics := self.source.metrics(run))
         ]
-        table = pd.DataFrame(lines, columns=["row", "seed", *measures, "run"])
-        return table.astype(dict.fromkeys(measures, float))
+        kinds = dict.fromkeys(self.measured, float)
+        return pd.DataFrame(lines, columns=["row", "seed", *kinds, "run"]).astype(kinds)
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The columns of `results` that are measures."""
+        if self.name == "table9":
+            return tuple(MEASURES)
+        return ("score",) if self.name == "transformation" else ("miou", "macc")
+
+    def measures(self, run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
+        """What they are for a run."""
+        if self.name == "transformation":
+            return {"score": metrics[task_of(run.network).measure]}
+        return {measure: metrics[measure] for measure in self.measured}
 
     def table(self) -> pd.DataFrame:
         """The paper's mIoU (or AP) and ours, each with its gain over its own student, in percent.
 
         Ours is the mean over seeds, sd the sample standard deviation (empty for one seed). A row
         that wasn't measured has 0 seeds and no mIoU. Tables 6 to 8 have more columns, see
-        `cwd.tables_networks.network_table`, and Table 9 has AP, see
-        `cwd.detection.tables.detection_table`.
+        `cwd.tables_networks.network_table`, Table 9 has AP, see
+        `cwd.detection.tables.detection_table`, and the second paper's has four tasks, see
+        `cwd.tables_transformation.transformation_table`.
         """
+        if self.name == "transformation":
+            return transformation_table(self.rows, self.results())
         if self.name == "table9":
             data = next((row.runs[0].data.name for row in self.rows if row.runs), "")
             return detection_table(self.rows, self.results(), data)
@@ -159,17 +178,27 @@ def study(name: str, profile: "str | Source") -> Study:
     source = open_profile(profile) if isinstance(profile, str) else profile
     if name not in TABLES:
         raise CwdError(f"there is no study {name!r}: use one of {', '.join(TABLES)}.")
-    if name != "table9" and not source.profile.student:
+    if not fits(name, source.profile):
         raise CwdError(
-            f"profile {source.profile.name} has detectors only, none for {name}: use the study "
-            "table9, or another profile."
+            f"profile {source.profile.name} has no networks for {name}: use one of its studies, "
+            f"{', '.join(studies_of(source.profile))}, or another profile."
         )
     return Study(name, source, TABLES[name](source.profile))
 
 
+def fits(name: str, profile: Profile) -> bool:
+    """Whether a profile has networks for a study, or it is a table that can be cited as a whole."""
+    segments, second = profile.student is not None, profile.transformation is not None
+    if name == "table9":
+        return segments or profile.detection is not None
+    if name == "transformation":
+        return second
+    return segments and (second or name != "transformations")
+
+
 def studies_of(profile: Profile) -> tuple[str, ...]:
     """The studies whose networks a profile has."""
-    return STUDIES if profile.student else ("table9",)
+    return tuple(name for name in STUDIES if fits(name, profile))
 
 
 def every_run(source: Source) -> list[Run]:

@@ -86,7 +86,7 @@ def run_size(run: Run) -> RunSize:
         with torch.device("meta"):
             distiller = task_of(run.network).distiller(run, student, shaped(run.teacher))
         learnt.append(distiller)
-        descended += distiller.alignments.parameters()
+        descended += distiller.trained.parameters()
         adam = list(distiller.critic.parameters()) if distiller.critic else []
     weights = list(student.state_dict().values())
     saved = [tensor for module in learnt for tensor in module.state_dict().values()]

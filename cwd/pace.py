@@ -21,9 +21,10 @@ from cwd.errors import CwdError
 from cwd.files import read_json, write_json
 from cwd.hardware import pick_precision
 from cwd.models import OUTPUT_STRIDE
+from cwd.notation import TAPS
 from cwd.parts import asking, distilling, learning, maps_of, multiply_adds, timed
 from cwd.progress import report
-from cwd.recipes import TAPS, Term, parse_recipe
+from cwd.recipes import Term, parse_recipe
 from cwd.runs import Run
 from cwd.schedule import BaseSchedule, Schedule
 from cwd.teaching import KEPT

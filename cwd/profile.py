@@ -1,41 +1,18 @@
 """Profiles: which data, networks, schedules and seeds a study uses."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from cwd import paths
-from cwd.detection.names import is_detector
-from cwd.detection.profile import PAPERS, Detection, Pair
 from cwd.errors import CwdError
 from cwd.models import is_public
+from cwd.names import SEGMENTATION, kind_of
+from cwd.pairs import Detection, Pair, Student, Transformation
 from cwd.runs import Data, Run, from_mapping
-from cwd.tasks import task_of
-
-
-@dataclass(frozen=True)
-class Part:
-    """A network's place in a profile: the teacher's or a student's."""
-
-    network: str
-    init: str = "random"
-    schedule: dict[str, Any] = field(default_factory=dict)  # what differs from the profile's
-    stands_for: str = ""  # the paper's network that it is a miniature of; itself if empty
-
-
-@dataclass(frozen=True)
-class Student:
-    """One of the networks of Tables 6 to 8 in a profile.
-
-    Attributes:
-        name: the paper's name of the network that it stands for.
-        run: it alone, from seed 0.
-    """
-
-    name: str
-    run: Run
+from cwd.sections import check_seeds, read_detection, read_part, read_transformation
 
 
 @dataclass(frozen=True)
@@ -51,8 +28,9 @@ class Profile:
         seeds: of that student; there is one teacher, from seed 0.
         students: the networks of Tables 6 to 8, that student among them or not.
         student_seeds: of the others among them.
-        detection: the detectors of Table 9, if the profile has any. One that has nothing else has
-            no `data`, `teacher`, `student` and `seeds`.
+        detection: the detectors of Table 9, if the profile has any.
+        transformation: the networks of the second paper, if the profile compares them. A profile
+            without segmentation networks has no `data`, `teacher`, `student` and `seeds`.
         allow_weak_teacher: see `cwd.trainer.train`.
     """
 
@@ -65,20 +43,35 @@ class Profile:
     students: tuple[Student, ...] = ()
     student_seeds: tuple[int, ...] = ()
     detection: Detection | None = None
+    transformation: Transformation | None = None
     allow_weak_teacher: bool = False
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """Teachers and students that aren't segmentation networks."""
+        parts = self.detection, self.transformation
+        return tuple(pair for part in parts if part for pair in part.pairs)
 
     @property
     def alone(self) -> tuple[Run, ...]:
         """Every network, trained without a teacher and from seed 0."""
         runs = [self.teacher, self.student, *(student.run for student in self.students)]
-        runs += self.detection.runs if self.detection else ()
+        runs += [run for pair in self.pairs for run in (pair.teacher, pair.student)]
         return tuple(dict.fromkeys(run for run in runs if run))
+
+    @property
+    def every_seed(self) -> tuple[int, ...]:
+        """Those of any of its students."""
+        parts = self.detection, self.transformation
+        more = [seed for part in parts if part for seed in part.seeds]
+        return tuple(dict.fromkeys((*self.seeds, *self.student_seeds, *more)))
 
     def seeded(self, seeds: tuple[int, ...]) -> "Profile":
         """The profile with these seeds for every student."""
         detection = self.detection and replace(self.detection, seeds=seeds)
+        transformation = self.transformation and replace(self.transformation, seeds=seeds)
         own = {"seeds": seeds, "student_seeds": seeds} if self.student else {}
-        return replace(self, detection=detection, **own)
+        return replace(self, detection=detection, transformation=transformation, **own)
 
     def run(self, recipe: str, seed: int, student: Run | None = None) -> Run:
         """A student trained with a recipe; the empty recipe is the student alone.
@@ -96,12 +89,12 @@ class Profile:
         """The teacher that a student learns from.
 
         Raises:
-            CwdError: it is a detector that the profile has no teacher for.
+            CwdError: the profile has no teacher for it.
         """
-        if not is_detector(student.network):
+        if kind_of(student.network) == SEGMENTATION:
             return self.teacher
         alone = replace(student, recipe="", teacher=None, seed=0)
-        for pair in self.detection.pairs if self.detection else ():
+        for pair in self.pairs:
             if pair.student == alone:
                 return pair.teacher
         raise CwdError(f"profile {self.name} has no teacher for {student.network}: add a pair.")
@@ -115,8 +108,7 @@ class Profile:
         Raises:
             CwdError: the profile has no such student, or several.
         """
-        teachers = [self.teacher]
-        teachers += [pair.teacher for pair in self.detection.pairs] if self.detection else []
+        teachers = [self.teacher, *(pair.teacher for pair in self.pairs)]
         runs = [run for run in self.alone if run not in teachers]
         main = self.student or runs[0]
         wanted = network or f"{main.network}, {main.start}"
@@ -146,9 +138,9 @@ class Profile:
         return self.seeds if student == self.student else self.student_seeds
 
 
-SEGMENTATION = ("data", "teacher", "student", "schedule", "seeds")
+OWN = ("data", "teacher", "student", "schedule", "seeds")  # of the segmentation networks
 OPTIONAL = ("students", "student_seeds")
-EVERY = ("about", "detection", "allow_weak_teacher")
+SECTIONS = ("detection", "transformation")
 
 
 def profile_names() -> list[str]:
@@ -174,17 +166,22 @@ def load_profile(name: str) -> Profile:
     except yaml.YAMLError as error:
         raise CwdError(f"{shown} is no valid YAML ({' '.join(str(error).split())}).") from error
     found = set(text) if isinstance(text, dict) else {repr(text)}
-    segments = bool(found & {*SEGMENTATION, *OPTIONAL})
-    required = {"about", *(SEGMENTATION if segments else ("detection",))}
-    if not required <= found <= {*EVERY, *SEGMENTATION, *OPTIONAL}:
+    segments = bool(found & {*OWN, *OPTIONAL})
+    known = {"about", *OWN, *OPTIONAL, *SECTIONS, "allow_weak_teacher"}
+    complete = {*OWN} <= found if segments else found & {*SECTIONS}
+    if not complete or not {"about"} <= found <= known:
         raise CwdError(
             f"{shown}: found {', '.join(sorted(map(str, found)))}; a profile has about and "
-            f"{', '.join(SEGMENTATION)}, may have {', '.join((*OPTIONAL, *EVERY[1:]))}, and "
-            "nothing else; one with detectors only has about and detection."
+            f"{', '.join(OWN)}, may have {', '.join((*OPTIONAL, *SECTIONS))}, allow_weak_teacher, "
+            f"and nothing else; without segmentation networks it has about and one of "
+            f"{', '.join(SECTIONS)}."
         )
     parts = read_segmentation(text, shown) if segments else {}
     if "detection" in text:
         parts["detection"] = read_detection(text["detection"], f"{shown}: detection")
+    if "transformation" in text:
+        section = text["transformation"]
+        parts["transformation"] = read_transformation(section, f"{shown}: transformation")
     weak = bool(text.get("allow_weak_teacher", False))
     return Profile(path.stem, str(text["about"]), **parts, allow_weak_teacher=weak)
 
@@ -209,71 +206,3 @@ def read_segmentation(text: dict[str, Any], shown: str) -> dict[str, Any]:
         "students": tuple(others),
         "student_seeds": check_seeds(text.get("student_seeds", seeds), shown),
     }
-
-
-def read_detection(text: Any, where: str) -> Detection:
-    """The detectors of a profile; raises as `load_profile`."""
-    keys = {"data", "schedule", "pairs", "seeds"}
-    pairs = mapping(text, where).get("pairs")
-    if set(text) != keys or not isinstance(pairs, list) or not pairs:
-        raise CwdError(
-            f"{where}: found {', '.join(map(str, text))}; write {', '.join(sorted(keys))}, and "
-            "under pairs a list of teachers and students."
-        )
-    data = from_mapping(Data, text["data"], f"{where}: data")
-    read = []
-    for pair in pairs:
-        if set(mapping(pair, f"{where}: pairs")) != {"teacher", "student"}:
-            raise CwdError(f"{where}: pairs has {pair!r}, expected a teacher and a student.")
-        runs = {
-            role: read_part(part, text["schedule"], data, f"{where}: {role}").run
-            for role, part in pair.items()
-        }
-        kinds = {run.network.partition("-")[0] for run in runs.values()}
-        names = [name for name, kind in PAPERS.items() if {kind} == kinds]
-        if len(names) != 1 or names[0] in [known.detector for known in read]:
-            raise CwdError(
-                f"{where}: {' and '.join(run.network for run in runs.values())} are no pair of "
-                "detectors of one kind that stands there only once: write a pair for each of "
-                f"{', '.join(PAPERS.values())}."
-            )
-        read.append(Pair(names[0], runs["teacher"], runs["student"]))
-    return Detection(tuple(read), check_seeds(text["seeds"], where))
-
-
-def read_part(value: Any, schedule: Any, data: Data, where: str) -> Student:
-    """A network of a profile; raises as `load_profile`."""
-    part = from_mapping(Part, value, where)
-    settings = {**mapping(schedule, f"{where}: schedule"), **part.schedule}
-    task = task_of(part.network)
-    task.build(part.network, 2, device="meta")  # an unknown name is an error here
-    init = part.init
-    if init != "random" and not is_public(init):
-        init = paths.for_people(paths.below_root(init))
-    run = Run(data, part.network, from_mapping(task.schedule, settings, f"{where}: schedule"), init)
-    return Student(part.stands_for or part.network, run)
-
-
-def mapping(value: Any, where: str) -> dict[str, Any]:
-    """`value`, if it is a mapping; raises CwdError otherwise."""
-    if not isinstance(value, dict):
-        raise CwdError(f"{where}: found {value!r}, expected a mapping of settings.")
-    return value
-
-
-def check_seeds(value: Any, where: str) -> tuple[int, ...]:
-    """Seeds from a list, or from a text such as "0,1,2".
-
-    Raises:
-        CwdError: there is none, one stands twice, or one is no whole number from 0 on.
-    """
-    items = value.split(",") if isinstance(value, str) else value
-    try:
-        seeds = tuple(int(str(item)) for item in items)
-        if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-            raise ValueError
-    except (TypeError, ValueError):
-        raise CwdError(
-            f"{where}: seeds {value!r} must be different whole numbers from 0 on, such as 0,1,2."
-        ) from None
-    return seeds

@@ -8,129 +8,35 @@ A term is a loss, the map it is applied to, and options in parentheses:
     CW_f(metric=bhattacharyya)          another metric of Table 3
     PI + HO + IFV_f                     Table 5
     CW_fpn                              CW on the levels of a detector's pyramid (Table 9)
+    CT_f(hidden=2)                      the second paper's transformation of channels
 """
 
 import inspect
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-from cwd.detection.attention import AttentionGuidedNonLocal
-from cwd.detection.hints import WeightedHints
-from cwd.detection.imitation import FineGrainedImitation
-from cwd.detection.overhaul import FeatureOverhaul
 from cwd.errors import CwdError
-from cwd.losses import (
-    AttentionTransfer,
-    ChannelAlignment,
-    ChannelMean,
-    ChannelWise,
-    Holistic,
-    IntraClassVariation,
-    LocalAffinity,
-    Mimic,
-    PairwiseAffinity,
-    PixelWise,
-    Unnormalised,
-)
+from cwd.losses import ChannelAlignment, Holistic
+from cwd.names import CLASSIFIER, DETECTOR, SEGMENTATION, kind_of
+from cwd.notation import LEVELS, PYRAMIDS, RIVALS, SYMBOLS, TAPS, Notation
 
-TAPS = {"s": "score", "f": "feature"}  # Table 5's subscripts, and the networks' names for them
-# Our subscripts for a detector's pyramid: what its convolutions give, which is the published code's
-# tap, and what its heads see. They differ where a norm lies between (RepPoints).
-PYRAMIDS = {"fpn": "convs", "neck": "levels"}
-LEVELS = 5  # of a pyramid
 PAPERS_MAP = (64, 64)  # a crop of 512x512 at output stride 8
 SHORT = {"T": "temperature"}  # the paper's letter for it
 # what a loss is told about the maps or the networks, never by a recipe
-SIZES = ("channels", "map_size", "student", "teacher")
+SIZES = (
+    "channels",
+    "map_size",
+    "student",
+    "teacher",
+    "student_channels",
+    "teacher_channels",
+)
+# a term for each kind of network, where a recipe has one for another kind
+EXAMPLES = {SEGMENTATION: "CW_f", DETECTOR: "CW_fpn", CLASSIFIER: "CT_f"}
 ALIASES = {"IFVD": "IFV"}  # Table 2's word and Table 5's
-
-
-@dataclass(frozen=True)
-class Default:
-    """What a term means when a recipe says no more: its weight and its loss's options."""
-
-    weight: float
-    options: tuple[tuple[str, Any], ...] = ()
-
-
-@dataclass(frozen=True)
-class Notation:
-    """A symbol of Table 1.
-
-    Attributes:
-        loss: the class.
-        defaults: a default for each map that the loss may be applied to.
-        bare: the map that the symbol means without a subscript; where the paper always writes
-            one, a recipe has to as well.
-        aligned: whether the student's feature map gets the teacher's channels first (the circled
-            crosses of Table 2).
-        detection: a default for each tap of a detector that the loss may be applied to.
-        kinds: the kinds of detector that it is for; all of them if empty.
-    """
-
-    loss: type[nn.Module]
-    defaults: dict[str, Default]
-    bare: str | None = None
-    aligned: bool = True
-    detection: dict[str, Default] = field(default_factory=dict)
-    kinds: tuple[str, ...] = ()
-
-    @property
-    def taps(self) -> dict[str, Default]:
-        """All of them."""
-        return self.defaults | self.detection
-
-
-def both(weight: float) -> dict[str, Default]:
-    """The same weight on the feature map and on the score map."""
-    return {"f": Default(weight), "s": Default(weight)}
-
-
-NOTATION = {
-    # Feature map: section 2.3 and figure 3. Score map: the authors' script, which the paper's
-    # sentence "35 in all experiments" passes over; "CW_s(T=1, weight=35)" is that sentence.
-    "CW": Notation(
-        ChannelWise,
-        {"f": Default(35.0, (("temperature", 1.0),)), "s": Default(3.0, (("temperature", 4.0),))},
-        # The published detection code's weight, on each level.
-        detection={tap: Default(5.0, (("temperature", 1.0),)) for tap in PYRAMIDS},
-    ),
-    # Supplement S4: alpha_pi = 10 and alpha_ho = 0.1.
-    "PI": Notation(PixelWise, both(10.0), bare="s"),
-    "HO": Notation(Holistic, {"s": Default(0.1)}, bare="s"),
-    # The paper prints no other weights. These are the methods' own: 1000 is AT's beta (its paper
-    # halves it); SKDS's script has 0.5 for PA; IFVD's code 200; MIMIC has 1 in the
-    # comparisons of CIRKD. No source gives one for LOCAL, CD and RAW (the last two are controls,
-    # not in the paper's tables): theirs make the term about as large as the cross-entropy at first.
-    "MIMIC": Notation(Mimic, both(1.0)),
-    "AT": Notation(AttentionTransfer, both(1000.0)),
-    "LOCAL": Notation(LocalAffinity, both(0.001), aligned=False),
-    "PA": Notation(PairwiseAffinity, both(0.5), aligned=False),
-    "IFV": Notation(IntraClassVariation, both(200.0), aligned=False),
-    "CD": Notation(ChannelMean, both(1.0)),
-    "RAW": Notation(Unnormalised, both(0.01)),
-}
-
-# Table 9's other methods, which are for detectors only. They look at more than one map, so they
-# have no subscript; the weights inside of them are their own papers'.
-RIVALS = {
-    "Chen": Notation(
-        WeightedHints, {}, bare="", detection={"": Default(1.0)}, kinds=("FasterRCNN",)
-    ),
-    "Wang": Notation(
-        FineGrainedImitation,
-        {},
-        bare="",
-        detection={"": Default(0.01)},
-        kinds=("FasterRCNN", "RetinaNet"),
-    ),
-    "Heo": Notation(FeatureOverhaul, {}, bare="", detection={"": Default(1e-5)}),
-    "Zhang": Notation(AttentionGuidedNonLocal, {}, bare="", detection={"": Default(1.0)}),
-}
-SYMBOLS = NOTATION | RIVALS
 
 
 @dataclass(frozen=True)
@@ -138,7 +44,7 @@ class Term:
     """One loss term of a recipe, with nothing left to default.
 
     Attributes:
-        symbol: the loss, a key of `SYMBOLS`.
+        symbol: the loss, a key of `cwd.notation.SYMBOLS`.
         tap: "s" for the score map, "f" for the feature map, "fpn" or "neck" for a pyramid, empty
             for one of `RIVALS`.
         weight: the factor in front of the loss (alpha in eq. 5 and 8).
@@ -155,9 +61,14 @@ class Term:
     levels: int = LEVELS
 
     @property
-    def detects(self) -> bool:
-        """Whether the term is for detectors."""
-        return self.tap in SYMBOLS[self.symbol].detection
+    def audience(self) -> tuple[str, ...]:
+        """The kinds of network that the term is for, see `cwd.names`."""
+        notation = SYMBOLS[self.symbol]
+        if self.tap in notation.detection:
+            return (DETECTOR,)
+        # a classifier has scores of whole images, and no classes of positions
+        classifies = self.tap == "f" and not notation.labelled
+        return (SEGMENTATION, CLASSIFIER) if classifies else (SEGMENTATION,)
 
     @property
     def name(self) -> str:
@@ -165,16 +76,33 @@ class Term:
         bare = self.tap == SYMBOLS[self.symbol].bare
         return self.symbol if bare else f"{self.symbol}_{self.tap}"
 
-    def build(self, channels: int = 19, map_size: tuple[int, int] = PAPERS_MAP) -> nn.Module:
+    def build(
+        self,
+        channels: int = 19,
+        map_size: tuple[int, int] = PAPERS_MAP,
+        student_channels: int | None = None,
+    ) -> nn.Module:
         """The loss module of a term that looks at one map at a time.
 
         Args:
-            channels: of the teacher's map; only a critic has to know it.
+            channels: of the teacher's map; only a loss that learns has to know it.
             map_size: height and width of the maps, likewise.
+            student_channels: of the student's map, likewise; the teacher's if None.
         """
         loss = SYMBOLS[self.symbol].loss
-        size = {"channels": channels, "map_size": map_size} if loss is Holistic else {}
-        return loss(**size, **dict(self.options))
+        known = {
+            "channels": channels,
+            "map_size": map_size,
+            "student_channels": student_channels or channels,
+            "teacher_channels": channels,
+        }
+        told = inspect.signature(loss).parameters.keys() & known.keys()
+        return loss(**{name: known[name] for name in told}, **dict(self.options))
+
+    @property
+    def learns(self) -> bool:
+        """Whether the loss is trained together with the student."""
+        return "student_channels" in inspect.signature(SYMBOLS[self.symbol].loss).parameters
 
 
 def parse_recipe(text: str) -> tuple[Term, ...]:
@@ -192,6 +120,27 @@ def parse_recipe(text: str) -> tuple[Term, ...]:
         if names.count(name) > 1:
             raise CwdError(f'recipe "{text}" has {name} twice: add the weights up in one term.')
     return terms
+
+
+def check_terms(recipe: str, terms: tuple[Term, ...], network: str) -> None:
+    """Refuse a recipe that is for another kind of network.
+
+    Raises:
+        CwdError: a term of it is.
+    """
+    kind = kind_of(network)
+    for term in terms:
+        if kind not in term.audience:
+            raise CwdError(
+                f'recipe "{recipe}": {term.name} is for {" or ".join(term.audience)} and {network} '
+                f"is {kind}: write a term for it, such as {EXAMPLES[kind]}."
+            )
+        kinds = SYMBOLS[term.symbol].kinds
+        if kinds and network.partition("-")[0] not in kinds:
+            raise CwdError(
+                f'recipe "{recipe}": {term.name} is for {" and ".join(kinds)}, not for {network}: '
+                "take another term, such as CW_fpn."
+            )
 
 
 def parse_term(part: str, recipe: str) -> Term:
@@ -268,7 +217,7 @@ class Distiller(nn.Module):
 
     Attributes:
         losses: the losses by their terms' names; that of "HO" holds a critic.
-        alignments: the channel alignments by term, trained with the student.
+        alignments: the channel alignments by term.
 
     Raises:
         CwdError: the two networks are for different classes.
@@ -290,12 +239,18 @@ class Distiller(nn.Module):
         self.terms = recipe
         self.losses, self.alignments = nn.ModuleDict(), nn.ModuleDict()
         for term in recipe:
-            classes, channels = teacher.num_classes, teacher.feature_channels
-            self.losses[term.name] = term.build(channels if term.tap == "f" else classes, map_size)
-            aligned = NOTATION[term.symbol].aligned and term.tap == "f"
-            if aligned and student.feature_channels != channels:
-                alignment = ChannelAlignment(student.feature_channels, channels, term.align)
-                self.alignments[term.name] = alignment
+            width, channels = student.feature_channels, teacher.feature_channels
+            if term.tap == "s":
+                width = channels = teacher.num_classes
+            self.losses[term.name] = term.build(channels, map_size, width)
+            if SYMBOLS[term.symbol].aligned and width != channels:
+                self.alignments[term.name] = ChannelAlignment(width, channels, term.align)
+
+    @property
+    def trained(self) -> nn.ModuleList:
+        """What is trained with the student: the alignments, and losses that learn."""
+        learning = [self.losses[term.name] for term in self.terms if term.learns]
+        return nn.ModuleList([*self.alignments.values(), *learning])
 
     @property
     def critic(self) -> Holistic | None:

@@ -71,7 +71,4 @@ def recorded_profiles(results: Path = paths.RESULTS) -> list[Profile]:
 
 def every_seed(profile: Profile) -> Profile:
     """The profile with all its seeds for every student, since more may have been measured."""
-    detection = profile.detection.seeds if profile.detection else ()
-    return profile.seeded(
-        tuple(dict.fromkeys((*profile.seeds, *profile.student_seeds, *detection)))
-    )
+    return profile.seeded(profile.every_seed)

@@ -127,7 +127,7 @@ def parts(profile: Profile, count: int, steps: int) -> dict[str, Run]:
     if profile.student:
         pairs = [("", profile.teacher, profile.student)]
     else:
-        pairs = [(f"{p.detector}: ", p.teacher, p.student) for p in profile.detection.pairs]
+        pairs = [(f"{p.name}: ", p.teacher, p.student) for p in profile.detection.pairs]
     found = {}
     for prefix, *both in pairs:
         teacher, student = map(short, both)

@@ -26,7 +26,8 @@ from cwd.progress import TERMINAL, VARIABLE, ProgressTail
 from cwd.workspace import open_profile
 
 MAIN_TABLE = "table2"
-DETECTION, LAST = "A1", "99"  # numbers of the notebooks on detectors and on claims
+# numbers of the notebooks on detectors, on the second paper, and on claims
+DETECTION, TRANSFORMATION, LAST = "A1", "A2", "99"
 # In the kernels: no progress bars, a known order of sets, and nothing of what `make test` sets for
 # nbval, which would go before the parameters.
 ENVIRONMENT = {
@@ -125,11 +126,16 @@ def find_notebooks(folder: Path) -> list[Path]:
 
 
 def fitting(books: Sequence[Path], profile: Profile) -> list[Path]:
-    """The notebooks for which a profile has networks: detectors for A1, others for the rest.
+    """The notebooks for which a profile has networks.
 
-    The claims are about all of them.
+    Those are detectors for A1, what the second paper compares for A2, and segmentation networks for
+    the rest; the claims are about all of them.
     """
-    has = {LAST: True, DETECTION: profile.detection is not None}
+    has = {
+        LAST: True,
+        DETECTION: profile.detection is not None,
+        TRANSFORMATION: profile.transformation is not None,
+    }
     return [b for b in books if has.get(b.stem.partition("_")[0], profile.student is not None)]
 
 
@@ -261,6 +267,7 @@ def summarise(output: Path, profile: str) -> None:
     for name, title, columns in (
         (MAIN_TABLE, "Table 2, the paper's mIoU beside ours", slice(None)),
         ("table9", "Table 9, the paper's COCO AP beside ours", slice(None, 8)),
+        ("transformation", "The second paper's gains beside ours, four tasks", slice(None)),
     ):
         table = output / "tables" / f"{name}.csv"
         if table.is_file():

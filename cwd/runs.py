@@ -12,10 +12,9 @@ from typing import Any
 
 import pandas as pd
 
-from cwd.detection.names import is_detector
 from cwd.errors import CwdError
 from cwd.files import exclusive, read_json
-from cwd.recipes import SYMBOLS, parse_recipe
+from cwd.recipes import check_terms, parse_recipe
 from cwd.schedule import BaseSchedule
 
 
@@ -62,21 +61,7 @@ class Run:
 
     def __post_init__(self) -> None:
         terms = parse_recipe(self.recipe)
-        for term in terms:
-            if term.detects != is_detector(self.network):
-                kinds = ("a segmentation network", "a detector")
-                this, other = kinds[is_detector(self.network)], kinds[term.detects]
-                raise CwdError(
-                    f'recipe "{self.recipe}": {term.name} is for {other} and {self.network} is '
-                    f"{this}: write a term for it, such as "
-                    f"{'CW_f' if term.detects else 'CW_fpn'}."
-                )
-            kinds = SYMBOLS[term.symbol].kinds
-            if kinds and self.network.partition("-")[0] not in kinds:
-                raise CwdError(
-                    f'recipe "{self.recipe}": {term.name} is for {" and ".join(kinds)}, not for '
-                    f"{self.network}: take another term, such as CW_fpn."
-                )
+        check_terms(self.recipe, terms, self.network)
         if bool(terms) != bool(self.teacher):
             raise CwdError(
                 f'recipe "{self.recipe}" and teacher {self.teacher and self.teacher.network} do '

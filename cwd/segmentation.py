@@ -64,8 +64,9 @@ def distiller(run: Run, student: nn.Module, teacher: nn.Module) -> Distiller:
     """The run's recipe for maps of its crops."""
     map_size = tuple(side // OUTPUT_STRIDE for side in run.schedule.size)
     built = Distiller(parse_recipe(run.recipe), student, teacher, map_size)
-    # no compiler differentiates twice, as the critic's penalty does
-    plain = [loss for loss in built.losses.values() if loss is not built.critic]
+    # no compiler differentiates twice, as the critic's penalty does, or speeds convolutions up
+    learning = [built.critic, *built.trained]
+    plain = [loss for loss in built.losses.values() if loss not in learning]
     compile_where_it_pays(plain, math.prod(map_size))
     return built
 

@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from cwd import paths
+from cwd.notation import NOTATION
 from cwd.profile import Profile
-from cwd.recipes import NOTATION
 from cwd.runs import Run
 
 # Table 2's names that a recipe spells otherwise
@@ -72,6 +72,18 @@ def references(profile: Profile, column: pd.Series) -> tuple[Row, Row]:
 def renamed(column: pd.Series) -> pd.Series:
     """A column of the paper with its first lines called "teacher" and "student"."""
     return column.rename(lambda name: name.split()[0].lower() if "PSPNet" in name else name)
+
+
+def paired_gain(by_seed: pd.DataFrame, row: Row) -> dict[str, float | None]:
+    """Mean and standard deviation over seeds of a row's gain.
+
+    Args:
+        by_seed: what was measured, by seed and row.
+        row: which.
+    """
+    both = row.student in by_seed and row.label in by_seed
+    gains = (by_seed[row.label] - by_seed[row.student]).dropna() if both else pd.Series(dtype=float)
+    return {"our gain": gains.mean(), "gain sd": gains.std()}
 
 
 def table1() -> pd.DataFrame:

@@ -102,12 +102,12 @@ class Training:
         descended = list(self.student.parameters())
         if self.teacher:
             distiller = self.task.distiller(run, self.student, self.teacher.network)
-            synchronise(distiller.alignments, fused)
+            synchronise(distiller.trained, fused)
             synchronise(distiller.losses)  # the critic, which is differentiated twice
             self.distiller, self.critic = self.place(distiller), distiller.critic
             parallel.same_tensors(distiller)  # as DDP does with the student
             learnt.append(self.distiller)
-            descended += self.distiller.alignments.parameters()
+            descended += self.distiller.trained.parameters()
         self.learnt = learnt
         self.optimizer = torch.optim.SGD(
             descended,
@@ -166,7 +166,7 @@ class Training:
             optimizer.zero_grad()
             self.fabric.backward(sum(terms.values()))
             if self.teacher:
-                parallel.average_gradients(self.distiller.alignments)
+                parallel.average_gradients(self.distiller.trained)
             if schedule.clip:
                 clip_grad_norm_(optimizer.param_groups[0]["params"], schedule.clip)
             optimizer.step()

@@ -11,14 +11,15 @@ import torch
 from torch import nn
 
 from cwd import paths
-from cwd.detection.profile import Detection
 from cwd.errors import CwdError
 from cwd.files import save_figure, write_atomic
 from cwd.hardware import pick_device
 from cwd.loading import Dataset
 from cwd.models import load_network_weights
-from cwd.profile import Profile, check_seeds, load_profile
+from cwd.pairs import Detection, Transformation
+from cwd.profile import Profile, load_profile
 from cwd.runs import Run, RunFolder
+from cwd.sections import check_seeds
 from cwd.tasks import task_of
 from cwd.trainer import train
 
@@ -41,12 +42,12 @@ class Workspace:
         """Training images and the images that mIoU is measured on.
 
         Raises:
-            CwdError: as `open_data`; or the profile has detectors only.
+            CwdError: as `open_data`; or the profile has no segmentation networks.
         """
         if not self.profile.student:
             raise CwdError(
-                f"profile {self.profile.name} has detectors only, which notebook A1 is about: use "
-                "another profile."
+                f"profile {self.profile.name} has no segmentation networks, only those that "
+                "notebooks A1 and A2 are about: use another profile."
             )
         return self.images(self.profile.student)
 
@@ -63,6 +64,20 @@ class Workspace:
                 "such as quick or coco."
             )
         return self.profile.detection
+
+    @property
+    def transformation(self) -> Transformation:
+        """The networks of the second paper.
+
+        Raises:
+            CwdError: the profile doesn't compare them.
+        """
+        if not self.profile.transformation:
+            raise CwdError(
+                f"profile {self.profile.name} has no transformation section: use one that has, "
+                "such as quick, coco or imagenet."
+            )
+        return self.profile.transformation
 
     def images(self, run: Run) -> tuple[Any, Any]:
         """The images that a run is trained and measured on."""

@@ -110,7 +110,7 @@ def test_coco_is_the_papers(place, clock, capsys, monkeypatch):
     for pair in profile.detection.pairs:
         assert pair.student.network.endswith("-R50")
         assert (pair.student.init, pair.teacher.init) == ("imagenet", "imagenet")
-        rates[pair.detector] = pair.student.schedule.lr, pair.teacher.schedule.lr
+        rates[pair.name] = pair.student.schedule.lr, pair.teacher.schedule.lr
         schedule = DetectionSchedule(lr=pair.student.schedule.lr, checkpoint_every=1000)
         assert pair.student.schedule == schedule
         # the rate falls after whole epochs of 7,330 steps, so that all images and a last batch fit
@@ -118,7 +118,7 @@ def test_coco_is_the_papers(place, clock, capsys, monkeypatch):
         shares = [schedule.share(epoch * steps) for epoch in (15, 16, 21, 22)]
         assert shares == pytest.approx([1, 0.1, 0.1, 0.01])
         assert schedule.steps == 24 * steps
-        shorter = pair.detector == "RetinaNet"
+        shorter = pair.name == "RetinaNet"
         assert pair.teacher.schedule.steps == (12 if shorter else 24) * steps
     assert rates == {
         "Faster R-CNN": (0.02, 0.02),

@@ -15,10 +15,10 @@ from cwd.claims import Evidence
 from cwd.detection import plots, results
 from cwd.detection.costs import record_speed, speed_table
 from cwd.detection.outputs import Detections, Objects
-from cwd.detection.profile import Detection
 from cwd.detection.tables import MEASURES
 from cwd.errors import CwdError
 from cwd.experiments import study
+from cwd.pairs import Detection
 from cwd.plots import CHANNEL, STUDENT
 from cwd.profile import load_profile
 from cwd.records import DETECTION_COSTS, Records
@@ -174,5 +174,5 @@ def test_without_detectors(data_root):
     workspace = Workspace(load_profile("camvid"), data_root)
     with pytest.raises(CwdError, match="camvid has no detectors"):
         _ = workspace.detection
-    with pytest.raises(CwdError, match="coco has detectors only"):
+    with pytest.raises(CwdError, match="coco has no segmentation networks"):
         _ = Workspace(load_profile("coco"), data_root).data

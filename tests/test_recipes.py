@@ -18,7 +18,8 @@ from cwd.losses import (
     PixelWise,
     Unnormalised,
 )
-from cwd.recipes import NOTATION, Distiller, parse_recipe
+from cwd.notation import NOTATION
+from cwd.recipes import Distiller, parse_recipe
 
 
 @pytest.mark.parametrize(

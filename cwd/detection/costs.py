@@ -11,11 +11,11 @@ from cwd import provenance
 from cwd.bench import laps
 from cwd.detection.batches import prepare, stacked
 from cwd.detection.detectors import build_detector
-from cwd.detection.profile import PAPERS
 from cwd.detection.tables import printed
 from cwd.files import write_json
 from cwd.hardware import pick_device
 from cwd.models import count_parameters
+from cwd.pairs import DETECTORS
 from cwd.parts import OBJECT_CLASSES
 from cwd.records import DETECTION_COSTS
 from cwd.runs import Run
@@ -54,7 +54,7 @@ def parameter_table() -> pd.DataFrame:
             "trainable (M)": round(parameters_of(f"{kind}-R50", trainable=True), 2),
             "paper's (M)": paper[name],
         }
-        for name, kind in PAPERS.items()
+        for name, kind in DETECTORS.items()
     }
     return pd.DataFrame(lines).T.rename_axis("detector")
 
@@ -74,10 +74,10 @@ def speed_table(workspace: Workspace) -> pd.DataFrame:
     for pair in workspace.detection.pairs:
         for role, run in (("teacher", pair.teacher), ("student", pair.student)):
             network = workspace.network(run)
-            known = paper.loc[pair.detector] if role == "student" else {}
+            known = paper.loc[pair.name] if role == "student" else {}
             lines.append(
                 {
-                    "detector": pair.detector,
+                    "detector": pair.name,
                     "role": role,
                     "network": run.network,
                     "parameters (M)": round(count_parameters(network) / 1e6, 3),

@@ -6,7 +6,8 @@ from cwd.detection.base import Detector
 from cwd.detection.outputs import DetectionOutput, Objects
 from cwd.errors import CwdError
 from cwd.losses import ChannelAlignment
-from cwd.recipes import PYRAMIDS, RIVALS, SYMBOLS, Term
+from cwd.notation import PYRAMIDS, RIVALS, SYMBOLS
+from cwd.recipes import Term
 
 
 class OverLevels(nn.Module):
@@ -22,6 +23,7 @@ class OverLevels(nn.Module):
         teacher: the detector that teaches.
 
     Attributes:
+        losses: by level; they differ only where they learn.
         alignments: the student's channel alignments by level, where pyramids differ in width.
 
     Shape:
@@ -30,8 +32,12 @@ class OverLevels(nn.Module):
 
     def __init__(self, term: Term, student: Detector, teacher: Detector) -> None:
         super().__init__()
-        self.tap, self.levels, self.loss = PYRAMIDS[term.tap], term.levels, term.build()
+        self.tap, self.levels = PYRAMIDS[term.tap], term.levels
         widths = student.channels, teacher.channels
+        self.losses = nn.ModuleList(
+            term.build(teacher.channels, student_channels=student.channels)
+            for _ in range(self.levels)
+        )
         differ = SYMBOLS[term.symbol].aligned and widths[0] != widths[1]
         self.alignments = nn.ModuleList(
             ChannelAlignment(*widths, term.align) if differ else nn.Identity()
@@ -44,8 +50,10 @@ class OverLevels(nn.Module):
         """See the class."""
         pairs = zip(getattr(student, self.tap), getattr(teacher, self.tap), strict=True)
         return sum(
-            self.loss(align(mine), taught)
-            for align, (mine, taught) in zip(self.alignments, pairs, strict=False)
+            loss(align(mine), taught)
+            for loss, align, (mine, taught) in zip(
+                self.losses, self.alignments, pairs, strict=False
+            )
         )
 
 
@@ -85,7 +93,7 @@ class DetectionDistiller(nn.Module):
             self.losses[term.name] = loss
 
     @property
-    def alignments(self) -> nn.ModuleDict:
+    def trained(self) -> nn.ModuleDict:
         """What is trained with the student: all that the losses hold."""
         return self.losses
 

@@ -172,7 +172,7 @@ def training_step(
     if run.teacher:
         teacher = place(detector_of(run.teacher, classes)).eval().requires_grad_(False)
         distiller = place(DetectionDistiller(parse_recipe(run.recipe), network, teacher))
-        learnt += distiller.alignments.parameters()
+        learnt += distiller.trained.parameters()
     # a rate of 0: random objects teach nothing, and would lead the weights out of their range
     optimizer = torch.optim.SGD(learnt, lr=0.0, momentum=0.9, weight_decay=1e-4, fused=True)
     student, optimizer = fabric.setup(network, optimizer)

@@ -12,9 +12,9 @@ from cwd.detection.average_precision import collect, precision_recall
 from cwd.detection.batches import prepare, stacked
 from cwd.detection.coco import CocoDataset
 from cwd.detection.outputs import Detections
-from cwd.detection.profile import Pair
 from cwd.hardware import pick_device
 from cwd.losses import ChannelWise
+from cwd.pairs import Pair
 from cwd.runs import Run
 from cwd.workspace import Workspace
 
@@ -46,7 +46,7 @@ def found(workspace: Workspace, run: Run, dataset: CocoDataset) -> list[Detectio
 def curves(workspace: Workspace) -> dict[str, dict[str, pd.DataFrame]]:
     """Precision over recall at an overlap of 0.5, by detector and network."""
     return {
-        pair.detector: {
+        pair.name: {
             name: precision_recall(dataset, found(workspace, run, dataset))
             for name, run in networks(workspace, pair).items()
             for dataset in (workspace.images(run)[1],)

@@ -5,9 +5,9 @@ from functools import cache
 import pandas as pd
 
 from cwd import paths
-from cwd.detection.profile import Pair
+from cwd.pairs import Pair
 from cwd.profile import Profile
-from cwd.tables import Row
+from cwd.tables import Row, paired_gain
 from cwd.tables_networks import difference
 
 # the table's methods as recipes
@@ -46,7 +46,7 @@ def table9(profile: Profile) -> tuple[Row, ...]:
 
     The paper prints nothing of its teachers. Where the profile lacks a detector, rows have no runs.
     """
-    pairs = {pair.detector: pair for pair in profile.detection.pairs} if profile.detection else {}
+    pairs = {pair.name: pair for pair in profile.detection.pairs} if profile.detection else {}
     rows = []
     for detector, lines in printed().groupby("detector", sort=False):
         pair = pairs.get(detector)
@@ -122,15 +122,3 @@ def detection_table(rows: tuple[Row, ...], results: pd.DataFrame, data: str) -> 
     words = ("our network", "status", "seeds")
     numbers = [column for column in table if column not in words]
     return table.astype(dict.fromkeys(numbers, float)).round(2)
-
-
-def paired_gain(by_seed: pd.DataFrame, row: Row) -> dict[str, float | None]:
-    """Mean and standard deviation over seeds of a row's gain.
-
-    Args:
-        by_seed: AP by seed and row.
-        row: which.
-    """
-    both = row.student in by_seed and row.label in by_seed
-    gains = (by_seed[row.label] - by_seed[row.student]).dropna() if both else pd.Series(dtype=float)
-    return {"our gain": gains.mean(), "gain sd": gains.std()}

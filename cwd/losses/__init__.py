@@ -6,11 +6,13 @@ from cwd.losses.controls import ChannelMean, Unnormalised
 from cwd.losses.holistic import Holistic
 from cwd.losses.spatial import AttentionTransfer, Mimic, PixelWise
 from cwd.losses.structural import IntraClassVariation, LocalAffinity, PairwiseAffinity
+from cwd.losses.transformation import ChannelTransformation
 
 __all__ = [
     "AttentionTransfer",
     "ChannelAlignment",
     "ChannelMean",
+    "ChannelTransformation",
     "ChannelWise",
     "Holistic",
     "IntraClassVariation",

@@ -1,0 +1,1 @@
+"""Image classification: networks, datasets, batches, accuracy."""

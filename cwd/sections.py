@@ -1,0 +1,128 @@
+"""The sections of a profile's YAML file: networks, pairs of them, seeds."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from cwd import pairs, paths
+from cwd.errors import CwdError
+from cwd.models import is_public
+from cwd.pairs import Detection, Pair, Student, Transformation
+from cwd.runs import Data, Run, from_mapping
+from cwd.tasks import task_of
+
+
+@dataclass(frozen=True)
+class Part:
+    """A network's place in a profile: the teacher's or a student's."""
+
+    network: str
+    init: str = "random"
+    schedule: dict[str, Any] = field(default_factory=dict)  # what differs from the profile's
+    stands_for: str = ""  # the paper's network that it is a miniature of; itself if empty
+
+
+def read_detection(text: Any, where: str) -> Detection:
+    """The detectors of a profile; raises as `load_profile`."""
+    keys = {"data", "schedule", "pairs", "seeds"}
+    listed = mapping(text, where).get("pairs")
+    if set(text) != keys or not isinstance(listed, list) or not listed:
+        raise CwdError(
+            f"{where}: found {', '.join(map(str, text))}; write {', '.join(sorted(keys))}, and "
+            "under pairs a list of teachers and students."
+        )
+    data = from_mapping(Data, text["data"], f"{where}: data")
+    read = []
+    for pair in listed:
+        if set(mapping(pair, f"{where}: pairs")) != {"teacher", "student"}:
+            raise CwdError(f"{where}: pairs has {pair!r}, expected a teacher and a student.")
+        found = read_pair(pair, text["schedule"], data, pairs.DETECTORS, where)
+        if found.name in [known.name for known in read]:
+            raise CwdError(f"{where}: has two pairs of {found.name}s: leave one of them out.")
+        read.append(found)
+    return Detection(tuple(read), check_seeds(text["seeds"], where))
+
+
+def read_transformation(text: Any, where: str) -> Transformation:
+    """The second paper's networks of a profile; raises as `load_profile`."""
+    tasks = {"instance": pairs.INSTANCE, "classification": pairs.CLASSIFICATION}
+    if "seeds" not in mapping(text, where) or not set(text) <= {"seeds", *tasks}:
+        raise CwdError(
+            f"{where}: found {', '.join(map(str, text))}; write seeds, and if there are such "
+            f"networks {' and '.join(tasks)}."
+        )
+    found = {}
+    for task, kinds in tasks.items():
+        if task in text:
+            part, place = text[task], f"{where}: {task}"
+            if set(mapping(part, place)) != {"data", "schedule", "teacher", "student"}:
+                raise CwdError(
+                    f"{place}: found {', '.join(map(str, part))}; write data, schedule, teacher "
+                    "and student."
+                )
+            data = from_mapping(Data, part["data"], f"{place}: data")
+            found[task] = read_pair(part, part["schedule"], data, kinds, place)
+    return Transformation(check_seeds(text["seeds"], where), **found)
+
+
+def read_pair(
+    pair: dict[str, Any], schedule: Any, data: Data, kinds: dict[str, str], where: str
+) -> Pair:
+    """A teacher and a student of one kind; raises as `load_profile`.
+
+    Args:
+        pair: has both.
+        schedule: what they have in common.
+        data: their images.
+        kinds: the papers' names and ours of what they may be.
+        where: for the errors.
+    """
+    teacher, student = (
+        read_part(pair[role], schedule, data, f"{where}: {role}").run
+        for role in ("teacher", "student")
+    )
+    both = {run.network.partition("-")[0] for run in (teacher, student)}
+    for name, kind in kinds.items():
+        if both == {kind}:
+            return Pair(name, teacher, student)
+    raise CwdError(
+        f"{where}: {teacher.network} and {student.network} are no pair of one kind: use two of "
+        f"{' or of '.join(kinds.values())}."
+    )
+
+
+def read_part(value: Any, schedule: Any, data: Data, where: str) -> Student:
+    """A network of a profile; raises as `load_profile`."""
+    part = from_mapping(Part, value, where)
+    settings = {**mapping(schedule, f"{where}: schedule"), **part.schedule}
+    task = task_of(part.network)
+    task.build(part.network, 2, device="meta")  # an unknown name is an error here
+    init = part.init
+    if init != "random" and not is_public(init):
+        init = paths.for_people(paths.below_root(init))
+    run = Run(data, part.network, from_mapping(task.schedule, settings, f"{where}: schedule"), init)
+    return Student(part.stands_for or part.network, run)
+
+
+def mapping(value: Any, where: str) -> dict[str, Any]:
+    """`value`, if it is a mapping; raises CwdError otherwise."""
+    if not isinstance(value, dict):
+        raise CwdError(f"{where}: found {value!r}, expected a mapping of settings.")
+    return value
+
+
+def check_seeds(value: Any, where: str) -> tuple[int, ...]:
+    """Seeds from a list, or from a text such as "0,1,2".
+
+    Raises:
+        CwdError: there is none, one stands twice, or one is no whole number from 0 on.
+    """
+    items = value.split(",") if isinstance(value, str) else value
+    try:
+        seeds = tuple(int(str(item)) for item in items)
+        if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+            raise ValueError
+    except (TypeError, ValueError):
+        raise CwdError(
+            f"{where}: seeds {value!r} must be different whole numbers from 0 on, such as 0,1,2."
+        ) from None
+    return seeds
