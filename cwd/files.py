@@ -52,10 +52,16 @@ def write_text(path: Path, text: str) -> None:
     write_atomic(path, lambda temporary: temporary.write_text(text))
 
 
-def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write rows with the same columns as CSV, atomically."""
+def write_csv(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str] = ()) -> None:
+    """Write rows with the same columns as CSV, atomically.
+
+    Args:
+        path: the file.
+        rows: values by column.
+        columns: those of a table without rows.
+    """
     table = io.StringIO()
-    writer = csv.DictWriter(table, fieldnames=list(rows[0]))
+    writer = csv.DictWriter(table, fieldnames=list(rows[0]) if rows else columns)
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, table.getvalue())

@@ -296,7 +296,8 @@ def layout_of(name: str) -> Layout:
     """
     if name not in LAYOUTS:
         raise CwdError(
-            f"there is no dataset {name!r}: use one of {', '.join(LAYOUTS)}; coco is for detectors."
+            f"there is no dataset {name!r}: use one of {', '.join(LAYOUTS)}; coco is for "
+            "detectors, imagenet and crops for classifiers."
         )
     return LAYOUTS[name]
 

@@ -99,6 +99,14 @@ class Term:
         told = inspect.signature(loss).parameters.keys() & known.keys()
         return loss(**{name: known[name] for name in told}, **dict(self.options))
 
+    def map_of(self, output: Any) -> Tensor:
+        """The map of a network's output that the term looks at; of a pyramid its finest level."""
+        return getattr(output, TAPS[self.tap]) if self.tap in TAPS else self.levels_of(output)[0]
+
+    def levels_of(self, output: Any) -> list[Tensor]:
+        """The levels of a detector's pyramid that the term looks at."""
+        return getattr(output, PYRAMIDS[self.tap])[: self.levels]
+
     @property
     def learns(self) -> bool:
         """Whether the loss is trained together with the student."""
@@ -273,10 +281,26 @@ class Distiller(nn.Module):
         """
         values = {}
         for term in self.terms:
-            student_map, teacher_map = (getattr(out, TAPS[term.tap]) for out in (student, teacher))
-            if term.name in self.alignments:
-                student_map = self.alignments[term.name](student_map)
             loss = self.losses[term.name]
+            maps = self.aligned(term, student), term.map_of(teacher)
             given = {"images": images} if loss is self.critic else {}
-            values[term.name] = term.weight * loss(student_map, teacher_map, target, **given)
+            values[term.name] = term.weight * loss(*maps, target, **given)
         return values
+
+    def aligned(self, term: Term, student: Any) -> Tensor:
+        """The student's map with the teacher's channels, where the term needs that."""
+        student_map = term.map_of(student)
+        if term.name in self.alignments:
+            student_map = self.alignments[term.name](student_map)
+        return student_map
+
+    def compared(self, name: str, student: Any) -> Tensor:
+        """The student's map as a term compares it with the teacher's: aligned, or transformed.
+
+        Args:
+            name: the term's.
+            student: the student's output.
+        """
+        (term,) = (term for term in self.terms if term.name == name)
+        student_map = self.aligned(term, student)
+        return self.losses[name].transformed(student_map) if term.learns else student_map

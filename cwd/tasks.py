@@ -2,15 +2,21 @@
 
 from typing import Any
 
-from cwd.detection.names import is_detector
+from cwd.classification.task import CLASSIFICATION
+from cwd.detection.instance import INSTANCE
+from cwd.detection.names import has_masks
 from cwd.detection.task import DETECTION
+from cwd.names import CLASSIFIER, DETECTOR, kind_of
 from cwd.segmentation import SEGMENTATION
 from cwd.task import Task
 
 
 def task_of(network: str) -> Task:
     """The task of a network, by its name."""
-    return DETECTION if is_detector(network) else SEGMENTATION
+    kind = kind_of(network)
+    if kind == DETECTOR:
+        return INSTANCE if has_masks(network) else DETECTION
+    return CLASSIFICATION if kind == CLASSIFIER else SEGMENTATION
 
 
 def score_of(network: str, metrics: dict[str, Any]) -> str:

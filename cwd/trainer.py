@@ -309,7 +309,8 @@ class Training:
         if rank():
             return
         metrics["parameters"] = count_parameters(self.student)
-        write_csv(self.path / "history.csv", self.history)
+        # a network that is measured as it comes has no steps, and no history but its columns
+        write_csv(self.path / "history.csv", self.history, ("step", "lr"))
         weights = {k: v.contiguous().cpu() for k, v in self.student.state_dict().items()}
         about = {"run": self.run.name}  # one entry: safetensors writes several in any order
         write_atomic(

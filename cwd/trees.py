@@ -122,6 +122,19 @@ def camvid(
     return root
 
 
+def imagenet(
+    root: Path, *, train: int = 2, val: int = 1, size: Size = SIZE, classes: int = 3
+) -> Path:
+    """ImageNet, `train` and `val` images of every class; they differ in width, some are grey."""
+    for offset, (split, count) in enumerate((("train", train), ("val", val))):
+        for i in range(classes * count):
+            wnid, number = f"n{1440764 + i // count:08}", i % count
+            pixels = image(2 * i + offset, (size[0], size[1] + 2 * number))
+            path = root / split / wnid / f"{wnid}_{number}.JPEG"
+            save(path, pixels if number else pixels[..., 0])
+    return root
+
+
 def coco(root: Path, *, train: int = 4, val: int = 3, size: Size = (64, 96)) -> Path:
     """COCO 2017: 80 classes; the images differ in width, and are listed in no order.
 

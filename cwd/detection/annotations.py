@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cwd.detection.masks import Outline, read_outline
 from cwd.detection.outputs import Objects
 from cwd.errors import CwdError
 
@@ -33,6 +34,7 @@ class AnnotationFile(NamedTuple):
         category_ids: in rising order; there may be gaps.
         objects: all annotations, image after image; those of an image stay in the file's order.
         starts: int64 [N + 1], the first object of every image, and their number.
+        outlines: the objects' segmentations in the same order; None if they weren't asked for.
     """
 
     path: Path
@@ -44,6 +46,7 @@ class AnnotationFile(NamedTuple):
     category_ids: tuple[int, ...]
     objects: Objects
     starts: Tensor
+    outlines: tuple[Outline, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -75,20 +78,23 @@ TEXT = Kind("a text", lambda value: isinstance(value, str) and bool(value))
 BOX = Kind("four finite numbers", is_box)
 AREA = Kind("a number from 0 on", lambda value: is_finite(value) and value >= 0)
 FLAG = Kind("0 or 1", lambda value: value in (0, 1))
+SEGMENTATION = Kind("polygons or a run-length encoding", bool)
 
 
-def read_annotations(path: Path, remedy: str) -> AnnotationFile:
-    """Read an annotation file; masks in it are left aside.
+def read_annotations(path: Path, remedy: str, *, masks: bool = False) -> AnnotationFile:
+    """Read an annotation file.
 
     Where an object has no `area` its box's counts, where it has no `iscrowd` it is no crowd.
 
     Args:
         path: the JSON file.
         remedy: what to do if it isn't as it should be.
+        masks: whether the objects' segmentations are wanted, which are left aside otherwise.
 
     Raises:
         CwdError: the file is missing, damaged or not in COCO's format, an id or a class's name
-            occurs twice, or an annotation belongs to no image or category of the file.
+            occurs twice, an annotation belongs to no image or category of the file, or a
+            segmentation that is wanted isn't there or doesn't fit its image.
     """
     reader = Reader(path, remedy)
     ids, category_ids = reader.field("images", "id", ID), reader.field("categories", "id", ID)
@@ -104,17 +110,20 @@ def read_annotations(path: Path, remedy: str) -> AnnotationFile:
 
     sizes = torch.tensor([reader.field("images", key, SIDE) for key in ("height", "width")]).mT
     rank = np.argsort([images[image] for image in ids])
+    sizes = sizes[rank].contiguous()
+    outlines = outlines_of(reader, sizes[owner].tolist()) if masks else None
     files = reader.field("images", "file_name", TEXT)
     return AnnotationFile(
         path,
         reader.digest,
         tuple(files[number] for number in rank.tolist()),
         tuple(images),
-        sizes[rank].contiguous(),
+        sizes,
         tuple(name for _, name in sorted(zip(category_ids, names, strict=True))),
         tuple(categories),
         objects_of(reader, categories).keep(torch.from_numpy(order)),
         torch.from_numpy(np.concatenate([[0], counts.cumsum()])),
+        None if outlines is None else tuple(outlines[number] for number in order.tolist()),
     )
 
 
@@ -215,3 +224,24 @@ def objects_of(reader: Reader, categories: dict[int, int]) -> Objects:
         torch.tensor(areas, dtype=torch.float32),
         torch.tensor(reader.field("annotations", "iscrowd", FLAG, default=0), dtype=torch.bool),
     )
+
+
+def outlines_of(reader: Reader, sizes: list[list[int]]) -> list[Outline]:
+    """All segmentations in the file's order.
+
+    Args:
+        reader: of the file.
+        sizes: height and width of every annotation's image.
+
+    Raises:
+        CwdError: one is missing or doesn't fit its image.
+    """
+    values, outlines = reader.field("annotations", "segmentation", SEGMENTATION), []
+    for number, (value, (height, width)) in enumerate(zip(values, sizes, strict=True)):
+        try:
+            outlines.append(read_outline(value, (height, width)))
+        except ValueError as error:
+            raise reader.refusal(
+                f"has {shortened(value)} for segmentation in annotations[{number}], {error}"
+            ) from error
+    return outlines

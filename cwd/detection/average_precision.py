@@ -14,6 +14,8 @@ from torchvision.ops import box_convert
 
 from cwd.detection.batches import ahead, fitted, prepare, stacked
 from cwd.detection.coco import CocoDataset
+from cwd.detection.mask_precision import mask_precisions
+from cwd.detection.masks import Size, pasted
 from cwd.detection.outputs import Detections
 from cwd.errors import CwdError
 from cwd.parallel import processes, rank
@@ -73,7 +75,7 @@ def collect(
         batch: images of one size at a time, at most.
 
     Returns:
-        By index, on the CPU; boxes in pixels of the image as it is stored.
+        By index, on the CPU; boxes in pixels of the image as it is stored, and so are masks.
 
     Raises:
         CwdError: the detector has another number of classes than the dataset.
@@ -87,6 +89,7 @@ def collect(
     order = (index for chunk in chunks for index in chunk)
     pictures = ahead(lambda index: prepare(dataset[index].image, short, long), order, 2 * batch)
     found: dict[int, Detections] = {}
+    stored = dataset.sizes.tolist()
     with measured(detector):
         for chunk in chunks:
             images, scales = zip(*(next(pictures) for _ in chunk), strict=True)
@@ -94,7 +97,7 @@ def collect(
             with autocast():
                 answers = detector.detect(stacked([x.to(device) for x in images]), sizes)
             for index, answer, scale in zip(chunk, answers, scales, strict=True):
-                found[index] = rescaled(answer, scale)
+                found[index] = rescaled(answer, scale, tuple(stored[index]))
     found = together(found)
     return [found[index] for index in range(len(dataset))]
 
@@ -111,17 +114,20 @@ def measured(detector: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def rescaled(answer: Detections, scale: Tensor) -> Detections:
+def rescaled(answer: Detections, scale: Tensor, size: Size) -> Detections:
     """Detections in the image as it is stored, on the CPU, without those that aren't finite.
 
     Args:
         answer: detections in the resized image.
         scale: see `cwd.detection.batches.prepare`.
+        size: height and width of the image as it is stored.
     """
-    boxes, sure, labels = (part.cpu() for part in answer)
+    boxes, sure, labels, *masks = (part.cpu() for part in answer)
     boxes, sure = boxes.float() / scale, sure.float()
     finite = boxes.isfinite().all(dim=1) & sure.isfinite()
-    return Detections(boxes[finite], sure[finite], labels[finite])
+    boxes = boxes[finite]
+    masks = [pasted(part.float()[finite], boxes, size) for part in masks]
+    return Detections(boxes, sure[finite], labels[finite], *masks)
 
 
 def in_chunks(dataset: CocoDataset, short: int, long: int, batch: int) -> list[list[int]]:
@@ -157,11 +163,29 @@ def scores(dataset: CocoDataset, detections: Sequence[Detections]) -> dict[str, 
     Returns:
         In percent: `ap` (mean over overlaps of 0.5 to 0.95), `ap50`, `ap75`, `ap_s`, `ap_m` and
         `ap_l` (objects of less than 32^2 pixels, up to 96^2, and above), `class_ap` by class name;
-        each is None where there is no such object. `images` is their number.
+        each is None where there is no such object. `images` is their number. If there are masks in
+        both, also `mask_ap`, `mask_ap50` and so on.
     """
     precision, labels = precisions(dataset, detections, OVERLAPS)
     everywhere = precision[..., EVERY]
     by_label = {label: percent(everywhere[:, :, k]) for k, label in enumerate(labels)}
+    result = means(precision) | {
+        "class_ap": {name: by_label.get(label) for label, name in enumerate(dataset.classes)},
+        "images": len(dataset),
+    }
+    if dataset.masked and all(one.masks is not None for one in detections):
+        masks = means(mask_precisions(dataset, detections))
+        result |= {f"mask_{name}": value for name, value in masks.items()}
+    return result
+
+
+def means(precision: Tensor) -> dict[str, float | None]:
+    """COCO's six numbers in percent.
+
+    Args:
+        precision: float64 [10, 101, L, 4] by overlap, recall, label and area.
+    """
+    everywhere = precision[..., EVERY]
     return {
         "ap": percent(everywhere),
         "ap50": percent(everywhere[0]),
@@ -169,8 +193,6 @@ def scores(dataset: CocoDataset, detections: Sequence[Detections]) -> dict[str, 
         "ap_s": percent(precision[..., SMALL]),
         "ap_m": percent(precision[..., MEDIUM]),
         "ap_l": percent(precision[..., LARGE]),
-        "class_ap": {name: by_label.get(label) for label, name in enumerate(dataset.classes)},
-        "images": len(dataset),
     }
 
 
@@ -256,28 +278,35 @@ def precision_recall(
     return pd.DataFrame({"recall": RECALLS, "precision": curve.mean(dim=1).numpy()})
 
 
-def to_coco_results(dataset: CocoDataset, detections: Sequence[Detections]) -> list[dict[str, Any]]:
+def to_coco_results(
+    dataset: CocoDataset, detections: Sequence[Detections], *, masks: bool = False
+) -> list[dict[str, Any]]:
     """Detections as COCO's results format has them, for pycocotools and COCO's server.
 
     Args:
         dataset: the images.
         detections: of every image, see `collect`.
+        masks: give masks in place of boxes; with both, pycocotools would call a mask small or large
+            by its box's area.
 
     Returns:
-        For each detection its `image_id`, `category_id`, `bbox` (left, top, width and height in
-        pixels) and `score`.
+        For each detection its `image_id`, `category_id`, `score`, and `bbox` (left, top, width and
+        height in pixels) or `segmentation`.
     """
     results = []
     for image_id, one in zip(dataset.image_ids, detections, strict=True):
-        boxes = box_convert(one.boxes.double(), "xyxy", "xywh").tolist()
-        parts = zip(one.labels.tolist(), boxes, one.scores.tolist(), strict=True)
+        if masks:
+            extents = [found | {"counts": found["counts"].decode()} for found in one.masks]
+        else:
+            extents = box_convert(one.boxes.double(), "xyxy", "xywh").tolist()
+        parts = zip(one.labels.tolist(), extents, one.scores.tolist(), strict=True)
         results += [
             {
                 "image_id": image_id,
                 "category_id": dataset.category_ids[label],
-                "bbox": box,
+                "segmentation" if masks else "bbox": extent,
                 "score": score,
             }
-            for label, box, score in parts
+            for label, extent, score in parts
         ]
     return results

@@ -8,8 +8,9 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms.v2.functional import resize
+from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from cwd.detection.coco import CocoDataset, Picture, to_learn
 from cwd.detection.outputs import Objects
@@ -61,7 +62,8 @@ def prepare_picture(picture: Picture, short: int, long: int) -> Picture:
     """An image as large as detectors take it, and those of its objects that they learn.
 
     Args:
-        picture: see `cwd.detection.coco.to_learn` for what is left out of it.
+        picture: see `cwd.detection.coco.to_learn` for what is left out of it; where there are
+            masks, objects without a pixel of the resized image are too.
         short: see `fitted`.
         long: see `fitted`.
     """
@@ -69,16 +71,42 @@ def prepare_picture(picture: Picture, short: int, long: int) -> Picture:
     image, scale = prepare(picture.image, short, long)
     objects = picture.objects._replace(
         boxes=boxes * scale, area=picture.objects.area * scale[:2].prod()
-    )
-    return Picture(image, objects.keep(learned))
+    ).keep(learned)
+    if objects.masks is not None:
+        masks = resized(objects.masks, tuple(image.shape[-2:]))
+        objects = objects._replace(masks=masks).keep(masks.bool().flatten(1).any(dim=1))
+    return Picture(image, objects)
+
+
+def resized(masks: Tensor, size: Size) -> Tensor:
+    """Masks uint8 [N, H, W] of another height and width, every pixel that which its centre is in.
+
+    Other than plain nearest neighbours this moves no mask by half a pixel against its box.
+    """
+    if tuple(masks.shape[-2:]) == size:
+        return masks
+    if not len(masks):
+        return masks.new_zeros(0, *size)
+    return resize(masks, list(size), InterpolationMode.NEAREST_EXACT)
 
 
 def mirrored(picture: Picture) -> Picture:
-    """The mirror image, and its objects' boxes."""
+    """The mirror image, and its objects' boxes and masks."""
     left, top, right, bottom = picture.objects.boxes.unbind(dim=1)
     width = picture.image.shape[-1]
     boxes = torch.stack([width - right, top, width - left, bottom], dim=1)
-    return Picture(picture.image.flip(-1), picture.objects._replace(boxes=boxes))
+    objects = picture.objects._replace(boxes=boxes)
+    if objects.masks is not None:
+        objects = objects._replace(masks=objects.masks.flip(-1))
+    return Picture(picture.image.flip(-1), objects)
+
+
+def padded(objects: Objects, size: Size) -> Objects:
+    """Objects whose masks, if they have any, are as large as the batch's images."""
+    if objects.masks is None:
+        return objects
+    below, beside = (new - old for new, old in zip(size, objects.masks.shape[1:], strict=True))
+    return objects._replace(masks=F.pad(objects.masks, (0, beside, 0, below)))
 
 
 def padded_size(sizes: Iterable[Size]) -> Size:
@@ -194,7 +222,7 @@ class DetectionBatches:
         self.pool = ThreadPoolExecutor(min(schedule.batch, os.cpu_count() or 1))
         self.ready = Prefetch(self.ask, schedule.steps)
         self.resident: list[Picture] | None = None
-        if sum(3 * height * width for height, width in self.sizes) <= MEMORY:
+        if self.nbytes() <= MEMORY:
             pictures = self.pool.map(self.read, range(len(dataset)))
             self.resident = [self.placed(picture) for picture in pictures]
 
@@ -211,7 +239,13 @@ class DetectionBatches:
         pairs = zip(pictures, flips[self.rows], strict=True)
         pictures = [mirrored(picture) if flip else picture for picture, flip in pairs]
         images, targets = zip(*pictures, strict=True)
-        return stacked(images, size), list(targets)
+        return stacked(images, size), [padded(target, size) for target in targets]
+
+    def nbytes(self) -> int:
+        """Bytes of all resized images and masks, those of crowds and the like among them."""
+        counts = self.dataset.file.starts.diff()[list(self.dataset.chosen)].tolist()
+        layers = (3 + count * self.dataset.masked for count in counts)
+        return sum(n * h * w for n, (h, w) in zip(layers, self.sizes, strict=True))
 
     def plan(self, step: int) -> tuple[list[int], list[bool]]:
         """Which images the whole batch has, and which of them are mirrored."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cwd.datasets import decode
 from cwd.detection.annotations import AnnotationFile, read_annotations
+from cwd.detection.masks import Rle, decoded, encoded
 from cwd.detection.outputs import Objects
 from cwd.errors import CwdError
 from cwd.layouts import check_count
@@ -108,13 +109,14 @@ def find_coco(name: str, root: Path) -> Path | None:
     return None
 
 
-def build_coco(name: str, root: str | Path, split: str) -> "CocoDataset":
+def build_coco(name: str, root: str | Path, split: str, *, masks: bool = False) -> "CocoDataset":
     """A split of a dataset: its annotations read and checked, its images found but not yet read.
 
     Args:
         name: "scenes" or "coco".
         root: the dataset's folder, or a data root that holds it.
         split: "train" or "val"; of the scenes "test" too.
+        masks: whether the objects' masks are wanted.
 
     Raises:
         CwdError: the name or the split is unknown, the dataset isn't there, its annotations are
@@ -129,7 +131,8 @@ def build_coco(name: str, root: str | Path, split: str) -> "CocoDataset":
     folder = find_coco(name, Path(root))
     if folder is None:
         raise CwdError(f"{Path(root)} holds no {name} (no {layout.markers[0]}/): {layout.remedy}")
-    file = read_annotations(folder / layout.annotations.format(split), layout.remedy)
+    path = folder / layout.annotations.format(split)
+    file = read_annotations(path, layout.remedy, masks=masks)
     check_images(folder / layout.images.format(split), file.files, layout.remedy)
     return CocoDataset(name, split, folder, layout, file, tuple(range(len(file.files))))
 
@@ -185,6 +188,11 @@ class CocoDataset:
         """The annotation file's number of every class."""
         return self.file.category_ids
 
+    @property
+    def masked(self) -> bool:
+        """Whether its objects have masks."""
+        return self.file.outlines is not None
+
     @cached_property
     def image_ids(self) -> tuple[int, ...]:
         """The annotation file's number of every image."""
@@ -212,6 +220,8 @@ class CocoDataset:
 
     def trainable(self, smallest: int = SMALLEST_SIDE) -> "CocoDataset":
         """The images to train on: neither too small nor without an object to learn.
+
+        Masks aren't looked at, so an image whose objects all turn out to have none may be left.
 
         Args:
             smallest: pixels that both sides must have.
@@ -242,6 +252,13 @@ class CocoDataset:
         start, end = self.file.starts[place : place + 2].tolist()
         return Objects(*(part[start:end] for part in self.file.objects))
 
+    def encodings(self, index: int) -> list[Rle]:
+        """The masks of those objects, if they were asked for."""
+        place = self.chosen[index]
+        start, end = self.file.starts[place : place + 2].tolist()
+        height, width = self.file.sizes[place].tolist()
+        return [encoded(one, (height, width)) for one in self.file.outlines[start:end]]
+
     def __len__(self) -> int:
         return len(self.chosen)
 
@@ -260,6 +277,8 @@ class CocoDataset:
                 f"says {width}x{height}: {self.layout.remedy}"
             )
         objects = self.annotated(index)
+        if self.masked:
+            objects = objects._replace(masks=decoded(self.encodings(index), (height, width)))
         solid = (objects.boxes[:, 2:] > objects.boxes[:, :2]).all(dim=1)
         pixels = torch.from_numpy(image).permute(2, 0, 1).contiguous()
         return Picture(pixels, objects.keep(solid))

@@ -6,7 +6,7 @@ from cwd.detection.base import Detector
 from cwd.detection.outputs import DetectionOutput, Objects
 from cwd.errors import CwdError
 from cwd.losses import ChannelAlignment
-from cwd.notation import PYRAMIDS, RIVALS, SYMBOLS
+from cwd.notation import RIVALS, SYMBOLS
 from cwd.recipes import Term
 
 
@@ -32,29 +32,31 @@ class OverLevels(nn.Module):
 
     def __init__(self, term: Term, student: Detector, teacher: Detector) -> None:
         super().__init__()
-        self.tap, self.levels = PYRAMIDS[term.tap], term.levels
-        widths = student.channels, teacher.channels
+        self.term, widths = term, (student.channels, teacher.channels)
         self.losses = nn.ModuleList(
             term.build(teacher.channels, student_channels=student.channels)
-            for _ in range(self.levels)
+            for _ in range(term.levels)
         )
         differ = SYMBOLS[term.symbol].aligned and widths[0] != widths[1]
         self.alignments = nn.ModuleList(
             ChannelAlignment(*widths, term.align) if differ else nn.Identity()
-            for _ in range(self.levels)
+            for _ in range(term.levels)
         )
 
     def forward(
         self, student: DetectionOutput, teacher: DetectionOutput, targets: list[Objects]
     ) -> Tensor:
         """See the class."""
-        pairs = zip(getattr(student, self.tap), getattr(teacher, self.tap), strict=True)
+        levels = self.term.levels_of(student), self.term.levels_of(teacher)
         return sum(
             loss(align(mine), taught)
-            for loss, align, (mine, taught) in zip(
-                self.losses, self.alignments, pairs, strict=False
-            )
+            for loss, align, mine, taught in zip(self.losses, self.alignments, *levels, strict=True)
         )
+
+    def compared(self, student: DetectionOutput) -> Tensor:
+        """The finest level as it is compared with the teacher's, see `Distiller.compared`."""
+        level = self.alignments[0](self.term.map_of(student))
+        return self.losses[0].transformed(level) if self.term.learns else level
 
 
 class DetectionDistiller(nn.Module):
@@ -109,3 +111,7 @@ class DetectionDistiller(nn.Module):
             term.name: term.weight * self.losses[term.name](student, teacher, targets)
             for term in self.terms
         }
+
+    def compared(self, name: str, student: DetectionOutput) -> Tensor:
+        """The finest level of the student's pyramid as a term compares it with the teacher's."""
+        return self.losses[name].compared(student)

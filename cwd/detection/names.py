@@ -8,7 +8,9 @@ from torch import nn
 from cwd.backbones import DEEP, PLAIN, SHALLOW, STAGES, TIMM, check_width, from_timm
 from cwd.errors import CwdError
 
-DETECTORS = ("FasterRCNN", "RetinaNet", "RepPoints")
+DETECTORS = ("FasterRCNN", "RetinaNet", "RepPoints", "MaskRCNN")
+MASKED = ("MaskRCNN",)  # those that find masks too
+TWO_STAGES = ("FasterRCNN", *MASKED)
 # timm's ResNeXts and their public ImageNet weights
 RESNEXTS = {
     "X50-32x4d": "resnext50_32x4d.tv_in1k",
@@ -18,7 +20,7 @@ RESNEXTS = {
 BACKBONES = (*(f"R{depth}" for depth in (*SHALLOW, *DEEP)), *RESNEXTS)
 CHANNELS = 256  # of every level of the pyramid
 ANCHOR = 32  # pixels to a side of the smallest anchors, at the finest level
-REGIONS = 512  # of an image that Faster R-CNN's second stage is trained on
+REGIONS = 512  # of an image that a second stage is trained on
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,12 @@ class DetectorArchitecture:
 
     Attributes:
         name: the whole name.
-        kind: "FasterRCNN", "RetinaNet" or "RepPoints".
+        kind: one of `DETECTORS`.
         backbone: "R50", "X101-32x4d" and so on.
         factor: of the backbone's widths.
         channels: of every level of the pyramid, and of the heads.
         anchor: pixels to a side of the smallest anchors; RepPoints has none.
-        regions: of an image that Faster R-CNN's second stage is trained on.
+        regions: of an image that the second stage is trained on, where there is one.
         norm: "group" for group norm in RetinaNet's head, without which it hardly learns from random
             weights; the published one, empty, has none.
     """
@@ -50,6 +52,11 @@ class DetectorArchitecture:
 def is_detector(name: str) -> bool:
     """Whether a network's name is meant to be a detector's."""
     return name.partition("-")[0] in DETECTORS
+
+
+def has_masks(name: str) -> bool:
+    """Whether a network finds masks of objects, by its name."""
+    return name.partition("-")[0] in MASKED
 
 
 def parse_detector(name: str) -> DetectorArchitecture:
@@ -76,14 +83,14 @@ def parse_detector(name: str) -> DetectorArchitecture:
             "factor": backbone not in RESNEXTS,
             "fpn": whole and int(value) % 8 == 0,
             "anchor": whole and kind != "RepPoints",
-            "regions": whole and int(value) >= 8 and kind == "FasterRCNN",
+            "regions": whole and int(value) >= 8 and kind in TWO_STAGES,
             "norm": value == "group" and kind == "RetinaNet",
         }
         if key in given or not allowed.get(key if equals else "factor"):
             raise CwdError(
                 f"{name}: {item!r} can't stand in parentheses: a ResNet's width can, such as 0.25, "
-                "fpn=64 (a multiple of 8), anchor=16 where there are anchors, Faster R-CNN's "
-                "regions=64 and RetinaNet's norm=group, each once."
+                "fpn=64 (a multiple of 8), anchor=16 where there are anchors, regions=64 of "
+                "Faster and Mask R-CNN, and RetinaNet's norm=group, each once."
             )
         given[key] = value
     factor = check_width(name, backbone, given["factor"]) if "factor" in given else 1.0

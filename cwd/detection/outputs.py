@@ -1,12 +1,40 @@
 """What detectors are given and what they give."""
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from cwd.detection.masks import Rle
 
-class Objects(NamedTuple):
+
+class Parts(tuple):
+    """A named tuple whose last part may be None, and then isn't among those that it goes through.
+
+    Most detectors have no masks, and what they are given and give stays a tuple of the rest.
+    """
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[Any]:
+        return (part for part in super().__iter__() if part is not None)
+
+    def _replace(self, **changes: Any) -> Any:
+        return type(self)(**(self._asdict() | changes))
+
+
+class ObjectParts(NamedTuple):
+    """The fields of `Objects`."""
+
+    boxes: Tensor
+    labels: Tensor
+    area: Tensor
+    crowd: Tensor
+    masks: Tensor | None = None
+
+
+class Objects(Parts, ObjectParts):
     """The annotated objects of an image.
 
     Attributes:
@@ -14,12 +42,10 @@ class Objects(NamedTuple):
         labels: int64 [N], classes from 0.
         area: float32 [N], pixels of each object's mask, by which COCO calls it small or large.
         crowd: bool [N], a crowd that is neither to be found nor to be missed.
+        masks: uint8 [N, H, W], 1 on the object; None where they weren't asked for.
     """
 
-    boxes: Tensor
-    labels: Tensor
-    area: Tensor
-    crowd: Tensor
+    __slots__ = ()
 
     def to(self, device: torch.device | str) -> "Objects":
         """The same on a device."""
@@ -30,22 +56,32 @@ class Objects(NamedTuple):
         return Objects(*(part[chosen] for part in self))
 
 
-class Detections(NamedTuple):
+class DetectionParts(NamedTuple):
+    """The fields of `Detections`."""
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    masks: Tensor | list[Rle] | None = None
+
+
+class Detections(Parts, DetectionParts):
     """What a detector found in an image, the surest first.
 
     Attributes:
         boxes: float32 [M, 4]: left, top, right, bottom in pixels.
         scores: float32 [M], from 0 to 1.
         labels: int64 [M], classes from 0.
+        masks: where each box is filled, float32 [M, 28, 28] from 0 to 1, as detectors give them;
+            encodings of the whole image after `cwd.detection.average_precision.collect`; None of
+            detectors without masks.
     """
 
-    boxes: Tensor
-    scores: Tensor
-    labels: Tensor
+    __slots__ = ()
 
 
 class Regions(NamedTuple):
-    """What Faster R-CNN's two stages said of the regions that they were trained on.
+    """What the two stages of Faster or Mask R-CNN said of the regions that they were trained on.
 
     A anchors over all B images and levels, R sampled proposals over all images, K classes and the
     background, which is class 0 here.
@@ -62,6 +98,7 @@ class Regions(NamedTuple):
         box_deltas: float32 [R, K + 1, 4], for every class.
         labels: int64 [R], from 1 for objects.
         box_targets: float32 [R, 4].
+        matched: B tensors int64 [R_b], the object of their image that each proposal is nearest to.
     """
 
     objectness: Tensor
@@ -75,6 +112,7 @@ class Regions(NamedTuple):
     box_deltas: Tensor
     labels: Tensor
     box_targets: Tensor
+    matched: list[Tensor] | None = None
 
 
 class DetectionOutput(NamedTuple):
@@ -85,7 +123,7 @@ class DetectionOutput(NamedTuple):
         convs: the pyramid's levels as its convolutions give them, [B, C, h_l, w_l]: CW_fpn's tap.
         levels: the same as the heads see them, after the norm where the pyramid has one.
         losses: the detector's own terms by name; empty without targets.
-        regions: Faster R-CNN's, if it was given targets.
+        regions: those of two stages, if there were targets.
         source: the detector; no part of the output, but some losses ask it for more.
     """
 

@@ -3,13 +3,16 @@
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from cwd.detection.masks import decoded
 from cwd.detection.outputs import Detections, Objects
 from cwd.detection.tables import MEASURES, METHODS
 from cwd.plots import CHANNEL, INK, STUDENT, bare, method_colour, picture
@@ -38,6 +41,12 @@ def box(axes: Axes, sides: Sequence[float], colour: str, word: str = "") -> None
         )
 
 
+def fill(axes: Axes, mask: Tensor, colour: str) -> None:
+    """Draw a mask, bool [H, W], so that the image is seen through it."""
+    opacity = (0.45 * mask.float()).numpy()
+    axes.imshow(np.dstack([np.broadcast_to(to_rgb(colour), (*mask.shape, 3)), opacity]))
+
+
 def detections(
     images: Sequence[Tensor],
     columns: Mapping[str, Sequence[Objects | Detections]],
@@ -45,7 +54,7 @@ def detections(
     *,
     sure: float = SURE,
 ) -> Figure:
-    """Boxes in images, one image a row, one network a column.
+    """Boxes in images, one image a row, one network a column; masks where there are some.
 
     Args:
         images: uint8 [3, H, W].
@@ -70,6 +79,9 @@ def detections(
             scored = isinstance(things, Detections)
             chosen = things.scores >= sure if scored else ~things.crowd
             colour = method_colour(title) if scored else INK
+            if things.masks is not None:
+                whole = decoded(things.masks, image.shape[-2:]) if scored else things.masks
+                fill(axes, whole[chosen].any(dim=0), colour)
             for sides, label in zip(things.boxes[chosen], things.labels[chosen], strict=True):
                 box(axes, sides.tolist(), colour, classes[int(label)])
     return figure

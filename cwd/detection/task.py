@@ -23,8 +23,15 @@ from cwd.task import Task
 
 
 @functools.lru_cache(maxsize=4)
-def open_data(data: Data, data_root: Path) -> tuple[CocoDataset, CocoDataset]:
+def open_data(
+    data: Data, data_root: Path, *, masks: bool = False
+) -> tuple[CocoDataset, CocoDataset]:
     """The images with objects to train on, and the images that AP is measured on.
+
+    Args:
+        data: which images.
+        data_root: folder of the datasets.
+        masks: whether the objects' masks are wanted.
 
     Raises:
         CwdError: the dataset is missing, incomplete or damaged, or has nothing to find.
@@ -37,7 +44,7 @@ def open_data(data: Data, data_root: Path) -> tuple[CocoDataset, CocoDataset]:
     root = scenes_root(data, data_root) if data.name == "scenes" else data_root
     parts = []
     for split, count in (("train", data.train), (data.split, data.val)):
-        dataset = build_coco(data.name, root, split)
+        dataset = build_coco(data.name, root, split, masks=masks)
         if count is None:
             check_complete(dataset)
         parts.append(dataset.first(count))

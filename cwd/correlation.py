@@ -1,0 +1,172 @@
+"""Which channels of a student are which of its teacher's: before and after what aligns them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from cwd.classification.batches import middle
+from cwd.detection.batches import prepare, stacked
+from cwd.errors import CwdError
+from cwd.names import CLASSIFIER, DETECTOR, kind_of
+from cwd.pairs import Pair
+from cwd.recipes import parse_recipe
+from cwd.runs import Run
+from cwd.tasks import task_of
+from cwd.transforms import normalise
+from cwd.workspace import Workspace
+
+IMAGES = 50  # that are looked at, the first that are measured on
+
+
+@dataclass(frozen=True)
+class Channels:
+    """A student's channels and its teacher's at the same positions.
+
+    Attributes:
+        before: [C_s, N], the student's map as the network gives it.
+        after: [C, N], the same as the loss compares it with the teacher's; None where nothing does.
+        teacher: [C, N].
+    """
+
+    before: Tensor
+    after: Tensor | None
+    teacher: Tensor
+
+
+def correlations(one: Tensor, other: Tensor) -> Tensor:
+    """Pearson's correlation of every channel with every other, over N positions.
+
+    Args:
+        one: [C, N].
+        other: [D, N].
+
+    Returns:
+        float64 [C, D], from -1 to 1; 0 for a channel that is the same everywhere.
+    """
+    return unit(one) @ unit(other).T
+
+
+def unit(channels: Tensor) -> Tensor:
+    """Channels [C, N] without their means, of length 1; float64."""
+    centred = channels.double() - channels.double().mean(dim=1, keepdim=True)
+    length = centred.norm(dim=1, keepdim=True)
+    alive = length > 1e-9 * (1 + channels.double().norm(dim=1, keepdim=True))
+    return torch.where(alive, centred / length.clamp(min=1e-300), 0)
+
+
+def linear_cka(one: Tensor, other: Tensor) -> float:
+    """Linear CKA (Kornblith et al., 2019): how alike two sets of channels are, rotations aside.
+
+    Args:
+        one: [C, N].
+        other: [D, N].
+
+    Returns:
+        0 to 1; 0 if either is the same everywhere.
+    """
+    x, y = (z.double() - z.double().mean(dim=1, keepdim=True) for z in (one, other))
+    scale = (x @ x.T).norm() * (y @ y.T).norm()
+    return ((x @ y.T).square().sum() / scale).item() if scale > 0 else 0.0
+
+
+def inputs(run: Run, images: Sequence[Tensor]) -> Tensor:
+    """Images uint8 [3, H, W] of one size as a run's network is measured on them: [B, 3, h, w]."""
+    kind, schedule = kind_of(run.network), run.schedule
+    if kind == DETECTOR:
+        return stacked([prepare(x, schedule.short, schedule.long)[0] for x in images])
+    if kind == CLASSIFIER:
+        images = [middle(x, schedule) for x in images]
+    return normalise(torch.stack(list(images)))
+
+
+def trained_distiller(workspace: Workspace, run: Run, student: nn.Module) -> nn.Module:
+    """A finished run's recipe with what was trained along with the student.
+
+    Args:
+        workspace: with the run and its teacher.
+        run: has a recipe.
+        student: its network.
+
+    Raises:
+        CwdError: the run's last checkpoint is missing or damaged.
+    """
+    teacher = workspace.network(run.teacher)
+    distiller = task_of(run.network).distiller(run, student, teacher)
+    path = workspace.train(run).done / "checkpoint.pt"
+    try:
+        learnt = torch.load(path, map_location="cpu", weights_only=True)["learnt"]
+        own = {k.removeprefix("1."): v for k, v in learnt.items() if k.startswith("1.")}
+        distiller.load_state_dict(own)
+    except Exception as error:  # torch raises whatever the damage happens to hit
+        raise CwdError(
+            f"{path} is missing or damaged ({type(error).__name__}): delete its folder to train "
+            "the run again."
+        ) from error
+    return distiller.eval()
+
+
+@torch.no_grad()
+def channels_of(workspace: Workspace, run: Run, pair: Pair, count: int = IMAGES) -> Channels:
+    """A student's channels and its teacher's on the first images.
+
+    Args:
+        workspace: with the trained runs.
+        run: the student's, alone or with a recipe of one term; of a detector the finest level of
+            the pyramid is looked at.
+        pair: its teacher is compared with.
+        count: images.
+    """
+    val = workspace.images(run)[1]
+    images = [val[index][0] for index in range(min(count, len(val)))]
+    student, teacher = workspace.network(run), workspace.network(pair.teacher)
+    recipe = run.recipe or ("MIMIC_fpn" if kind_of(run.network) == DETECTOR else "MIMIC_f")
+    (term,) = parse_recipe(recipe)
+    distiller = trained_distiller(workspace, run, student) if run.recipe else None
+    parts: list[list[Tensor]] = [[], [], []]
+    for image in images:  # one by one: crops differ in size
+        batch = inputs(run, [image])
+        own, taught = student(batch), teacher(batch)
+        maps = [term.map_of(own), term.map_of(taught)]
+        if distiller:
+            maps.append(distiller.compared(term.name, own))
+        for part, found in zip(parts, maps, strict=False):
+            part.append(found[0].flatten(1))
+    before, target, after = (torch.cat(part, dim=1) if part else None for part in parts)
+    return Channels(before, after, target)
+
+
+def matches(found: dict[str, Channels]) -> pd.DataFrame:
+    """What each recipe did to a student's channels, in numbers.
+
+    Args:
+        found: by recipe.
+
+    Returns:
+        One line a recipe. `best |r|`: for every channel of the teacher the student's channel that
+        correlates with it most, either sign; the mean over the teacher's channels. `CKA`: see
+        `linear_cka`. Both are of the student's map as it is. `own r`: the correlation of a
+        teacher's channel with the channel of the same number, after what the loss compares; the
+        mean over channels, empty where nothing is compared. Channels of the teacher that are the
+        same everywhere are left out.
+    """
+    lines = {}
+    for name, channels in found.items():
+        alive = unit(channels.teacher).abs().amax(dim=1) > 0
+        teacher = channels.teacher[alive]
+        best = correlations(channels.before, teacher).abs().amax(dim=0).mean().item()
+        after = channels.after
+        own = None if after is None else (unit(after[alive]) * unit(teacher)).sum(dim=1).mean()
+        lines[name] = {
+            "best |r|": best,
+            "CKA": linear_cka(channels.before, teacher),
+            "own r": None if own is None else own.item(),
+        }
+    return pd.DataFrame.from_dict(lines, orient="index", dtype=float).rename_axis("recipe")
+
+
+def ordered(matrix: Tensor) -> Tensor:
+    """Rows of |r| [C, D] sorted by the column that each fits best, so that matches form a line."""
+    return matrix[matrix.argmax(dim=1).argsort(stable=True)]
