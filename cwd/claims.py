@@ -18,11 +18,10 @@ from functools import cached_property
 import pandas as pd
 
 from cwd import paths
-from cwd.claim_list import (
-    CLAIMS,
+from cwd.claim_list import CLAIMS, Claim
+from cwd.claim_tests import (
     Channels,
     Cheaper,
-    Claim,
     Classes,
     Detectors,
     Greater,
@@ -32,10 +31,12 @@ from cwd.claim_list import (
     Salience,
     Slopes,
     Students,
+    Tasks,
     Within,
 )
 from cwd.claims_detection import over_detectors
 from cwd.claims_networks import OverStudents
+from cwd.claims_transformation import over_tasks
 from cwd.experiments import TABLES
 from cwd.finding import Finding
 from cwd.profile import load_profile
@@ -110,7 +111,7 @@ class Evidence:
     def findings(self, claim: Claim) -> list[Finding]:
         """A claim's comparisons; empty if one of them could not be made."""
         test = claim.test
-        if not self.profile.student and not isinstance(test, Detectors):
+        if not self.profile.student and not isinstance(test, Detectors | Tasks):
             return []
         if isinstance(test, Greater):
             pairs = [(a, b) for a in test.better for b in test.worse]
@@ -129,6 +130,8 @@ class Evidence:
             made = OverStudents(self).findings(test)
         elif isinstance(test, Detectors):
             made = over_detectors(self, test)
+        elif isinstance(test, Tasks):
+            made = over_tasks(self, test)
         else:
             made = []
         return [] if None in made else made

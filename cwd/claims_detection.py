@@ -2,9 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from cwd.claim_list import Detectors
+from cwd.claim_tests import Detectors
 from cwd.detection.tables import label_of, table9
+from cwd.detection.task import DETECTION
 from cwd.finding import Finding
+from cwd.records import Records
+from cwd.tables import Row
+from cwd.task import Task
 
 if TYPE_CHECKING:
     from cwd.claims import Evidence
@@ -27,12 +31,28 @@ def over_detectors(evidence: "Evidence", test: Detectors) -> list[Finding | None
         for method in test.others:
             other = rows.get(label_of(detector, method))
             if other:
-                ours, theirs = (
-                    {run.seed: m["ap"] for run in row.runs if (m := evidence.records.metrics(run))}
-                    for row in (best, other)
-                )
-                pairs = [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
+                paper = best.paper - other.paper
                 what = f"{detector}: CWD - {method}"
-                finding = Finding(what, pairs, best.paper - other.paper, unit="AP")
-                found.append(finding if pairs else None)
+                found.append(paired(what, evidence.records, best, other, DETECTION, paper))
     return found
+
+
+def paired(
+    what: str, records: Records, better: Row, worse: Row, task: Task, paper: float | None
+) -> Finding | None:
+    """One row's measure minus another's, seed by seed; None if they share no seed.
+
+    Args:
+        what: for people.
+        records: where the results are found.
+        better: the row that shall be.
+        worse: the other one.
+        task: of both, which says what is measured.
+        paper: the paper's difference.
+    """
+    ones, others = (
+        {run.seed: m[task.measure] for run in row.runs if (m := records.metrics(run))}
+        for row in (better, worse)
+    )
+    pairs = [ones[seed] - others[seed] for seed in sorted(ones.keys() & others.keys())]
+    return Finding(what, pairs, paper, unit=task.unit) if pairs else None

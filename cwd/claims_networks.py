@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cwd.claim_list import Kinds, Pretrained, Slopes, Students
+from cwd.claim_tests import Kinds, Pretrained, Slopes, Students
 from cwd.finding import Finding
 from cwd.profile import Student
 from cwd.tables_networks import WITH_PI_HO, label_of, networks

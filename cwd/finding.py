@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from scipy import stats
 
 LEVEL = 0.95
+PERCENT = ("mIoU", "AP", "mask AP", "top-1")  # units that can share an axis
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Finding:
         differences: one a seed (or repeat), in `unit`.
         paper: the paper's difference; None where it prints none.
         margin: None for "greater than 0", else the claim is that the difference is within it.
-        unit: "mIoU", "AP", "AUC" or "log ratio".
+        unit: a task's, in percent ("mIoU", "AP", "mask AP", "top-1"), "AUC" or "log ratio".
     """
 
     what: str

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+from cwd.finding import PERCENT
 from cwd.plots import CHANNEL, INK, STUDENT, TEACHER, method_colour
 
 VERDICT_COLOURS = {"supported": "#2a9d5c", "contradicted": TEACHER, "undecided": "#8d99a6"}
@@ -85,12 +86,12 @@ def sweeps(panels: Mapping[str, tuple[pd.DataFrame, Mapping[str, float]]], stude
 
 
 def forest(table: pd.DataFrame) -> Figure:
-    """The measured difference and 95 % interval behind every verdict in mIoU or AP.
+    """The measured difference and 95 % interval behind every verdict in percent.
 
     Args:
         table: see `cwd.claims.verdicts`; claims that weren't run or have another unit are left out.
     """
-    shown = table[(table["verdict"] != "not run") & table["unit"].isin(["mIoU", "AP"])]
+    shown = table[(table["verdict"] != "not run") & table["unit"].isin(PERCENT)]
     figure, axes = plt.subplots(figsize=(9.5, 0.42 * len(shown) + 1.1), layout="constrained")
     axes.axvline(0, color=INK, linewidth=0.8)
     limit = 2.2 * max(1.0, shown["ours"].abs().max())
@@ -103,7 +104,7 @@ def forest(table: pd.DataFrame) -> Figure:
             axes.scatter(row.paper, line, marker="D", facecolor="none", edgecolor=INK, s=36)
     axes.set(
         yticks=range(len(shown)), yticklabels=shown["claim"], xlim=(-limit, limit),
-        xlabel="difference in mIoU or AP (%): mean, 95 % interval; cut where it leaves the panel",
+        xlabel="difference in percent: mean, 95 % interval; cut where it leaves the panel",
     )  # fmt: skip
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.grid(axis="x", linewidth=0.4)

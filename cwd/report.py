@@ -12,20 +12,30 @@ import nbformat
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cwd import pages, paths, plots, plots_cost, plots_results
+from cwd import pages, paths, plots, plots_cost, plots_results, plots_transformation
 from cwd.channels import summary
 from cwd.claims import layout, verdicts
 from cwd.detection import plots as detection_plots
 from cwd.errors import CwdError
 from cwd.experiments import Study, every_run, studies_of, study
 from cwd.files import save_figure, write_atomic, write_text
+from cwd.finding import PERCENT
 from cwd.loss_costs import step_shares
 from cwd.records import CHANNELS, COSTS, DETECTION_COSTS, Records, recorded_profiles
 from cwd.tables import class_comparison
 
 PUBLISHED = "quick"  # the profile whose pictures the committed notebooks carry
-# of notebooks 04, 06 and A1, from numbers
-DRAWN = ("figure4", "table4", "table5", "table6", "table9_gains", "table9_sizes")
+# of notebooks 04, 06, A1 and A2, from numbers
+DRAWN = (
+    "figure4",
+    "table4",
+    "table5",
+    "table6",
+    "table9_gains",
+    "table9_sizes",
+    "transformation_gains",
+    "transformations",
+)
 
 
 def report(
@@ -127,7 +137,7 @@ def render(source: Records, folder: Path) -> list[str]:
     claims = verdicts(source)
     write_table(layout(claims), folder, "claims")
     write_table(layout(claims, run=False), folder, "claims_not_run")
-    if claims["unit"].isin(["mIoU", "AP"]).any():
+    if claims["unit"].isin(PERCENT).any():
         save(lambda: plots_results.forest(claims), folder, "claims")
     if costs := source.beside(COSTS):
         grid = pd.DataFrame(costs["grid"]["costs"])
@@ -168,7 +178,7 @@ def figures_of(studies: dict[str, Study]) -> dict[str, Callable[[], Figure]]:
         }
         student = enough["weight"].rows[1].label
         drawn["figure3"] = lambda: plots_results.sweeps(panels, student)
-    for name in ("table2", "table3", "table5", "normalisations"):
+    for name in ("table2", "table3", "table5", "normalisations", "transformations"):
         if name in enough:
             drawn["figure4" if name == "table2" else name] = lambda table=enough[name]: (
                 plots_results.gains(table.results(), table.paper_gains())
@@ -183,6 +193,10 @@ def figures_of(studies: dict[str, Study]) -> dict[str, Callable[[], Figure]]:
         table9 = replace(enough["table9"], rows=study("table9", enough["table9"].source).rows)
         drawn["table9_gains"] = lambda: detection_plots.gains(table9.table())
         drawn["table9_sizes"] = lambda: detection_plots.by_size(table9.table())
+    if "transformation" in enough:
+        source = enough["transformation"].source
+        whole = study("transformation", source).table()
+        drawn["transformation_gains"] = lambda: plots_transformation.gains(whole)
     return drawn
 
 

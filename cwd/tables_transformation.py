@@ -31,7 +31,7 @@ VARIANTS = (
     "CT_f(hidden=0.25)",
     "CT_f(hidden=4)",
 )
-WEIGHTS = (10, 100)  # of CT_f, beside its own
+WEIGHTS = (10, 100)  # of MIMIC_f and CT_f, beside their own
 
 
 def pairs_of(profile: Profile) -> dict[str, Pair]:
@@ -116,7 +116,8 @@ def transformation_table(rows: tuple[Row, ...], results: pd.DataFrame) -> pd.Dat
 
 
 def transformations(profile: Profile) -> tuple[Row, ...]:
-    """Controls, in no paper: what else may lie between the two maps, and CT's one weight."""
-    recipes = (*VARIANTS, *(f"CT_f(weight={weight})" for weight in WEIGHTS))
+    """Controls, in no paper: what else may lie between the two maps, and the one weight."""
+    weighted = [f"{name}(weight={w})" for name in ("MIMIC_f", "CT_f") for w in WEIGHTS]
+    recipes = (*VARIANTS, *weighted)
     first = references(profile, pd.Series(dtype=float))
     return *first, *(distilled(profile, recipe) for recipe in recipes)

@@ -7,7 +7,8 @@ import pytest
 from invented import Invented
 
 from cwd import claims
-from cwd.claim_list import CLAIMS, Cheaper, Classes, Greater, OtherData, Within
+from cwd.claim_list import CLAIMS
+from cwd.claim_tests import Cheaper, Classes, Greater, OtherData, Within
 from cwd.claims import Evidence, Finding, layout, verdict, verdicts
 from cwd.profile import load_profile
 from cwd.recipes import parse_recipe

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 from invented import Invented
 
-from cwd.claim_list import CLAIMS, Kinds, Pretrained, Slopes, Students
+from cwd.claim_list import CLAIMS
+from cwd.claim_tests import Kinds, Pretrained, Slopes, Students
 from cwd.claims import Evidence
 from cwd.profile import Student, load_profile
 

@@ -1,0 +1,118 @@
+"""The figures of notebook A2; each function returns the matplotlib figure it drew."""
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+import torch
+from matplotlib.figure import Figure
+
+from cwd.correlation import Channels, correlations, ordered
+from cwd.plots import CHANNEL, INK, STUDENT, bare, method_colour
+
+SHOWN = 64  # channels of the teacher that are drawn
+HEAT = "magma"
+
+
+def gains(table: pd.DataFrame) -> Figure:
+    """Gain over the student alone, a panel for each task that was measured.
+
+    Args:
+        table: see `cwd.tables_transformation.transformation_table`.
+    """
+    tasks = [
+        task
+        for task in dict.fromkeys(table.index.get_level_values("task"))
+        if table.loc[task, "our gain"].notna().any()
+    ]
+    figure, grid = plt.subplots(
+        1, len(tasks), figsize=(2.5 * len(tasks) + 0.8, 2.4), sharey=True, squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
+    for axes, task in zip(grid[0], tasks, strict=True):
+        lines = table.loc[task].drop(index=["teacher", "student"])
+        places = range(len(lines))
+        axes.axvline(0, color=STUDENT, linestyle=":", linewidth=1.5)
+        axes.scatter(
+            lines["paper gain"], places, marker="D", facecolor="none", edgecolor=INK, s=40,
+            label="abstract, full data",
+        )  # fmt: skip
+        axes.errorbar(
+            lines["our gain"], places, xerr=lines["gain sd"].fillna(0), fmt="none", ecolor=INK,
+            lw=0.8,
+        )  # fmt: skip
+        colours = [
+            CHANNEL if name in ("CWD", "CT") else method_colour(name) for name in lines.index
+        ]
+        axes.scatter(lines["our gain"], places, color=colours, s=34, label="ours")
+        measure = table.loc[(task, "student"), "measure"]
+        axes.set(title=task, xlabel=f"gain in {measure}", yticks=places, yticklabels=lines.index)
+        axes.set_ylim(len(lines) - 0.5, -0.5)
+        axes.grid(axis="x", linewidth=0.4)
+    grid[0, -1].legend(frameon=False, fontsize=7, loc="best")
+    sns.despine(figure)
+    return figure
+
+
+def channel_matches(found: Mapping[str, Channels]) -> Figure:
+    """How a student's channels correlate with its teacher's, before and after what aligns them.
+
+    Above, |r| of every channel of the student's map with those 64 channels of the teacher that vary
+    most; the student's are sorted by the one that each fits best. Below, r of the map as the loss
+    compares it: channel by channel, so that what was matched is a bright diagonal.
+
+    Args:
+        found: recipe, empty for the student alone, to its channels.
+    """
+    teacher = next(iter(found.values())).teacher
+    varied = teacher.double().std(dim=1).topk(min(SHOWN, len(teacher))).indices.sort().values
+    figure, grid = plt.subplots(
+        2, len(found), figsize=(2.1 * len(found) + 0.6, 4.2), squeeze=False, layout="constrained"
+    )
+    for (above, below), (name, channels) in zip(grid.T, found.items(), strict=True):
+        goal = channels.teacher[varied]
+        before = ordered(correlations(channels.before, goal).abs())
+        drawn = bare(above, name or "student alone").imshow(
+            before, cmap=HEAT, vmin=0, vmax=1, aspect="auto", interpolation="nearest"
+        )
+        bare(below)
+        if channels.after is None:
+            below.text(0.5, 0.5, "nothing is compared", ha="center", va="center", fontsize=8)
+            continue
+        after = correlations(channels.after[varied], goal).abs()
+        below.imshow(after, cmap=HEAT, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    grid[0, 0].set_ylabel("student's channels,\nas they are, sorted")
+    grid[1, 0].set_ylabel("student's channels,\nas compared")
+    for axes in grid[1]:
+        axes.set_xlabel("teacher's channels")
+    figure.colorbar(drawn, ax=grid, label="|r|", shrink=0.6)
+    return figure
+
+
+def matched_channels(found: Mapping[str, Channels]) -> Figure:
+    """For every channel of the teacher, how well something of the student's fits it.
+
+    Left, the student's best channel as it is; right, the channel of the same number as compared.
+
+    Args:
+        found: recipe, empty for the student alone, to its channels.
+    """
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(7.4, 2.6), sharey=True, layout="constrained"
+    )
+    for number, (name, channels) in enumerate(found.items()):
+        colour, word = sns.color_palette("colorblind")[number], name or "student alone"
+        best = correlations(channels.before, channels.teacher).abs().amax(dim=0)
+        share = torch.linspace(0, 1, len(best))
+        left.plot(share, best.sort().values, color=colour, label=word)
+        if channels.after is not None:
+            own = correlations(channels.after, channels.teacher).diagonal()
+            right.plot(share, own.sort().values, color=colour, label=word)
+    left.set(
+        xlabel="share of the teacher's channels", ylabel="correlation", title="before: best |r|"
+    )
+    right.set(xlabel="share of the teacher's channels", title="after: r with its own number")
+    left.legend(frameon=False)
+    sns.despine(figure)
+    return figure
