@@ -46,7 +46,9 @@ def parser() -> argparse.ArgumentParser:
         )
     )  # fmt: skip
     found = command(data, "get a dataset, or check the one that is there", "--data-root")
-    found.add_argument("name", help="scenes, camvid, cityscapes, voc, ade20k or coco")
+    found.add_argument(
+        "name", help="scenes, crops, camvid, cityscapes, voc, ade20k, coco or imagenet"
+    )
     command(record, "copy a profile's results to data/results", "--profile")
     command(publish, "put a profile's outputs into the notebooks", "--profile")
     real = command(rehearse, "a profile on generated full-size images", "--profile", "--device")

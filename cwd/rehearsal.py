@@ -1,9 +1,9 @@
 """A profile's networks and schedule on a handful of full-size images: `make rehearse`.
 
 Before days of training: does everything that a profile names run on this machine, and in how much
-memory? The dataset is generated in its official layout, and decoded as the real one would be; the
-teacher, the student alone and one distilled student are trained for a few steps each, and measured
-on whole images. Their mIoU means nothing.
+memory? The datasets are generated in their official layouts, and decoded as the real ones would be;
+of each pair the teacher, the student alone and one distilled student are trained for a few steps,
+and measured. What is measured of them means nothing.
 """
 
 import resource
@@ -21,40 +21,46 @@ from cwd.errors import CwdError
 from cwd.files import write_json
 from cwd.hardware import pick_device
 from cwd.kinds import shown_size
-from cwd.layouts import layout_of
+from cwd.names import DETECTOR, kind_of
+from cwd.pairs import Pair
 from cwd.profile import Profile, load_profile
 from cwd.progress import report
 from cwd.runs import Run, RunFolder
+from cwd.tables_transformation import METHODS
 from cwd.trainer import train
 
 # what the paper's CWD is on each dataset
-RECIPES = {"cityscapes": "PI + HO + CW_f", "voc": "CW_f", "ade20k": "CW_f", "coco": "CW_fpn"}
+RECIPES = {"cityscapes": "PI + HO + CW_f", "voc": "CW_f", "ade20k": "CW_f"}
+DETECTION_RECIPE = "CW_fpn"
 VAL = 2  # images that are measured on
-
-
-# writers of `count` training images of full size below a folder
+CLASSES = 3  # of the generated ImageNet
+# writers of at least `count` training images of full size below a folder
 TREES: dict[str, Callable[[Path, int], Path]] = {
     "cityscapes": lambda root, count: trees.cityscapes(
         root, splits=("train", "val"), count=max(count, VAL), size=(1024, 2048)
     ),
     "voc": lambda root, count: trees.voc(root, train=2, val=VAL, added=count, size=(375, 500)),
     "ade20k": lambda root, count: trees.ade20k(root, train=count, val=VAL, size=(512, 683)),
-    "coco": lambda root, count: trees.coco(root, train=count, val=VAL, size=(480, 640)),
+    # its last image has no objects
+    "coco": lambda root, count: trees.coco(root, train=count + 1, val=VAL, size=(480, 640)),
+    "imagenet": lambda root, count: trees.imagenet(
+        root, train=-(-count // CLASSES), val=1, size=(375, 500), classes=CLASSES
+    ),
 }
 
 
 def rehearse(
     profile: str, *, steps: int = 2, device: str = "auto", output: Path | None = None
 ) -> pd.DataFrame:
-    """Train a profile's teacher and student for a few steps on generated images.
+    """Train a profile's teachers and students for a few steps on generated images.
 
     Weights that would have to be downloaded or found are random. Of a segmentation network only the
     first numbers depend on that; a detector then trains its whole backbone, which takes a little
     more memory than leaving its stem and first stage as they are.
 
     Args:
-        profile: name of a profile whose dataset is one of `TREES`.
-        steps: of each training.
+        profile: name of a profile whose datasets are among `TREES`.
+        steps: of each training; a network that is measured as it comes has none.
         device: "auto", "cpu" or "cuda".
         output: where the images and the runs go, `build/rehearsal/<profile>` if None; what was
             measured is kept there as `rehearsal.json`. Runs of an earlier rehearsal are removed.
@@ -68,24 +74,24 @@ def rehearse(
         CwdError: the profile is unknown, or its data can't be generated.
     """
     chosen = load_profile(profile)
-    name = chosen.alone[0].data.name
-    write = TREES.get(name)
-    if write is None:
-        raise CwdError(
-            f"profile {profile} uses {name}: rehearse one with {', '.join(TREES)}; the others "
-            "need no rehearsal."
-        )
+    counts = {}  # images of each dataset: a batch of every network
+    for run in chosen.alone:
+        name = run.data.name
+        if name not in TREES:
+            raise CwdError(
+                f"profile {profile} uses {name}: rehearse one with {', '.join(TREES)}; the others "
+                "need no rehearsal."
+            )
+        counts[name] = max(run.schedule.batch, counts.get(name, 0))
     output = output or paths.BUILD / "rehearsal" / chosen.name
-    root = output / "data" / (name if name == "coco" else layout_of(name).folders[0])
-    count = max(run.schedule.batch for run in chosen.alone)
-    if name == "coco":
-        count += 1  # the last generated image has no objects
-    if not root.exists():
-        report(f"writing {count} images of full size into {paths.for_people(root)}")
-        write(root, count)
+    for name, count in counts.items():
+        root = output / "data" / name
+        if not root.exists():
+            report(f"writing {count} images of full size into {paths.for_people(root)}")
+            TREES[name](root, count)
     shutil.rmtree(output / "runs", ignore_errors=True)
     lines = {}
-    for what, run in parts(chosen, count, steps).items():
+    for what, run in parts(chosen, counts, steps).items():
         folder = train(
             run,
             runs=output / "runs",
@@ -110,32 +116,46 @@ def line_of(folder: RunFolder) -> dict[str, Any]:
         "network": run.network,
         "batch": run.schedule.batch,
         "size": shown_size(run),
-        "seconds a step": round(seconds / run.schedule.steps, 1),
+        "seconds a step": round(seconds / max(1, run.schedule.steps), 1),
         "peak memory (GiB)": round(peak, 2),
     }
 
 
-def parts(profile: Profile, count: int, steps: int) -> dict[str, Run]:
-    """The trainings of a rehearsal, each teacher before its students."""
+def parts(profile: Profile, counts: dict[str, int], steps: int) -> dict[str, Run]:
+    """The trainings of a rehearsal, each teacher before its students.
+
+    Args:
+        profile: whose networks.
+        counts: training images by dataset.
+        steps: of each training that has any.
+    """
 
     def short(run: Run) -> Run:
-        schedule = replace(run.schedule, steps=steps, checkpoint_every=steps)
-        extra = 2 if run.data.name == "voc" else 0  # VOC's own, beside SBD's
-        data = replace(run.data, train=count + extra, val=VAL)
+        few = min(steps, run.schedule.steps)
+        schedule = replace(run.schedule, steps=few, checkpoint_every=steps)
+        data = replace(run.data, train=counts[run.data.name], val=VAL)
         return replace(run, data=data, init="random", schedule=schedule)
 
-    if profile.student:
-        pairs = [("", profile.teacher, profile.student)]
-    else:
-        pairs = [(f"{p.name}: ", p.teacher, p.student) for p in profile.detection.pairs]
     found = {}
-    for prefix, *both in pairs:
-        teacher, student = map(short, both)
-        recipe = RECIPES[student.data.name]
-        distilled = replace(student, recipe=recipe, teacher=teacher)
+    for prefix, recipe, pair in distilled_pairs(profile):
+        teacher, student = short(pair.teacher), short(pair.student)
         found |= {
             f"{prefix}teacher": teacher,
             f"{prefix}student alone": student,
-            f"{prefix}{recipe}": distilled,
+            f"{prefix}{recipe}": replace(student, recipe=recipe, teacher=teacher),
         }
+    return found
+
+
+def distilled_pairs(profile: Profile) -> list[tuple[str, str, Pair]]:
+    """What begins its lines' names, a recipe, and the networks, for each pair of a profile."""
+    first, second = profile.detection, profile.transformation
+    found = []
+    if profile.student:
+        pair = Pair("PSPNet", profile.teacher, profile.student)
+        found.append(("", RECIPES[profile.student.data.name], pair))
+    found += [(f"{pair.name}: ", DETECTION_RECIPE, pair) for pair in (first.pairs if first else ())]
+    for pair in second.pairs if second else ():
+        recipe = METHODS["CT"][kind_of(pair.student.network) == DETECTOR]
+        found.append((f"{pair.name}: ", recipe, pair))
     return found

@@ -76,18 +76,17 @@ def read_pair(
         kinds: the papers' names and ours of what they may be.
         where: for the errors.
     """
-    teacher, student = (
-        read_part(pair[role], schedule, data, f"{where}: {role}").run
-        for role in ("teacher", "student")
-    )
-    both = {run.network.partition("-")[0] for run in (teacher, student)}
-    for name, kind in kinds.items():
-        if both == {kind}:
-            return Pair(name, teacher, student)
-    raise CwdError(
-        f"{where}: {teacher.network} and {student.network} are no pair of one kind: use two of "
-        f"{' or of '.join(kinds.values())}."
-    )
+    roles = ("teacher", "student")
+    networks = [from_mapping(Part, pair[role], f"{where}: {role}").network for role in roles]
+    both = {network.partition("-")[0] for network in networks}
+    names = [name for name, kind in kinds.items() if both == {kind}]
+    if not names:
+        raise CwdError(
+            f"{where}: {' and '.join(networks)} are no pair of one kind: use two of "
+            f"{' or of '.join(kinds.values())}."
+        )
+    runs = [read_part(pair[role], schedule, data, f"{where}: {role}").run for role in roles]
+    return Pair(names[0], *runs)
 
 
 def read_part(value: Any, schedule: Any, data: Data, where: str) -> Student:

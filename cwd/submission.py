@@ -13,13 +13,13 @@ from torch import nn
 from cwd import paths
 from cwd.data import scenes_root
 from cwd.datasets import decode, find_dataset
-from cwd.detection.names import is_detector
 from cwd.errors import CwdError
 from cwd.evaluation import predict
 from cwd.files import write_atomic
 from cwd.hardware import pick_device
 from cwd.layouts import CITYSCAPES, cityscapes_images, layout_of
 from cwd.models import build_network, load_network_weights
+from cwd.names import SEGMENTATION, kind_of
 from cwd.progress import report
 from cwd.runs import Data, Run, RunFolder
 
@@ -74,7 +74,7 @@ def check_submittable(run: Run) -> None:
     Raises:
         CwdError: it is no segmentation network for Cityscapes' classes.
     """
-    if run.data.name not in ("cityscapes", "scenes") or is_detector(run.network):
+    if run.data.name not in ("cityscapes", "scenes") or kind_of(run.network) != SEGMENTATION:
         raise CwdError(
             f"{run.network} was trained on {run.data.name}: only segmentation networks for "
             "Cityscapes' classes can be submitted to its server."

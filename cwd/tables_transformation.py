@@ -47,6 +47,24 @@ def pairs_of(profile: Profile) -> dict[str, Pair]:
     return {task: pair for task, pair in found.items() if pair}
 
 
+def overview(profile: Profile) -> pd.DataFrame:
+    """What a profile compares in each task, beside the abstract's student and dataset."""
+    lines, pairs = {}, pairs_of(profile)
+    for task, line in paper("channel_transformation").iterrows():
+        pair = pairs.get(task)
+        lines[task] = {"the abstract's student": line["student"], "its dataset": line["dataset"]}
+        lines[task] |= {"measure": line["measure"]}
+        if pair:
+            lines[task] |= {
+                "our student": pair.student.network,
+                "our teacher": pair.teacher.network,
+                "our images": pair.student.data.name,
+                "steps": pair.student.schedule.steps,
+                "recipe of CT": METHODS["CT"][task in PYRAMID_TASKS],
+            }
+    return pd.DataFrame.from_dict(lines, orient="index").fillna("").rename_axis("task")
+
+
 def label_of(task: str, method: str) -> str:
     """A row's label, "object detection: CT"."""
     return f"{task}: {method}"

@@ -8,22 +8,22 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from cwd import pace, paths
-from cwd.detection import pace as detection_pace
+from cwd import pace, pace_whole, paths
+from cwd import plan as planning
+from cwd.detection import workload
 from cwd.detection.detectors import build_detector
 from cwd.detection.names import build_body, is_detector, parse_detector
-from cwd.detection.pace import (
-    DetectionStopwatch,
+from cwd.detection.tables import METHODS
+from cwd.detection.workload import (
     detector_multiply_adds,
     detector_of,
     image_size,
     random_objects,
-    training_step,
 )
-from cwd.detection.tables import METHODS
 from cwd.errors import CwdError
 from cwd.experiments import every_run
-from cwd.needs import CHECKPOINT_EACH, run_size, weight_needs
+from cwd.needs import CHECKPOINT_EACH, RunSize, run_size, weight_needs
+from cwd.pace_whole import WholeStopwatch, training_step
 from cwd.parts import classes_of
 from cwd.plan import plan
 from cwd.profile import load_profile
@@ -57,7 +57,7 @@ def clock(monkeypatch):
 
     for name in ("learning", "asking", "distilling"):
         monkeypatch.setattr(pace, name, build)
-    monkeypatch.setattr(detection_pace, "training_step", build)
+    monkeypatch.setattr(pace_whole, "training_step", build)
     monkeypatch.setattr(pace, "timed", lambda step, device: 0.5)
     return built
 
@@ -75,15 +75,17 @@ def taught(run, recipe):
     return replace(run, recipe=recipe, teacher=teacher)
 
 
-def check_plan(name, place, capsys):
+def check_plan(name, place, capsys, monkeypatch):
     """Plan a profile, compare the table with its runs, and give what was printed."""
+    monkeypatch.setattr(planning, "run_size", lambda run: RunSize(1, 2))  # for time
     table = pd.read_csv(plan(name, data_root=place / "data", device="cpu"), keep_default_na=False)
     profile, said = load_profile(name), capsys.readouterr().out
     runs = every_run(Records(profile))
     assert table["runs"].sum() == table["left"].sum() == len(runs)
     detect = table["network"].map(is_detector)
     assert set(table["step_from"][detect]) == {"step"}
-    sizes = {f"{r.schedule.short}x{r.schedule.long}" for r in profile.detection.runs}
+    detectors = [run.schedule for run in runs if is_detector(run.network)]
+    sizes = {f"{schedule.short}x{schedule.long}" for schedule in detectors}
     assert set(table["size"][detect]) == sizes
     assert ('From "step"' in said, 'From "parts"' in said) == (True, not detect.all())
     assert "ASSUMED 30 TFLOP/s" in said
@@ -95,8 +97,9 @@ def check_plan(name, place, capsys):
 def test_scenes_is_planned(place, clock, capsys, monkeypatch):
     # counting takes longer than all the rest
     monkeypatch.setattr(pace, "multiply_adds", lambda *a: 1000 * math.prod(a[-1]))
-    monkeypatch.setattr(detection_pace, "detector_multiply_adds", lambda *a: (math.prod(a[-1]), 0))
-    said = check_plan("scenes", place, capsys)
+    monkeypatch.setattr(pace_whole, "multiply_adds", lambda *a: 1000 * math.prod(a[-1]))
+    monkeypatch.setattr(workload, "detector_multiply_adds", lambda *a: (math.prod(a[-1]), 0))
+    said = check_plan("scenes", place, capsys, monkeypatch)
     assert said.count("scenes: drawn into") == 1  # by both tasks
     assert "from random weights: 1,500 steps, batch 8, images 256x512" in " ".join(said.split())
 
@@ -125,7 +128,7 @@ def test_coco_is_the_papers(place, clock, capsys, monkeypatch):
         "RetinaNet": (0.01, 0.01),
         "RepPoints": (0.01, 0.01),
     }
-    said = check_plan("coco", place, capsys)
+    said = check_plan("coco", place, capsys, monkeypatch)
     assert "RetinaNet-X101-64x4d from imagenet: 87,960 steps, batch 16, images 800x1333" in said
     assert "timm's resnext101_64x4d.tv_in1k" in said
     assert "one of the teacher, a detector's without its heads" in " ".join(said.split())
@@ -133,7 +136,7 @@ def test_coco_is_the_papers(place, clock, capsys, monkeypatch):
 
 def test_a_slow_machine_measures_less(place, clock):
     run = load_profile("coco").detection.pairs[0].student
-    watch = DetectionStopwatch("cpu", 80, paths.BUILD)
+    watch = WholeStopwatch("cpu", 80, paths.BUILD)
     found = watch.step(run)
     (size,) = watch.smaller.values()
     (args, given), *_ = clock
@@ -149,12 +152,12 @@ def test_a_slow_machine_measures_less(place, clock):
 
 
 def test_measured_once(place, clock):
-    watch, run = DetectionStopwatch("cpu", 8, paths.BUILD), tiny("RepPoints")
+    watch, run = WholeStopwatch("cpu", 8, paths.BUILD), tiny("RepPoints")
     assert watch.step(run) == 0.5
     assert watch.step(taught(run, "CW_fpn")) == 0.5
     assert watch.step(replace(run, init="elsewhere.pth")) == 0.5  # of which less is learnt
     assert len(clock) == 3
-    again = DetectionStopwatch("cpu", 8, paths.BUILD)
+    again = WholeStopwatch("cpu", 8, paths.BUILD)
     assert again.step(run) == again.step(replace(run, seed=1)) == 0.5
     assert len(clock) == 3
 
@@ -189,7 +192,7 @@ def test_retinanet_costs_what_mmdetection_says():
 
 
 def test_operations_by_hand(place):
-    watch, run = DetectionStopwatch("cpu", 8, paths.BUILD), taught(tiny("FasterRCNN"), "Wang")
+    watch, run = WholeStopwatch("cpu", 8, paths.BUILD), taught(tiny("FasterRCNN"), "Wang")
     body, heads = detector_multiply_adds(run.network, 8, (64, 128))
     teacher, _ = detector_multiply_adds(run.teacher.network, 8, (64, 128))
     assert watch.operations(run) == 2 * 2 * (3 * (body + heads) + teacher)
@@ -245,7 +248,7 @@ def test_a_step_is_the_trainers(monkeypatch, kind, recipe):
         built.append(build_detector(*args, **given))
         return built[-1]
 
-    monkeypatch.setattr(detection_pace, "build_detector", build)
+    monkeypatch.setattr(workload, "build_detector", build)
     torch.manual_seed(0)
     step = training_step(run, 8, batch=2, crop=(64, 128), device="cpu", fast=False)
     seen = []
@@ -275,7 +278,7 @@ def test_no_room_in_the_gpu(place, monkeypatch):
     with pytest.raises(
         CwdError, match=r"a training step of RetinaNet.* lower the schedule's batch, short"
     ):
-        DetectionStopwatch("cpu", 8, paths.BUILD).step(tiny("RetinaNet"))
+        WholeStopwatch("cpu", 8, paths.BUILD).step(tiny("RetinaNet"))
 
 
 @pytest.mark.parametrize(("kind", "recipe"), [("FasterRCNN", "Chen"), ("RepPoints", "Zhang")])

@@ -38,7 +38,7 @@ def write(tmp_path):
 @pytest.mark.parametrize("name", profile_names())
 def test_every_profile_loads(name):
     profile = load_profile(name)
-    assert profile.student or profile.detection
+    assert profile.student or profile.pairs
     if profile.student:
         assert profile.teacher.network != profile.student.network
         assert profile.run("CW_f", 3).teacher == profile.teacher

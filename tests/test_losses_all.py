@@ -53,7 +53,9 @@ every = pytest.mark.parametrize("loss", ALL, ids=name)
 
 def test_every_loss_is_here():
     here = {type(loss).__name__ for loss in ALL}
-    assert here | {"ChannelAlignment", "Holistic"} == set(losses.__all__)
+    # the others have files of their own
+    rest = {"ChannelAlignment", "ChannelTransformation", "Holistic"}
+    assert here | rest == set(losses.__all__)
 
 
 @every

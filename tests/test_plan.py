@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from cwd import __main__, needs, pace, paths
-from cwd.detection.names import is_detector
 from cwd.errors import CwdError
 from cwd.experiments import every_run
 from cwd.models import build_network, count_multiply_adds
+from cwd.names import SEGMENTATION, kind_of
 from cwd.needs import RunSize, dataset_needs, in_words, run_size, shortages, weight_needs
 from cwd.pace import Stopwatch, gpu_seconds, seconds_of
 from cwd.parts import distilling, timed
@@ -94,9 +94,9 @@ def test_measured_from_nothing(place, smoke, capsys, monkeypatch):
     runs = every_run(Records(smoke))
     assert table["runs"].sum() == table["left"].sum() == len(runs)
     assert len(table) == len({replace(run, seed=0) for run in runs})
-    detectors = table["network"].map(is_detector)
-    assert set(table["step_from"][~detectors]) == {"parts"}
-    assert set(table["step_from"][detectors]) == {"step"}
+    segments = table["network"].map(kind_of) == SEGMENTATION
+    assert set(table["step_from"][segments]) == {"parts"}
+    assert set(table["step_from"][~segments]) == {"step"}
     assert (table["seconds_per_step"] > 0).all()
     assert not (place / "data").exists()
     assert not paths.RUNS.exists()

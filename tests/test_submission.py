@@ -1,6 +1,7 @@
 """The zip for the Cityscapes server, and the rehearsal of a profile."""
 
 import io
+import json
 import zipfile
 from dataclasses import replace
 
@@ -92,20 +93,45 @@ def test_a_rehearsal_trains_what_the_profile_names(tmp_path, monkeypatch):
 def test_a_rehearsal_of_detectors(tmp_path, monkeypatch):
     small = rehearsal.trees.coco
     monkeypatch.setitem(
-        rehearsal.TREES, "coco", lambda root, count: small(root, train=count, val=2)
+        rehearsal.TREES, "coco", lambda root, count: small(root, train=count + 1, val=2)
     )
     text = yaml.safe_load((paths.PROFILES / "coco.yaml").read_text())
-    text["detection"]["schedule"] |= {"batch": 2, "short": 64, "long": 96}
-    for pair in text["detection"]["pairs"]:
+    instance = text["transformation"]["instance"]
+    for section in (text["detection"], instance):
+        section["schedule"] |= {"batch": 2, "short": 64, "long": 96}
+    for pair in (*text["detection"]["pairs"], instance):
         for part, width in (("teacher", 0.25), ("student", 0.125)):
             kind = pair[part]["network"].partition("-")[0]
             pair[part]["network"] = f"{kind}-R18({width}, fpn=16)"
     own = tmp_path / "tiny.yaml"
     own.write_text(yaml.safe_dump(text))
     table = rehearse(str(own), steps=1, device="cpu", output=tmp_path / "out")
-    assert len(table) == 9
+    assert len(table) == 12
     assert table.index[2] == "Faster R-CNN: CW_fpn"
+    masked = ["Mask R-CNN: teacher", "Mask R-CNN: student alone", "Mask R-CNN: CT_fpn"]
+    assert table.index[-3:].tolist() == masked
     assert set(table["size"]) == {"64x96"}
+
+
+def test_a_rehearsal_of_classifiers(tmp_path, monkeypatch):
+    small = rehearsal.trees.imagenet
+    monkeypatch.setitem(
+        rehearsal.TREES, "imagenet", lambda root, count: small(root, train=count, size=(40, 48))
+    )
+    text = yaml.safe_load((paths.PROFILES / "imagenet.yaml").read_text())
+    section = text["transformation"]["classification"]
+    section["schedule"] |= {"batch": 6, "crop": 32, "short": 36}
+    section["teacher"]["network"] = "Classifier-R18(0.25)"
+    section["student"]["network"] = "Classifier-MBV1(0.25)"
+    own = tmp_path / "tiny.yaml"
+    own.write_text(yaml.safe_dump(text))
+    table = rehearse(str(own), steps=1, device="cpu", output=tmp_path / "out")
+    names = ["classifier: teacher", "classifier: student alone", "classifier: CT_f"]
+    assert table.index.tolist() == names
+    assert set(table["size"]) == {"32x32"}
+    # the teacher has no steps in the profile, and none here
+    configs = sorted((tmp_path / "out/runs").glob("Classifier-R18*/config.json"))
+    assert [json.loads(path.read_text())["schedule"]["steps"] for path in configs] == [0]
 
 
 def test_scenes_need_no_rehearsal():

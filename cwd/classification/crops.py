@@ -9,16 +9,21 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cwd.data import scenes_root
+from cwd.data import scenes_folder, scenes_root
 from cwd.detection.coco import CocoDataset, build_coco
 from cwd.errors import CwdError
-from cwd.files import exclusive, unwritable
+from cwd.files import exclusive, read_json, unwritable
 from cwd.progress import report
 from cwd.runs import Data
 
 VERSION = 1  # of the cutting; another version cuts other pictures out of the same scenes
 SMALLEST = 12  # pixels of both sides of a box; below it, not even people can tell what it is
 MARGIN = 0.1  # of a box's sides, around it
+
+
+def crops_folder(data: Data, data_root: Path) -> Path:
+    """Where the objects of the scenes that `data` describes lie, or would lie."""
+    return data_root / "crops" / scenes_folder(data, data_root).name
 
 
 def crops_root(data: Data, data_root: Path) -> Path:
@@ -35,13 +40,14 @@ def crops_root(data: Data, data_root: Path) -> Path:
         CwdError: `data` leaves open what to draw, the scenes have no object that large, or the
             folder holds something else or can't be written.
     """
-    scenes = scenes_root(data, data_root)
-    root = data_root / "crops" / scenes.name
-    about = {"version": VERSION, "scenes": json.loads((scenes / "dataset.json").read_text())}
+    scenes, root = scenes_root(data, data_root), crops_folder(data, data_root)
+    drawn = read_json(scenes / "dataset.json", "delete the folder, and the scenes are drawn again")
+    about = {"version": VERSION, "scenes": drawn}
     with exclusive(root.with_suffix(".lock"), f"cutting the objects {root}"):
         if root.exists():
             described = root / "dataset.json"
-            if described.is_file() and json.loads(described.read_text()) == about:
+            remedy = "delete its folder, and the objects are cut out again"
+            if described.is_file() and read_json(described, remedy) == about:
                 return root
             raise CwdError(
                 f"{root} holds something else than the objects of {scenes}: move it away or delete "
@@ -51,7 +57,7 @@ def crops_root(data: Data, data_root: Path) -> Path:
         part = root.with_name(f".{root.name}.partial")
         try:
             shutil.rmtree(part, ignore_errors=True)
-            for split in about["scenes"]["splits"]:
+            for split in drawn["splits"]:
                 write_split(build_coco("scenes", scenes, split), part / split)
             (part / "dataset.json").write_text(json.dumps(about))
             part.rename(root)

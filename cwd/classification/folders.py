@@ -233,3 +233,17 @@ def checksum(root: Path, names: Sequence[str]) -> str:
     for path, size in zip(files, sizes, strict=True):
         digest.update(path.read_bytes() if whole else f"{size} ".encode())
     return digest.hexdigest()
+
+
+def few_of_each(dataset: FolderDataset, count: int, most: int = 8) -> dict[str, list[Tensor]]:
+    """The first images of each class, uint8 [3, H, W] by its name.
+
+    Args:
+        dataset: whose.
+        count: images of a class.
+        most: classes, the first.
+    """
+    return {
+        name: [dataset[int(i)].image for i in (dataset.labels == label).nonzero()[:count, 0]]
+        for label, name in enumerate(dataset.classes[:most])
+    }

@@ -21,13 +21,13 @@ from cwd.workspace import Workspace
 SHOWN = "CW_fpn"  # the recipe that is looked at beside the student alone
 
 
-def networks(workspace: Workspace, pair: Pair) -> dict[str, Run]:
-    """Teacher, student alone and student with CWD, from the first seed."""
-    seed = workspace.detection.seeds[0]
+def networks(workspace: Workspace, pair: Pair, recipe: str = SHOWN) -> dict[str, Run]:
+    """Teacher, student alone and student with a recipe, from the first seed."""
+    seed = workspace.profile.seeds_of(pair.student)[0]
     return {
         "teacher": pair.teacher,
         "student": workspace.profile.run("", seed, pair.student),
-        f"student, {SHOWN}": workspace.profile.run(SHOWN, seed, pair.student),
+        f"student, {recipe}": workspace.profile.run(recipe, seed, pair.student),
     }
 
 
@@ -56,11 +56,15 @@ def curves(workspace: Workspace) -> dict[str, dict[str, pd.DataFrame]]:
 
 
 def pictured(
-    workspace: Workspace, pair: Pair, dataset: CocoDataset, chosen: Sequence[int]
+    workspace: Workspace,
+    pair: Pair,
+    dataset: CocoDataset,
+    chosen: Sequence[int],
+    recipe: str = SHOWN,
 ) -> dict[str, list[Detections]]:
     """What the three networks of a pair find in a few images of a dataset."""
     few = replace(dataset, chosen=tuple(dataset.chosen[index] for index in chosen))
-    runs = networks(workspace, pair)
+    runs = networks(workspace, pair, recipe)
     return {name: found(workspace, run, few) for name, run in runs.items()}
 
 
