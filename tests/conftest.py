@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cwd import pace, pace_whole, paths
 from cwd.runs import Data, Run
 from cwd.schedule import Schedule
 
@@ -27,6 +28,29 @@ def student() -> Run:
 def teacher(student) -> Run:
     """A teacher that is another network than the student."""
     return Run(student.data, "PSPNet-R18(0.25)", student.schedule)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A checkout of which nothing was built, and a data root without data."""
+    for name in ("BUILD", "RUNS", "CACHE", "RESULTS"):
+        monkeypatch.setattr(paths, name, tmp_path / name)
+    return tmp_path
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Whatever is measured takes half a second; the list grows with what is built for it."""
+    built = []
+
+    def build(*args, **given):
+        built.append((args, given))
+
+    for name in ("learning", "asking", "distilling"):
+        monkeypatch.setattr(pace, name, build)
+    monkeypatch.setattr(pace_whole, "training_step", build)
+    monkeypatch.setattr(pace, "timed", lambda step, device: 0.5)
+    return built
 
 
 # read here: tests don't see the variable, which would go before the data roots they name

@@ -39,29 +39,6 @@ TINY = {
 }
 
 
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A checkout of which nothing was built, and a data root without data."""
-    for name in ("BUILD", "RUNS", "CACHE", "RESULTS"):
-        monkeypatch.setattr(paths, name, tmp_path / name)
-    return tmp_path
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """Whatever is measured takes half a second; the list grows with what is built for it."""
-    built = []
-
-    def build(*args, **given):
-        built.append((args, given))
-
-    for name in ("learning", "asking", "distilling"):
-        monkeypatch.setattr(pace, name, build)
-    monkeypatch.setattr(pace_whole, "training_step", build)
-    monkeypatch.setattr(pace, "timed", lambda step, device: 0.5)
-    return built
-
-
 def tiny(kind, data_size=(64, 128), **schedule):
     """The smallest detector of a kind, alone."""
     settings = {"steps": 2, "batch": 2, "lr": 0.001, "short": 64, "long": 128, "warmup": 1}

@@ -34,29 +34,6 @@ CLASSIFIER = "Classifier-MBV1(0.25, stride=8)"
 SCENES = Data("scenes", size=(64, 128), train=6, val=2)
 
 
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A checkout of which nothing was built, and a data root without data."""
-    for name in ("BUILD", "RUNS", "CACHE", "RESULTS"):
-        monkeypatch.setattr(paths, name, tmp_path / name)
-    return tmp_path
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """Whatever is measured takes half a second; the list grows with what is built for it."""
-    built = []
-
-    def build(*args, **given):
-        built.append((args, given))
-
-    for name in ("learning", "asking", "distilling"):
-        monkeypatch.setattr(pace, name, build)
-    monkeypatch.setattr(pace_whole, "training_step", build)
-    monkeypatch.setattr(pace, "timed", lambda step, device: 0.5)
-    return built
-
-
 def masked():
     """The smallest Mask R-CNN, alone."""
     settings = {"steps": 2, "batch": 2, "lr": 0.001, "short": 64, "long": 128, "warmup": 1}
