@@ -98,7 +98,8 @@ class Pretrained:
 
 @dataclass(frozen=True)
 class Tasks:
-    """In every task of the second paper, one method has a higher measure than another."""
+    """In each of some tasks, one method of the second paper has a higher measure than another."""
 
     better: str
     worse: str
+    tasks: tuple[str, ...]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from cwd.claim_tests import Tasks
 from cwd.claims_detection import paired
 from cwd.finding import Finding
-from cwd.tables_transformation import TASKS, label_of, transformation
+from cwd.tables_transformation import label_of, transformation
 from cwd.tasks import task_of
 
 if TYPE_CHECKING:
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 def over_tasks(evidence: "Evidence", test: Tasks) -> list[Finding | None]:
-    """One method minus another in every task, each in its own measure.
+    """One method minus another in each of a claim's tasks, in the task's own measure.
 
     Args:
         evidence: where the results are found.
-        test: which methods.
+        test: which methods and tasks.
 
     Returns:
         None for a task that lacks runs; none at all where nothing is compared in the profile.
@@ -26,7 +26,7 @@ def over_tasks(evidence: "Evidence", test: Tasks) -> list[Finding | None]:
         return []
     rows = {row.label: row for row in transformation(evidence.profile)}
     found: list[Finding | None] = []
-    for name in TASKS:
+    for name in test.tasks:
         better, worse = (rows[label_of(name, method)] for method in (test.better, test.worse))
         if not better.runs:
             found.append(None)

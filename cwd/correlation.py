@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 from cwd.classification.batches import middle
 from cwd.detection.batches import prepare, stacked
 from cwd.errors import CwdError
+from cwd.hardware import pick_device
+from cwd.losses.alignment import matched
 from cwd.names import CLASSIFIER, DETECTOR, kind_of
 from cwd.pairs import Pair
 from cwd.recipes import parse_recipe
@@ -18,7 +21,8 @@ from cwd.tasks import task_of
 from cwd.transforms import normalise
 from cwd.workspace import Workspace
 
-IMAGES = 50  # that are looked at, the first that are measured on
+IMAGES = 50  # of those that are measured on, at equal distances: some datasets are sorted by class
+POSITIONS = 512  # of an image's map that are looked at, at most
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,11 @@ def unit(channels: Tensor) -> Tensor:
     return torch.where(alive, centred / length.clamp(min=1e-300), 0)
 
 
+def varied(channels: Tensor) -> Tensor:
+    """Which channels [C, N] aren't the same everywhere, bool [C]."""
+    return unit(channels).abs().amax(dim=1) > 0
+
+
 def linear_cka(one: Tensor, other: Tensor) -> float:
     """Linear CKA (Kornblith et al., 2019): how alike two sets of channels are, rotations aside.
 
@@ -80,19 +89,30 @@ def inputs(run: Run, image: Tensor) -> Tensor:
     return normalise((middle(image, schedule) if kind == CLASSIFIER else image)[None])
 
 
-def trained_distiller(workspace: Workspace, run: Run, student: nn.Module) -> nn.Module:
+def some_positions(level: Tensor) -> Tensor:
+    """A map [C, h, w] at 512 of its positions at most, at equal distances: [C, N], on the CPU."""
+    flat = level.flatten(1)
+    count = min(POSITIONS, flat.shape[1])
+    places = torch.linspace(0, flat.shape[1] - 1, count, device=flat.device).round().long()
+    return flat[:, places].cpu()
+
+
+def trained_distiller(
+    workspace: Workspace, run: Run, student: nn.Module, teacher: nn.Module
+) -> nn.Module:
     """A finished run's recipe with what was trained along with the student.
 
     Args:
-        workspace: with the run and its teacher.
+        workspace: with the run.
         run: has a recipe.
         student: its network.
+        teacher: the network that it learnt from.
 
     Raises:
         CwdError: the run's last checkpoint is missing or damaged.
     """
-    teacher = workspace.network(run.teacher)
-    distiller = task_of(run.network).distiller(run, student, teacher)
+    place = next(student.parameters()).device
+    distiller = task_of(run.network).distiller(run, student, teacher).to(place)
     path = workspace.train(run).done / "checkpoint.pt"
     try:
         learnt = torch.load(path, map_location="cpu", weights_only=True)["learnt"]
@@ -107,7 +127,7 @@ def trained_distiller(workspace: Workspace, run: Run, student: nn.Module) -> nn.
 
 
 def channels_of(workspace: Workspace, run: Run, pair: Pair, count: int = IMAGES) -> Channels:
-    """A student's channels and its teacher's on the first images.
+    """A student's channels and its teacher's on some of the images that are measured on.
 
     Args:
         workspace: with the trained runs.
@@ -117,21 +137,22 @@ def channels_of(workspace: Workspace, run: Run, pair: Pair, count: int = IMAGES)
         count: images.
     """
     val = workspace.images(run)[1]
-    images = [val[index][0] for index in range(min(count, len(val)))]
-    student, teacher = workspace.network(run), workspace.network(pair.teacher)
+    chosen = np.linspace(0, len(val) - 1, min(count, len(val))).round().astype(int).tolist()
+    device = pick_device(workspace.device)
+    student, teacher = (workspace.network(each).to(device) for each in (run, pair.teacher))
     recipe = run.recipe or ("MIMIC_fpn" if kind_of(run.network) == DETECTOR else "MIMIC_f")
     (term,) = parse_recipe(recipe)
-    distiller = trained_distiller(workspace, run, student) if run.recipe else None
+    distiller = trained_distiller(workspace, run, student, teacher) if run.recipe else None
     parts: list[list[Tensor]] = [[], [], []]
     with torch.no_grad():
-        for image in images:  # one by one: images may differ in size
-            batch = inputs(run, image)
-            own, taught = student(batch), teacher(batch)
-            maps = [term.map_of(own), term.map_of(taught)]
+        for index in chosen:  # one by one: images may differ in size
+            batch = inputs(run, val[index][0]).to(device)
+            own, goal = student(batch), term.map_of(teacher(batch))
+            maps = [term.map_of(own), goal]
             if distiller:
                 maps.append(distiller.compared(term.name, own))
             for part, found in zip(parts, maps, strict=False):
-                part.append(found[0].flatten(1))
+                part.append(some_positions(matched(found, goal, same_channels=False)[0][0]))
     before, target, after = (torch.cat(part, dim=1) if part else None for part in parts)
     return Channels(before, after, target)
 
@@ -167,7 +188,7 @@ def matches(found: dict[str, Channels]) -> pd.DataFrame:
     """
     lines = {}
     for name, channels in found.items():
-        alive = unit(channels.teacher).abs().amax(dim=1) > 0
+        alive = varied(channels.teacher)
         teacher = channels.teacher[alive]
         best = correlations(channels.before, teacher).abs().amax(dim=0).mean().item()
         after = channels.after

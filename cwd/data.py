@@ -14,6 +14,8 @@ from cwd.progress import report
 from cwd.runs import Data
 from cwd.scenes import write_dataset
 
+DRAWING = 3600.0  # seconds that a process waits for another one to draw what both need
+
 
 def scenes_root(data: Data, data_root: Path) -> Path:
     """Folder of the scenes that `data` describes; they are drawn if they aren't there yet.
@@ -21,11 +23,9 @@ def scenes_root(data: Data, data_root: Path) -> Path:
     Raises:
         CwdError: `data` leaves open what to draw, or the folder can't be written.
     """
-    if not (data.size and data.train and data.val):
-        raise CwdError("dataset scenes: size, train and val must say what to draw; set all three.")
-    height, width = (int(n) for n in data.size)
     root = scenes_folder(data, data_root)
-    with exclusive(root.with_suffix(".lock"), f"drawing the scenes {root}"):
+    height, width = (int(n) for n in data.size)
+    with exclusive(root.with_suffix(".lock"), f"drawing the scenes {root}", patience=DRAWING):
         if not root.exists():
             report(f"drawing {data.train + data.val} scenes into {root}")
         splits = {"train": data.train, data.split: data.val}
@@ -33,7 +33,15 @@ def scenes_root(data: Data, data_root: Path) -> Path:
 
 
 def scenes_folder(data: Data, data_root: Path) -> Path:
-    """Where the scenes that `data` describes lie, or would lie."""
+    """Where the scenes that `data` describes lie, or would lie.
+
+    Raises:
+        CwdError: `data` leaves open what to draw.
+    """
+    if not (data.size and data.train and data.val):
+        raise CwdError(
+            f"dataset {data.name}: size, train and val must say what to draw; set all three."
+        )
     height, width = (int(n) for n in data.size)
     name = f"{height}x{width}-{data.train}-{data.val}-seed{data.seed}"
     return data_root / "scenes" / name

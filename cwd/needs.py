@@ -154,8 +154,8 @@ def dataset_needs(data: Data, data_root: Path) -> list[Need]:
 
 def scenes_need(data: Data, data_root: Path) -> Need:
     """The drawn scenes: their files take less than their pixels do."""
-    height, width = (int(side) for side in data.size)
     place = scenes_folder(data, data_root)
+    height, width = (int(side) for side in data.size)
     if place.is_dir():
         return Need(f"scenes: present in {paths.for_people(place)}", 0, data_root)
     size = PER_PIXEL * height * width * (data.train + data.val)
@@ -164,8 +164,8 @@ def scenes_need(data: Data, data_root: Path) -> Need:
 
 def crops_need(data: Data, data_root: Path) -> Need:
     """The objects that are cut out of the drawn scenes; their files took half a byte a pixel."""
-    height, width = (int(side) for side in data.size)
     place = crops_folder(data, data_root)
+    height, width = (int(side) for side in data.size)
     if place.is_dir():
         return Need(f"crops: present in {paths.for_people(place)}", 0, data_root)
     size = height * width * (data.train + data.val)

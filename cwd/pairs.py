@@ -6,9 +6,9 @@ from cwd.runs import Run
 
 # The papers' networks and what our names for them begin with: Table 9's detectors, and those of the
 # second paper's other tasks.
-DETECTORS = {"Faster R-CNN": "FasterRCNN", "RetinaNet": "RetinaNet", "RepPoints": "RepPoints"}
-INSTANCE = {"Mask R-CNN": "MaskRCNN"}
-CLASSIFICATION = {"classifier": "Classifier"}
+PAPER_DETECTORS = {"Faster R-CNN": "FasterRCNN", "RetinaNet": "RetinaNet", "RepPoints": "RepPoints"}
+MASK_DETECTORS = {"Mask R-CNN": "MaskRCNN"}
+CLASSIFIERS = {"classifier": "Classifier"}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from cwd.correlation import Channels, correlations, ordered
+from cwd.correlation import Channels, correlations, ordered, varied
 from cwd.plots import CHANNEL, INK, STUDENT, bare, method_colour, picture
 
 SHOWN = 64  # channels of the teacher that are drawn
@@ -81,18 +81,18 @@ def channel_matches(found: Mapping[str, Channels]) -> Figure:
 
     Above, |r| of every channel of the student's map with those 64 channels of the teacher that vary
     most; the student's are sorted by the one that each fits best. Below, r of the map as the loss
-    compares it: channel by channel, so that what was matched is a bright diagonal.
+    compares it, channel by channel: what was matched is a bright diagonal. Below 0 it is black.
 
     Args:
         found: recipe, empty for the student alone, to its channels.
     """
     teacher = next(iter(found.values())).teacher
-    varied = teacher.double().std(dim=1).topk(min(SHOWN, len(teacher))).indices.sort().values
+    chosen = teacher.double().std(dim=1).topk(min(SHOWN, len(teacher))).indices.sort().values
     figure, grid = plt.subplots(
         2, len(found), figsize=(2.1 * len(found) + 0.6, 4.2), squeeze=False, layout="constrained"
     )
     for (above, below), (name, channels) in zip(grid.T, found.items(), strict=True):
-        goal = channels.teacher[varied]
+        goal = channels.teacher[chosen]
         before = ordered(correlations(channels.before, goal).abs())
         drawn = bare(above, name or "student alone").imshow(
             before, cmap=HEAT, vmin=0, vmax=1, aspect="auto", interpolation="nearest"
@@ -101,13 +101,13 @@ def channel_matches(found: Mapping[str, Channels]) -> Figure:
         if channels.after is None:
             below.text(0.5, 0.5, "nothing is compared", ha="center", va="center", fontsize=8)
             continue
-        after = correlations(channels.after[varied], goal).abs()
+        after = correlations(channels.after[chosen], goal).clamp(min=0)
         below.imshow(after, cmap=HEAT, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
     grid[0, 0].set_ylabel("student's channels,\nas they are, sorted")
     grid[1, 0].set_ylabel("student's channels,\nas compared")
     for axes in grid[1]:
         axes.set_xlabel("teacher's channels")
-    figure.colorbar(drawn, ax=grid, label="|r|", shrink=0.6)
+    figure.colorbar(drawn, ax=grid, label="|r|, below r", shrink=0.6)
     return figure
 
 
@@ -124,11 +124,13 @@ def matched_channels(found: Mapping[str, Channels]) -> Figure:
     )
     for number, (name, channels) in enumerate(found.items()):
         colour, word = sns.color_palette("colorblind")[number], name or "student alone"
-        best = correlations(channels.before, channels.teacher).abs().amax(dim=0)
+        alive = varied(channels.teacher)
+        teacher = channels.teacher[alive]
+        best = correlations(channels.before, teacher).abs().amax(dim=0)
         share = torch.linspace(0, 1, len(best))
         left.plot(share, best.sort().values, color=colour, label=word)
         if channels.after is not None:
-            own = correlations(channels.after, channels.teacher).diagonal()
+            own = correlations(channels.after[alive], teacher).diagonal()
             right.plot(share, own.sort().values, color=colour, label=word)
     left.set(
         xlabel="share of the teacher's channels", ylabel="correlation", title="before: best |r|"

@@ -186,7 +186,10 @@ def load_profile(name: str) -> Profile:
         section = text["transformation"]
         parts["transformation"] = read_transformation(section, f"{shown}: transformation")
     weak = bool(text.get("allow_weak_teacher", False))
-    return Profile(path.stem, str(text["about"]), **parts, allow_weak_teacher=weak)
+    profile = Profile(path.stem, str(text["about"]), **parts, allow_weak_teacher=weak)
+    if not profile.alone:
+        raise CwdError(f"{shown}: has no networks: write a teacher and a student somewhere.")
+    return profile
 
 
 def read_segmentation(text: dict[str, Any], shown: str) -> dict[str, Any]:

@@ -271,9 +271,9 @@ class Distiller(nn.Module):
         """Every term's value times its weight.
 
         Args:
-            student: the student's `SegmentationOutput`.
+            student: the student's output, with a map for each term.
             teacher: the teacher's.
-            target: int64 [B, H, W], 255 ignored.
+            target: the task's; of segmentation int64 [B, H, W], 255 ignored.
             images: float32 [B, 3, H, W], normalised: what both networks saw; only HO needs it.
 
         Returns:

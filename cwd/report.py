@@ -196,7 +196,8 @@ def figures_of(studies: dict[str, Study]) -> dict[str, Callable[[], Figure]]:
     if "transformation" in enough:
         source = enough["transformation"].source
         whole = study("transformation", source).table()
-        drawn["transformation_gains"] = lambda: plots_transformation.gains(whole)
+        if whole["our gain"].notna().any():
+            drawn["transformation_gains"] = lambda: plots_transformation.gains(whole)
     return drawn
 
 

@@ -62,6 +62,11 @@ class Run:
     def __post_init__(self) -> None:
         terms = parse_recipe(self.recipe)
         check_terms(self.recipe, terms, self.network)
+        if terms and not self.schedule.steps:
+            raise CwdError(
+                f'recipe "{self.recipe}": {self.network} has a schedule of 0 steps, in which '
+                "nothing is learnt: give it some."
+            )
         if bool(terms) != bool(self.teacher):
             raise CwdError(
                 f'recipe "{self.recipe}" and teacher {self.teacher and self.teacher.network} do '

@@ -3,6 +3,7 @@
 All of it is a function of the seed and the step alone, so that runs can resume.
 """
 
+import functools
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -186,8 +187,20 @@ def chosen_images(count: int, batch: int, seed: int, step: int) -> Tensor:
     """
     per_epoch = count // batch
     epoch, position = divmod(step, per_epoch)
-    order = np.random.default_rng([seed, epoch]).permutation(count)
-    return torch.from_numpy(order[position * batch : (position + 1) * batch])
+    order = shuffled(count, seed, epoch)
+    return torch.from_numpy(order[position * batch : (position + 1) * batch].copy())
+
+
+@functools.lru_cache(maxsize=4)
+def shuffled(count: int, seed: int, epoch: int) -> np.ndarray:
+    """The images of an epoch in order, int64 [count]; shuffling a million at each step would tell.
+
+    Args:
+        count: images.
+        seed: of the run.
+        epoch: which.
+    """
+    return np.random.default_rng([seed, epoch]).permutation(count)
 
 
 def step_seed(seed: int, step: int) -> int:

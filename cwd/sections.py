@@ -35,7 +35,7 @@ def read_detection(text: Any, where: str) -> Detection:
     for pair in listed:
         if set(mapping(pair, f"{where}: pairs")) != {"teacher", "student"}:
             raise CwdError(f"{where}: pairs has {pair!r}, expected a teacher and a student.")
-        found = read_pair(pair, text["schedule"], data, pairs.DETECTORS, where)
+        found = read_pair(pair, text["schedule"], data, pairs.PAPER_DETECTORS, where)
         if found.name in [known.name for known in read]:
             raise CwdError(f"{where}: has two pairs of {found.name}s: leave one of them out.")
         read.append(found)
@@ -44,7 +44,7 @@ def read_detection(text: Any, where: str) -> Detection:
 
 def read_transformation(text: Any, where: str) -> Transformation:
     """The second paper's networks of a profile; raises as `load_profile`."""
-    tasks = {"instance": pairs.INSTANCE, "classification": pairs.CLASSIFICATION}
+    tasks = {"instance": pairs.MASK_DETECTORS, "classification": pairs.CLASSIFIERS}
     if "seeds" not in mapping(text, where) or not set(text) <= {"seeds", *tasks}:
         raise CwdError(
             f"{where}: found {', '.join(map(str, text))}; write seeds, and if there are such "
@@ -99,6 +99,11 @@ def read_part(value: Any, schedule: Any, data: Data, where: str) -> Student:
     if init != "random" and not is_public(init):
         init = paths.for_people(paths.below_root(init))
     run = Run(data, part.network, from_mapping(task.schedule, settings, f"{where}: schedule"), init)
+    if not run.schedule.steps and init == "random":
+        raise CwdError(
+            f"{where}: {part.network} has 0 steps and random weights: give it steps, or init the "
+            "weights that shall be measured as they come."
+        )
     return Student(part.stands_for or part.network, run)
 
 

@@ -141,7 +141,6 @@ def test_compressed_runs(seed):
         (7, NOTHING),
         ([[1, 2, 3, 4, 5, 6, 7]], POLYGONS),
         ([[1, 2, 3, 4]], POLYGONS),
-        ([[1, 2, 9, 9, 1, 9], []], POLYGONS),
         ([1, 2, 9, 9, 1, 9], POLYGONS),
         ([[1, 2, 9, 9, 1, "9"]], POLYGONS),
         ([[1, 2, 9, 9, 1, None]], POLYGONS),

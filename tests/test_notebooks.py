@@ -22,6 +22,7 @@ NAMES = {
     "06_networks_and_datasets",
     "99_claims",
     "A1_detection",
+    "A2_channel_transformation",
 }
 GUARD = "NBVAL_CHECK_OUTPUT"
 

@@ -20,7 +20,7 @@ from cwd.errors import CwdError
 from cwd.loading import Batches
 from cwd.parallel import mine, total
 from cwd.runs import Data, Run, RunFolder
-from cwd.schedule import DetectionSchedule, Schedule
+from cwd.schedule import ClassificationSchedule, DetectionSchedule, Schedule
 from cwd.synchronised import synchronise
 
 DATA = Data("scenes", size=(32, 64), train=12, val=12)
@@ -35,6 +35,7 @@ RUNS = {
         recipe="CW_f(align=conv-bn-relu) + CW_s + IFV_f + PA_f + LOCAL_f + AT_f + MIMIC_f + CD_f",
         teacher=TEACHER,
     ),
+    "CT_f": replace(STUDENT, recipe="CT_f", teacher=TEACHER),
     "one image each": replace(STUDENT, schedule=replace(SCHEDULE, batch=2, steps=2)),
     "no auxiliary loss": replace(STUDENT, schedule=replace(SCHEDULE, aux_weight=0.0, steps=2)),
     "MobileNetV2": replace(
@@ -42,21 +43,33 @@ RUNS = {
     ),
     "Deeplab": replace(STUDENT, network="Deeplab-R18(0.125)", schedule=replace(SCHEDULE, steps=2)),
 }
-# of detectors, in single precision; those of RetinaNet depend on each image alone
+# of detectors and a classifier, in single precision; those of RetinaNet depend on each image alone
 SCENES = Data("scenes", size=(64, 96), train=12, val=5)
 DETECTION = DetectionSchedule(
     steps=3, batch=4, short=64, long=96, lr=1e-3, warmup=1, precision="fp32"
 )
 PAIRS = {
     kind: [Run(SCENES, f"{kind}-R18({w}, fpn=16{rest})", DETECTION) for w in (0.25, 0.125)]
-    for kind, rest in (("RetinaNet", ""), ("FasterRCNN", ", regions=16"), ("RepPoints", ""))
-}
+    for kind, rest in (
+        ("RetinaNet", ""), ("FasterRCNN", ", regions=16"), ("RepPoints", ""),
+        ("MaskRCNN", ", regions=16"),
+    )
+}  # fmt: skip
 DETECTORS = {
     kind: replace(student, recipe=recipe, teacher=teacher)
     for (kind, (teacher, student)), recipe in zip(
-        PAIRS.items(), ("CW_fpn + Heo", "Chen + Wang", "CW_neck + Zhang"), strict=True
+        PAIRS.items(), ("CW_fpn + Heo + CT_fpn", "Chen + Wang", "CW_neck + Zhang", "CT_fpn"),
+        strict=True,
     )
-}
+}  # fmt: skip
+CROPS = Data("crops", size=(64, 128), train=16, val=8)
+CLASSIFICATION = ClassificationSchedule(
+    steps=3, batch=8, crop=32, short=36, lr=0.05, precision="fp32"
+)
+CLASSIFIER = Run(
+    CROPS, "Classifier-MBV1(0.25, stride=8)", CLASSIFICATION, recipe="CT_f",
+    teacher=Run(CROPS, "Classifier-R18(0.25, stride=8)", CLASSIFICATION),
+)  # fmt: skip
 RESUMED = replace(RUNS["PI + HO + CW_f"], seed=1)
 PROFILE = """
 about: two commands that must agree
@@ -214,9 +227,9 @@ def main(folder, data_root, half):
     sys.argv += ["--seed", "1", "--data-root", str(data_root), "--device", "cpu"]
     assert __main__.main() == 0
 
-    for run in DETECTORS.values():
+    for run in (*DETECTORS.values(), CLASSIFIER):
         for each in (run.teacher, run):
-            trainer.train(each, allow_weak_teacher=True, **place | {"runs": folder / "detectors"})
+            trainer.train(each, allow_weak_teacher=True, **place | {"runs": folder / "tasks"})
 
     in_double()
     for run in (TEACHER, *RUNS.values()):

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cwd.data import scenes_folder, scenes_root
+from cwd.data import DRAWING, scenes_folder, scenes_root
 from cwd.detection.coco import CocoDataset, build_coco
 from cwd.errors import CwdError
 from cwd.files import exclusive, read_json, unwritable
@@ -17,7 +17,7 @@ from cwd.progress import report
 from cwd.runs import Data
 
 VERSION = 1  # of the cutting; another version cuts other pictures out of the same scenes
-SMALLEST = 12  # pixels of both sides of a box; below it, not even people can tell what it is
+SMALLEST = 12  # pixels of both sides of a box; smaller objects are a few coloured dots
 MARGIN = 0.1  # of a box's sides, around it
 
 
@@ -43,7 +43,7 @@ def crops_root(data: Data, data_root: Path) -> Path:
     scenes, root = scenes_root(data, data_root), crops_folder(data, data_root)
     drawn = read_json(scenes / "dataset.json", "delete the folder, and the scenes are drawn again")
     about = {"version": VERSION, "scenes": drawn}
-    with exclusive(root.with_suffix(".lock"), f"cutting the objects {root}"):
+    with exclusive(root.with_suffix(".lock"), f"cutting the objects {root}", patience=DRAWING):
         if root.exists():
             described = root / "dataset.json"
             remedy = "delete its folder, and the objects are cut out again"

@@ -1,6 +1,7 @@
 """Classifiers: timm's ResNets and MobileNetV1, with the map that is pooled as their feature map."""
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import timm
@@ -62,7 +63,14 @@ class Classifier(nn.Module):
         """See the class."""
         feature = self.backbone.forward_features(images)  # [B, C, h, w]
         pooled = self.backbone.forward_head(feature, pre_logits=True)  # [B, C]
-        return ClassificationOutput(self.classifier(pooled), feature)
+        # bfloat16 has two or three digits: the first of several equal logits would be the answer
+        with full_precision(images.device):
+            return ClassificationOutput(self.classifier(pooled.float()), feature)
+
+
+def full_precision(device: torch.device) -> AbstractContextManager:
+    """No autocast while the block runs; on the meta device there is none."""
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 def build_classifier(

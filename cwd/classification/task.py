@@ -14,7 +14,6 @@ from cwd.classification.folders import FolderDataset, build_folders
 from cwd.classification.networks import ClassificationOutput, Classifier, build_classifier
 from cwd.data import check_complete
 from cwd.errors import CwdError
-from cwd.hardware import compile_where_it_pays
 from cwd.recipes import Distiller, parse_recipe
 from cwd.runs import Data, Run
 from cwd.schedule import ClassificationSchedule
@@ -70,16 +69,14 @@ def losses(
         target: int64 [B].
         schedule: of the run.
     """
-    return {"CE": F.cross_entropy(out.score.float(), target)}
+    return {"CE": F.cross_entropy(out.score, target)}
 
 
 def distiller(run: Run, student: Classifier, teacher: Classifier) -> Distiller:
     """The run's recipe for feature maps of its crops."""
     # strided convolutions round up
     map_size = tuple(math.ceil(side / teacher.stride) for side in run.schedule.size)
-    built = Distiller(parse_recipe(run.recipe), student, teacher, map_size)
-    compile_where_it_pays(built.losses.values(), math.prod(map_size))
-    return built
+    return Distiller(parse_recipe(run.recipe), student, teacher, map_size)
 
 
 CLASSIFICATION = Task(

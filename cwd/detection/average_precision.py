@@ -87,7 +87,7 @@ def collect(
         )
     chunks = in_chunks(dataset, short, long, batch)
     order = (index for chunk in chunks for index in chunk)
-    pictures = ahead(lambda index: prepare(dataset[index].image, short, long), order, 2 * batch)
+    pictures = ahead(lambda index: prepare(dataset.image(index), short, long), order, 2 * batch)
     found: dict[int, Detections] = {}
     stored = dataset.sizes.tolist()
     with measured(detector):

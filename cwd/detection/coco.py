@@ -268,6 +268,15 @@ class CocoDataset:
         Raises:
             CwdError: the file is missing or damaged, or has another size than its annotation says.
         """
+        image, objects = self.image(index), self.annotated(index)
+        if self.masked:
+            size = tuple(image.shape[1:])
+            objects = objects._replace(masks=decoded(self.encodings(index), size))
+        solid = (objects.boxes[:, 2:] > objects.boxes[:, :2]).all(dim=1)
+        return Picture(image, objects.keep(solid))
+
+    def image(self, index: int) -> Tensor:
+        """One image alone, uint8 [3, H, W]; raises as `__getitem__`."""
         path = self.root / self.names[index]
         image = decode(path, "RGB")
         height, width = self.sizes[index].tolist()
@@ -276,12 +285,7 @@ class CocoDataset:
                 f"{path} is {image.shape[1]}x{image.shape[0]} pixels and {self.file.path.name} "
                 f"says {width}x{height}: {self.layout.remedy}"
             )
-        objects = self.annotated(index)
-        if self.masked:
-            objects = objects._replace(masks=decoded(self.encodings(index), (height, width)))
-        solid = (objects.boxes[:, 2:] > objects.boxes[:, :2]).all(dim=1)
-        pixels = torch.from_numpy(image).permute(2, 0, 1).contiguous()
-        return Picture(pixels, objects.keep(solid))
+        return torch.from_numpy(image).permute(2, 0, 1).contiguous()
 
     @cached_property
     def checksum(self) -> str:

@@ -15,7 +15,7 @@ from cwd.detection.tables import printed
 from cwd.files import write_json
 from cwd.hardware import pick_device
 from cwd.models import count_parameters
-from cwd.pairs import DETECTORS
+from cwd.pairs import PAPER_DETECTORS
 from cwd.parts import OBJECT_CLASSES
 from cwd.records import DETECTION_COSTS
 from cwd.runs import Run
@@ -54,7 +54,7 @@ def parameter_table() -> pd.DataFrame:
             "trainable (M)": round(parameters_of(f"{kind}-R50", trainable=True), 2),
             "paper's (M)": paper[name],
         }
-        for name, kind in DETECTORS.items()
+        for name, kind in PAPER_DETECTORS.items()
     }
     return pd.DataFrame(lines).T.rename_axis("detector")
 

@@ -11,6 +11,7 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 FAR = 100_000  # pixels: pycocotools goes along every edge of a polygon, step by step
 LONGEST = 7  # characters of a number in a compressed run-length encoding: 35 bits
+POLYGONS = "expected polygons of three points or more, each an x and a y in pixels"
 Size = tuple[int, int]
 Rle = dict[str, Any]  # pycocotools' compressed run-length encoding: "size" and "counts"
 Outline = list[np.ndarray] | Rle  # polygons float64 [2 P], x and y in turn; or the encoding
@@ -29,7 +30,12 @@ def read_outline(value: Any, size: Size) -> Outline:
         ValueError: it is none of these; the message says what was expected.
     """
     if isinstance(value, list) and value:
-        return [read_polygon(polygon) for polygon in value]
+        polygons = [read_polygon(polygon) for polygon in value]
+        # one of fewer than three points has no area, as in pycocotools, and so no mask alone
+        whole = [polygon for polygon in polygons if len(polygon) >= 6]
+        if whole:
+            return whole
+        raise ValueError(POLYGONS)
     if isinstance(value, dict):
         return read_rle(value, size)
     raise ValueError("expected polygons or a run-length encoding")
@@ -41,9 +47,9 @@ def read_polygon(value: Any) -> np.ndarray:
         numbers = np.array(value)
     except ValueError:  # lists of several lengths
         numbers = np.empty(0)
-    even = numbers.ndim == 1 and len(numbers) >= 6 and len(numbers) % 2 == 0
+    even = numbers.ndim == 1 and len(numbers) % 2 == 0
     if not even or numbers.dtype.kind not in "iuf" or not (np.abs(numbers) <= FAR).all():
-        raise ValueError("expected polygons of three points or more, each an x and a y in pixels")
+        raise ValueError(POLYGONS)
     return numbers.astype(np.float64)
 
 

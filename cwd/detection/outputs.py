@@ -12,7 +12,8 @@ from cwd.detection.masks import Rle
 class Parts(tuple):
     """A named tuple whose last part may be None, and then isn't among those that it goes through.
 
-    Most detectors have no masks, and what they are given and give stays a tuple of the rest.
+    Most detectors have no masks, and what they are given and give stays a tuple of the rest. Its
+    length and its fields count the missing part all the same.
     """
 
     __slots__ = ()

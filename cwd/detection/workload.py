@@ -17,7 +17,9 @@ from cwd.detection.pyramid import Backbone
 from cwd.runs import Run
 
 OBJECTS = 7  # of a random image; COCO's have as many on average
-MASKED = 4  # a quarter of the regions at most belongs to objects, and only those get a mask
+REGIONS_PER_MASK = (
+    4  # a quarter of the regions at most belongs to objects, and only those get a mask
+)
 Size = tuple[int, int]  # height and width in pixels
 
 
@@ -60,7 +62,7 @@ def detector_multiply_adds(name: str, classes: int, size: Size) -> tuple[int, in
         elif isinstance(layer, nn.Linear):
             heads += layer.weight.numel() * regions
     if isinstance(detector, MaskRCNN):
-        heads += mask_multiply_adds(detector, regions // MASKED)
+        heads += mask_multiply_adds(detector, regions // REGIONS_PER_MASK)
     return counter.get_total_flops() // 2, heads  # a multiply-add is two operations
 
 
