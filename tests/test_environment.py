@@ -14,6 +14,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from cwd import paths
+from cwd.profile import load_profile
+from cwd.tables_transformation import pairs_of
 
 
 def pins(lines):
@@ -162,6 +164,36 @@ def test_the_readmes_table_9_is_the_recorded_one():
             ["detector", "method"]
         )
         assert paper == f"{printed.ap[name, 'CWD'] - printed.ap[name, 'student']:+.1f}"
+
+
+def test_the_readmes_four_tasks_are_the_recorded_ones():
+    abstract = pd.read_csv(paths.PAPER / "channel_transformation.csv").set_index("task")["gain"]
+    rows = re.findall(
+        rf"^\| ({'|'.join(abstract.index)}) \|(.+)\|$",
+        (paths.ROOT / "README.md").read_text(),
+        re.MULTILINE,
+    )
+    assert [task for task, _ in rows] == list(abstract.index)
+    students = {
+        task: pair.student.network for task, pair in pairs_of(load_profile("quick")).items()
+    }
+    units = {"top-1": "top1", "AP": "ap", "mask AP": "mask_ap", "mIoU": "miou"}
+    files = (paths.RESULTS / "quick").glob("*-s?-*.json")
+    records = [json.loads(file.read_text()) for file in files]
+    for task, cells in rows:
+        network, unit, _, alone, *gains, paper = (cell.strip() for cell in cells.split("|"))
+        assert float(paper) == abstract[task]
+        width = network.partition("(")[2].rstrip(")")
+        assert f"({width}" in students[task]
+        taught = [r for r in records if r["run"]["network"] == students[task]]
+        known = {(r["run"]["recipe"], r["run"]["seed"]): r["metrics"][units[unit]] for r in taught}
+        baseline = [known["", seed] for seed in range(3)]
+        mean, sd = statistics.mean(baseline), statistics.stdev(baseline)
+        assert alone == f"{mean:.2f} ± {sd:.2f}"
+        tap = "fpn" if "CT_fpn" in [recipe for recipe, _ in known] else "f"
+        for symbol, said in zip(("MIMIC", "CW", "CT"), gains, strict=True):
+            pairs = [known[f"{symbol}_{tap}", seed] - baseline[seed] for seed in range(3)]
+            assert said == f"{statistics.mean(pairs):+.2f} ± {statistics.stdev(pairs):.2f}"
 
 
 def test_the_readmes_results_are_the_recorded_ones():
