@@ -34,7 +34,8 @@ sns.set_theme(
 
 def method_colour(name: str) -> str:
     """One colour for a kind of method in every figure: teacher, student, spatial, channel-wise."""
-    for word, colour in (("teacher", TEACHER), ("CW", CHANNEL), ("student", STUDENT)):
+    kinds = (("teacher", TEACHER), ("CW", CHANNEL), ("CT", CHANNEL), ("student", STUDENT))
+    for word, colour in kinds:
         if word in name:
             return colour
     return SPATIAL

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from cwd.correlation import Channels, correlations, ordered, varied
-from cwd.plots import CHANNEL, INK, STUDENT, bare, method_colour, picture
+from cwd.plots import INK, STUDENT, bare, method_colour, picture
 
 SHOWN = 64  # channels of the teacher that are drawn
 HEAT = "magma"
@@ -63,9 +63,7 @@ def gains(table: pd.DataFrame) -> Figure:
             lines["our gain"], places, xerr=lines["gain sd"].fillna(0), fmt="none", ecolor=INK,
             lw=0.8,
         )  # fmt: skip
-        colours = [
-            CHANNEL if name in ("CWD", "CT") else method_colour(name) for name in lines.index
-        ]
+        colours = [method_colour(name) for name in lines.index]
         axes.scatter(lines["our gain"], places, color=colours, s=34, label="ours")
         measure = table.loc[(task, "student"), "measure"]
         axes.set(title=task, xlabel=f"gain in {measure}", yticks=places, yticklabels=lines.index)
