@@ -136,6 +136,6 @@ def transformation_table(rows: tuple[Row, ...], results: pd.DataFrame) -> pd.Dat
 def transformations(profile: Profile) -> tuple[Row, ...]:
     """Controls, in no paper: what else may lie between the two maps, and the one weight."""
     weighted = [f"{name}(weight={w})" for name in ("MIMIC_f", "CT_f") for w in WEIGHTS]
-    recipes = (*VARIANTS, *weighted)
+    recipes = (*VARIANTS, *weighted, f"CT_f(activation=none, weight={WEIGHTS[-1]})")
     first = references(profile, pd.Series(dtype=float))
     return *first, *(distilled(profile, recipe) for recipe in recipes)
