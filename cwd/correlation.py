@@ -90,11 +90,13 @@ def inputs(run: Run, image: Tensor) -> Tensor:
 
 
 def some_positions(level: Tensor) -> Tensor:
-    """A map [C, h, w] at 512 of its positions at most, at equal distances: [C, N], on the CPU."""
+    """A map [C, h, w] at 512 of its positions at most, drawn once for maps of a size: [C, N].
+
+    Equal distances would fall into the same few columns of some maps. The result is on the CPU.
+    """
     flat = level.flatten(1)
-    count = min(POSITIONS, flat.shape[1])
-    places = torch.linspace(0, flat.shape[1] - 1, count, device=flat.device).round().long()
-    return flat[:, places].cpu()
+    order = torch.randperm(flat.shape[1], generator=torch.Generator().manual_seed(0))
+    return flat[:, order[:POSITIONS].sort().values.to(flat.device)].cpu()
 
 
 def trained_distiller(

@@ -12,7 +12,7 @@ from cwd import paths
 from cwd.claim_list import CLAIMS
 from cwd.claim_tests import Tasks
 from cwd.claims import Evidence
-from cwd.correlation import Channels, channels_of, correlations, linear_cka, matches
+from cwd.correlation import Channels, channels_of, correlations, linear_cka, matches, some_positions
 from cwd.errors import CwdError
 from cwd.experiments import every_run, open_profile, studies_of, study
 from cwd.profile import load_profile
@@ -220,3 +220,13 @@ def test_what_was_trained_along_is_found_again(task, tmp_path, monkeypatch, data
     (RunFolder(tmp_path, run).done / "checkpoint.pt").write_bytes(b"no")
     with pytest.raises(CwdError, match=r"checkpoint.pt is missing or damaged"):
         channels_of(workspace, run, pair, count=2)
+
+
+def test_large_maps_are_looked_at_in_all_their_columns():
+    level = torch.arange(128 * 256.0).view(1, 128, 256)
+    one = some_positions(level)
+    assert one.shape == (1, 512)
+    assert torch.equal(one, some_positions(level))
+    assert len((one % 256).unique()) > 200  # of 256 columns; chance says 221
+    small = torch.randn(3, 9, 17)
+    assert torch.equal(some_positions(small), small.flatten(1))
