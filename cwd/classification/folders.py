@@ -204,7 +204,10 @@ class FolderDataset:
         Raises:
             CwdError: the file is missing or damaged.
         """
-        image = decode(self.root / self.names[index], "RGB")
+        try:
+            image = decode(self.root / self.names[index], "RGB")
+        except CwdError as error:
+            raise CwdError(f"{str(error).rstrip('.')}; {self.layout.remedy}") from error
         pixels = torch.from_numpy(image).permute(2, 0, 1).contiguous()
         return Labelled(pixels, int(self.labels[index]))
 
