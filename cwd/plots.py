@@ -69,6 +69,30 @@ def bare(axes: Axes, title: str = "") -> Axes:
     return axes
 
 
+def gain_panel(axes: Axes, lines: pd.DataFrame, printed: str) -> None:
+    """Gains over the student alone, a method a line: the paper's, and ours with their spread.
+
+    Args:
+        axes: where to draw.
+        lines: by method, with `paper gain`, `our gain` and `gain sd`.
+        printed: what the paper's are, for the legend.
+    """
+    places = range(len(lines))
+    axes.axvline(0, color=STUDENT, linestyle=":", linewidth=1.5)
+    axes.scatter(
+        lines["paper gain"], places, marker="D", facecolor="none", edgecolor=INK, s=40,
+        label=printed,
+    )  # fmt: skip
+    axes.errorbar(
+        lines["our gain"], places, xerr=lines["gain sd"].fillna(0), fmt="none", ecolor=INK, lw=0.8
+    )
+    colours = [method_colour(name) for name in lines.index]
+    axes.scatter(lines["our gain"], places, color=colours, s=34, label="ours")
+    axes.set(yticks=places, yticklabels=lines.index)
+    axes.set_ylim(len(lines) - 0.5, -0.5)
+    axes.grid(axis="x", linewidth=0.4)
+
+
 def class_legend(figure: Figure, classes: Sequence[str], palette: np.ndarray) -> None:
     """The classes' colours, below the figure."""
     patches = [

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from cwd.correlation import Channels, correlations, ordered, varied
-from cwd.plots import INK, STUDENT, bare, method_colour, picture
+from cwd.plots import bare, gain_panel, picture
 
 SHOWN = 64  # channels of the teacher that are drawn
 HEAT = "magma"
@@ -53,22 +53,9 @@ def gains(table: pd.DataFrame) -> Figure:
     )  # fmt: skip
     for axes, task in zip(grid[0], tasks, strict=True):
         lines = table.loc[task].drop(index=["teacher", "student"])
-        places = range(len(lines))
-        axes.axvline(0, color=STUDENT, linestyle=":", linewidth=1.5)
-        axes.scatter(
-            lines["paper gain"], places, marker="D", facecolor="none", edgecolor=INK, s=40,
-            label="abstract, full data",
-        )  # fmt: skip
-        axes.errorbar(
-            lines["our gain"], places, xerr=lines["gain sd"].fillna(0), fmt="none", ecolor=INK,
-            lw=0.8,
-        )  # fmt: skip
-        colours = [method_colour(name) for name in lines.index]
-        axes.scatter(lines["our gain"], places, color=colours, s=34, label="ours")
+        gain_panel(axes, lines, "abstract, full data")
         measure = table.loc[(task, "student"), "measure"]
-        axes.set(title=task, xlabel=f"gain in {measure}", yticks=places, yticklabels=lines.index)
-        axes.set_ylim(len(lines) - 0.5, -0.5)
-        axes.grid(axis="x", linewidth=0.4)
+        axes.set(title=task, xlabel=f"gain in {measure}")
     grid[0, -1].legend(frameon=False, fontsize=7, loc="best")
     sns.despine(figure)
     return figure

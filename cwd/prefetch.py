@@ -1,10 +1,13 @@
-"""Reading what the next steps need while a step is computed."""
+"""Reading what is needed next while something is computed."""
 
-from collections.abc import Callable
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 AHEAD = 3  # batches that are read from disk before they are asked for
-Asked = TypeVar("Asked")
+Asked, Item, Result = TypeVar("Asked"), TypeVar("Item"), TypeVar("Result")
 
 
 class Prefetch(dict[int, Asked]):
@@ -28,3 +31,21 @@ class Prefetch(dict[int, Asked]):
         for past in [known for known in self if known < step]:
             del self[past]
         return self.pop(step)
+
+
+def ahead(work: Callable[[Item], Result], items: Iterable[Item], count: int) -> Iterator[Result]:
+    """What `work` gives for each item, in order; threads work on the next ones meanwhile.
+
+    Args:
+        work: is called once for each item.
+        items: in order.
+        count: how many results may wait.
+    """
+    waiting: deque[Future] = deque()
+    with ThreadPoolExecutor(min(count, os.cpu_count() or 1)) as pool:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > count:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

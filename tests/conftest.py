@@ -1,11 +1,12 @@
 """What several tests need: small runs on a handful of scenes."""
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from cwd import pace, pace_whole, paths
+from cwd import pace, pace_whole, paths, trainer
 from cwd.runs import Data, Run
 from cwd.schedule import Schedule
 
@@ -28,6 +29,26 @@ def student() -> Run:
 def teacher(student) -> Run:
     """A teacher that is another network than the student."""
     return Run(student.data, "PSPNet-R18(0.25)", student.schedule)
+
+
+@pytest.fixture
+def interrupted(monkeypatch):
+    """A block in which a training stops once it has saved a step."""
+    original = trainer.Training.save_checkpoint
+
+    @contextmanager
+    def call(after):
+        def stop(self, step):
+            original(self, step)
+            if step == after:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(trainer.Training, "save_checkpoint", stop)
+            with pytest.raises(KeyboardInterrupt):
+                yield
+
+    return call
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from cwd import trees
 from cwd.detection import batches
 from cwd.detection.batches import (
     DetectionBatches,
-    ahead,
     alike,
     fitted,
     mirrored,
@@ -23,6 +22,7 @@ from cwd.detection.batches import (
 from cwd.detection.coco import Picture, build_coco
 from cwd.detection.outputs import Objects
 from cwd.errors import CwdError
+from cwd.prefetch import ahead
 from cwd.schedule import chosen_images
 from cwd.transforms import MEAN, STD
 

@@ -77,22 +77,13 @@ def test_every_method_trains(go, kind):
 
 
 @pytest.mark.parametrize("recipe", ["Wang", "CW_fpn"])
-def test_an_interrupted_run_ends_as_if_it_had_not_been(go, tmp_path, recipe, monkeypatch):
+def test_an_interrupted_run_ends_as_if_it_had_not_been(go, tmp_path, recipe, interrupted):
     run = taught("FasterRCNN", recipe, seed=1)
     for folder in (tmp_path / "whole", tmp_path / "stopped"):
         go(run.teacher, folder)
     whole = go(run, tmp_path / "whole")
-    original = trainer.Training.save_checkpoint
-
-    def stop(self, step):
-        original(self, step)
-        if step == 2:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer.Training, "save_checkpoint", stop)
-        with pytest.raises(KeyboardInterrupt):
-            go(run, tmp_path / "stopped")
+    with interrupted(after=2):
+        go(run, tmp_path / "stopped")
     again = go(run, tmp_path / "stopped")
     for name in ("metrics.json", "history.csv", "student.safetensors"):
         assert (again.done / name).read_bytes() == (whole.done / name).read_bytes()

@@ -61,22 +61,13 @@ def transformation(path):
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_an_interrupted_run_ends_as_if_it_had_not_been(go, tmp_path, name, monkeypatch):
+def test_an_interrupted_run_ends_as_if_it_had_not_been(go, tmp_path, name, interrupted):
     run = RUNS[name]
     for folder in (tmp_path / "whole", tmp_path / "stopped"):
         go(run.teacher, folder)
     whole = go(run, tmp_path / "whole")
-    original = trainer.Training.save_checkpoint
-
-    def stop(self, step):
-        original(self, step)
-        if step == 2:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer.Training, "save_checkpoint", stop)
-        with pytest.raises(KeyboardInterrupt):
-            go(run, tmp_path / "stopped")
+    with interrupted(after=2):
+        go(run, tmp_path / "stopped")
     halfway = transformation(RunFolder(tmp_path / "stopped", run).partial)
     again = go(run, tmp_path / "stopped")
     sessions = again.read_json("provenance.json")["sessions"]

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from cwd.classification.batches import middle
 from cwd.classification.folders import FolderDataset, Labelled
 from cwd.detection.average_precision import measured
-from cwd.detection.batches import ahead
 from cwd.errors import CwdError
 from cwd.parallel import processes, rank, total
+from cwd.prefetch import ahead
 from cwd.schedule import ClassificationSchedule
 from cwd.transforms import normalise
 

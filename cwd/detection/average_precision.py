@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from torchmetrics.detection import MeanAveragePrecision
 from torchvision.ops import box_convert
 
-from cwd.detection.batches import ahead, fitted, prepare, stacked
+from cwd.detection.batches import fitted, prepare, stacked
 from cwd.detection.coco import CocoDataset
 from cwd.detection.mask_precision import mask_precisions
 from cwd.detection.masks import Size, pasted
 from cwd.detection.outputs import Detections
 from cwd.errors import CwdError
 from cwd.parallel import processes, rank
+from cwd.prefetch import ahead
 
 # COCO's thresholds in double, as pycocotools has them. torchmetrics' own are rounded to single
 # precision, and then a recall of exactly 0.1 is below the threshold 0.1.

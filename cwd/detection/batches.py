@@ -1,10 +1,8 @@
 """Batches for detectors by step: images resized in their proportions, mirrored, and padded."""
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,7 +20,6 @@ from cwd.transforms import normalise
 DIVISOR = 32  # of the padded images' sides, as in mmdetection
 MEMORY = 2 * 2**30  # bytes up to which resized images are kept in memory
 Size = tuple[int, int]
-Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
 def fitted(size: Size, short: int, long: int) -> Size:
@@ -131,24 +128,6 @@ def stacked(images: Sequence[Tensor], size: Size | None = None) -> Tensor:
     for place, image in zip(batch, images, strict=True):
         place[:, : image.shape[1], : image.shape[2]] = normalise(image[None])[0]
     return batch
-
-
-def ahead(work: Callable[[Item], Result], items: Iterable[Item], count: int) -> Iterator[Result]:
-    """What `work` gives for each item, in order; threads work on the next ones meanwhile.
-
-    Args:
-        work: is called once for each item.
-        items: in order.
-        count: how many results may wait.
-    """
-    waiting: deque[Future] = deque()
-    with ThreadPoolExecutor(min(count, os.cpu_count() or 1)) as pool:
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) > count:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
 
 def alike(upright: np.ndarray, batch: int, seed: int, step: int) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from cwd.detection.masks import decoded
 from cwd.detection.outputs import Detections, Objects
 from cwd.detection.tables import MEASURES, METHODS
-from cwd.plots import CHANNEL, INK, STUDENT, bare, method_colour, picture
+from cwd.plots import CHANNEL, INK, STUDENT, bare, gain_panel, method_colour, picture
 from cwd.plots_method import overlay
 
 SURE = 0.5  # score from which on a detection is drawn
@@ -126,26 +126,8 @@ def gains(table: pd.DataFrame) -> Figure:
         layout="constrained",
     )  # fmt: skip
     for axes, detector in zip(grid[0], detectors, strict=True):
-        lines = table.loc[detector].reindex(methods)
-        places = range(len(methods))
-        axes.axvline(0, color=STUDENT, linestyle=":", linewidth=1.5)
-        axes.scatter(
-            lines["paper gain"], places, marker="D", facecolor="none", edgecolor=INK, s=40,
-            label="paper, COCO",
-        )  # fmt: skip
-        colours = [CHANNEL if method == "CWD" else method_colour(method) for method in methods]
-        axes.errorbar(
-            lines["our gain"],
-            places,
-            xerr=lines["gain sd"].fillna(0),
-            fmt="none",
-            ecolor=INK,
-            lw=0.8,
-        )
-        axes.scatter(lines["our gain"], places, color=colours, s=34, label="ours")
-        axes.set(title=detector, xlabel="gain in AP", yticks=places, yticklabels=methods)
-        axes.set_ylim(len(methods) - 0.5, -0.5)
-        axes.grid(axis="x", linewidth=0.4)
+        gain_panel(axes, table.loc[detector].reindex(methods), "paper, COCO")
+        axes.set(title=detector, xlabel="gain in AP")
     grid[0, 0].legend(frameon=False, fontsize=7, loc="best")
     sns.despine(figure)
     return figure
