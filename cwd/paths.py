@@ -5,14 +5,15 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent
 CHECKOUT = PACKAGE.parent
 # in a checkout everything lies below it; an installed package works in the current folder
-ROOT = CHECKOUT if (CHECKOUT / "notebooks").is_dir() else Path.cwd()
+INSTALLED = not (CHECKOUT / "notebooks").is_dir()
+ROOT = Path.cwd() if INSTALLED else CHECKOUT
 
 PROFILES = PACKAGE / "profiles"
 NOTEBOOKS = ROOT / "notebooks"
 BUILD = ROOT / "build"
 RUNS = BUILD / "runs"
 CACHE = BUILD / "cache"  # decoded datasets; may be a link to a larger disk
-PAPER = ROOT / "data" / "paper"
+PAPER = PACKAGE / "paper" if INSTALLED else ROOT / "data" / "paper"
 RESULTS = ROOT / "data" / "results"
 
 

@@ -33,6 +33,7 @@ SIZES = (
     "teacher",
     "student_channels",
     "teacher_channels",
+    "ignore_index",
 )
 # a term for each kind of network, where a recipe has one for another kind
 EXAMPLES = {SEGMENTATION: "CW_f", DETECTOR: "CW_fpn", CLASSIFIER: "CT_f"}

@@ -208,7 +208,8 @@ class Training:
         """The second step of supplement S4: the networks fixed, the critic learns; its loss."""
         optimizer = self.optimizers["critic"]
         optimizer.param_groups[0]["lr"] = CRITIC_LR * self.schedule.share(step)
-        loss = self.critic.critic_loss(out.score, taught.score, batch)
+        where = parallel.mine(torch.rand(self.schedule.batch, 1, 1, 1, device=batch.device))
+        loss = self.critic.critic_loss(out.score, taught.score, batch, where)
         optimizer.zero_grad()
         loss.backward()
         parallel.average_gradients(self.critic)

@@ -10,7 +10,6 @@ from torch.nn.utils.parametrize import cached
 
 from cwd.errors import CwdError
 from cwd.losses.alignment import matched
-from cwd.parallel import mine, processes
 
 PENALTY = 10.0  # factor of the gradient penalty (Gulrajani et al. 2017)
 IMAGE_CHANNELS = 3
@@ -133,20 +132,29 @@ class Holistic(nn.Module):
             s, t = matched(student_map, teacher_map)
             return self.critic(t, images).mean() - self.critic(s, images).mean()
 
-    def critic_loss(self, student_map: Tensor, teacher_map: Tensor, images: Tensor) -> Tensor:
-        """What the critic minimises; shapes as for the class."""
+    def critic_loss(
+        self, student_map: Tensor, teacher_map: Tensor, images: Tensor, where: Tensor | None = None
+    ) -> Tensor:
+        """What the critic minimises; shapes as for the class.
+
+        Args:
+            student_map: Q^s.
+            teacher_map: Q^t.
+            images: what both were computed from.
+            where: [B, 1, 1, 1] in 0 to 1, the places between the maps at which the penalty looks;
+                drawn here if None. Processes that share a batch hand in their part of one draw.
+        """
         self.critic.requires_grad_(True)
         with torch.autocast(student_map.device.type, enabled=False), cached():
             s, t = matched(student_map.detach(), teacher_map)
             distance = self.critic(s, images).mean() - self.critic(t, images).mean()
-            return distance + PENALTY * self.penalty(s, t, images)
+            return distance + PENALTY * self.penalty(s, t, images, where)
 
-    def penalty(self, s: Tensor, t: Tensor, images: Tensor) -> Tensor:
-        """The gradient penalty, at random points between the two maps."""
-        # drawn for the whole batch, also where several processes share it
-        share = torch.rand(processes() * len(s), 1, 1, 1, dtype=s.dtype, device=s.device)
-        share = mine(share)
-        between = (share * t + (1 - share) * s).requires_grad_()
+    def penalty(self, s: Tensor, t: Tensor, images: Tensor, where: Tensor | None = None) -> Tensor:
+        """The gradient penalty, at points between the two maps."""
+        if where is None:
+            where = torch.rand(len(s), 1, 1, 1, dtype=s.dtype, device=s.device)
+        between = (where * t + (1 - where) * s).requires_grad_()
         (gradient,) = torch.autograd.grad(
             self.critic(between, images).sum(), between, create_graph=True
         )

@@ -6,7 +6,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cwd.errors import CwdError
-from cwd.layouts import IGNORED
 from cwd.losses.alignment import matched
 
 SHORTEST = 1e-6  # a shorter feature counts as one without direction
@@ -140,12 +139,19 @@ class IntraClassVariation(nn.Module):
     belong to no class and add nothing; as in the published code the mean is still over all N. One
     pass over the positions adds each to its class, whatever the number of classes.
 
+    Args:
+        ignore_index: the label of positions without a class; no label is larger.
+
     Shape:
         student_map [B, C, h, w], teacher_map [B, C', h', w'], target int64 [B, H, W] to a scalar.
 
     Raises:
         CwdError: there is no target; the maps differ in batch.
     """
+
+    def __init__(self, ignore_index: int = 255) -> None:
+        super().__init__()
+        self.ignore_index = ignore_index
 
     def forward(
         self, student_map: Tensor, teacher_map: Tensor, target: Tensor | None = None
@@ -156,15 +162,15 @@ class IntraClassVariation(nn.Module):
         small = F.interpolate(target[:, None].float(), size=teacher_map.shape[2:], mode="nearest")
         labels = small.long().flatten(1)  # [B, N]
         s, t = self.similarity(student_map, labels), self.similarity(teacher_map, labels)
-        return ((s - t).square() * (labels != IGNORED)).mean()
+        return ((s - t).square() * (labels != self.ignore_index)).mean()
 
     def similarity(self, x: Tensor, labels: Tensor) -> Tensor:
         """v of a map [B, C, H, W] with labels [B, N]: [B, N]."""
         b, c = x.shape[:2]
         features = x.flatten(2).mT  # [B, N, C]
-        # one row for each class of each image, label 255's among them
-        group = (labels + (IGNORED + 1) * torch.arange(b, device=x.device)[:, None]).flatten()
-        sums = x.new_zeros(b * (IGNORED + 1), c).index_add(0, group, features.flatten(0, 1))
+        rows = self.ignore_index + 1  # one for each class, and ignored positions
+        group = (labels + rows * torch.arange(b, device=x.device)[:, None]).flatten()
+        sums = x.new_zeros(b * rows, c).index_add(0, group, features.flatten(0, 1))
         # the direction of a class's sum is that of its mean
         means = unit(sums).index_select(0, group).view(b, -1, c)  # [B, N, C]
         return (unit(features.mT).mT * means).sum(dim=2)
