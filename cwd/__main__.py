@@ -5,8 +5,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from cwd.errors import CwdError
-from cwd.progress import TERMINAL
+from cwd.system.errors import CwdError
+from cwd.system.progress import TERMINAL
 
 # options that several commands have
 SHARED: dict[str, dict[str, Any]] = {
@@ -78,67 +78,67 @@ def add_train(train: argparse.ArgumentParser) -> None:
 
 def reproduce(profile: str, **options: Any) -> None:
     """Execute the notebooks."""
-    from cwd.reproduce import reproduce
+    from cwd.tools.reproduce import reproduce
 
     reproduce(profile, **options)
 
 
 def plan(profile: str, **options: Any) -> None:
     """Say what a profile takes."""
-    from cwd.plan import plan
+    from cwd.tools.plan import plan
 
     plan(profile, **options)
 
 
 def report() -> None:
     """Lay out what is recorded."""
-    from cwd import paths
-    from cwd.report import report
+    from cwd.system import paths
+    from cwd.tools.report import report
 
     print(f"open {paths.for_people(report())}")
 
 
 def train(**options: Any) -> None:
     """Train without notebooks."""
-    from cwd.training import command
+    from cwd.tools.train import command
 
     command(argparse.Namespace(**options))
 
 
 def data(name: str, data_root: str) -> None:
     """Get or check a dataset."""
-    from cwd import paths
-    from cwd.obtain import obtain
+    from cwd.data.download import obtain
+    from cwd.system import paths
 
     print(obtain(name, paths.below_root(data_root)))
 
 
 def record(profile: str) -> None:
     """Keep a profile's results."""
-    from cwd.record import record
+    from cwd.experiments.recording import record
 
     print(f"{len(record(profile))} files recorded")
 
 
 def publish(profile: str) -> None:
     """Put outputs into the committed notebooks."""
-    from cwd.publish import publish
+    from cwd.tools.publish import publish
 
     print(f"{len(publish(profile))} notebooks written")
 
 
 def rehearse(profile: str, **options: Any) -> None:
     """Try a profile's networks at full size."""
-    from cwd.rehearsal import rehearse
+    from cwd.tools.rehearse import rehearse
 
     print(rehearse(profile, **options).to_string())
 
 
 def submission(profile: str, recipe: str, seed: int, network: str, **options: Any) -> None:
     """Write a zip for the Cityscapes server."""
-    from cwd import paths
-    from cwd.profile import load_profile
-    from cwd.submission import check_submittable, submission
+    from cwd.experiments.profile import load_profile
+    from cwd.system import paths
+    from cwd.tools.submission import check_submittable, submission
 
     chosen = load_profile(profile)
     student = chosen.find(network)
@@ -151,7 +151,7 @@ def submission(profile: str, recipe: str, seed: int, network: str, **options: An
 
 def bench() -> None:
     """Measure speed."""
-    from cwd.bench import bench
+    from cwd.tools.bench import bench
 
     bench()
 

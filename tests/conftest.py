@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from cwd import pace, pace_whole, paths, trainer
-from cwd.runs import Data, Run
-from cwd.schedule import Schedule
+from cwd.config.run import Data, Run
+from cwd.config.schedule import Schedule
+from cwd.system import paths
+from cwd.tools import pace, pace_whole
+from cwd.training import loop
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +36,7 @@ def teacher(student) -> Run:
 @pytest.fixture
 def interrupted(monkeypatch):
     """A block in which a training stops once it has saved a step."""
-    original = trainer.Training.save_checkpoint
+    original = loop.Training.save_checkpoint
 
     @contextmanager
     def call(after):
@@ -44,7 +46,7 @@ def interrupted(monkeypatch):
                 raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(trainer.Training, "save_checkpoint", stop)
+            patch.setattr(loop.Training, "save_checkpoint", stop)
             with pytest.raises(KeyboardInterrupt):
                 yield
 

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from cwd.detection.outputs import DetectionOutput, Objects, Regions
+from cwd.models.detection.outputs import DetectionOutput, Objects, Regions
 
 SIZE = (32, 64)  # of the padded images, pixels
 SHAPES = ((1.0, 1.0), (1.5, 0.75))  # width and height of anchors, in strides

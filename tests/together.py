@@ -14,14 +14,18 @@ import torch.nn.functional as F
 from timm.layers import BatchNormAct2d
 from torch import nn
 
-from cwd import __main__, losses, parallel, paths, segmentation, trainer
-from cwd.engine import join
-from cwd.errors import CwdError
-from cwd.loading import Batches
-from cwd.parallel import mine, total
-from cwd.runs import Data, Run, RunFolder
-from cwd.schedule import ClassificationSchedule, DetectionSchedule, Schedule
-from cwd.synchronised import synchronise
+from cwd import __main__, losses
+from cwd.config.run import Data, Run
+from cwd.config.schedule import ClassificationSchedule, DetectionSchedule, Schedule
+from cwd.data.loading import Batches
+from cwd.system import distributed, paths
+from cwd.system.distributed import mine, total
+from cwd.system.engine import join
+from cwd.system.errors import CwdError
+from cwd.system.sync_layers import synchronise
+from cwd.training import loop
+from cwd.training.run_folder import RunFolder
+from cwd.training.tasks import segmentation
 
 DATA = Data("scenes", size=(32, 64), train=12, val=12)
 SCHEDULE = Schedule(steps=4, batch=4, crop=(32, 64), checkpoint_every=2, precision="fp32")
@@ -130,24 +134,24 @@ def drop():
 
 def small_things(folder):
     """Turns, agreement, and averages."""
-    parallel.in_turns(lambda: (folder / "turns").open("a").write(f"{parallel.rank()}"))
+    distributed.in_turns(lambda: (folder / "turns").open("a").write(f"{distributed.rank()}"))
     linear = nn.Linear(2, 3)
-    nn.init.constant_(linear.weight, parallel.rank())
-    linear.weight.grad = torch.full((3, 2), float(parallel.rank()))
-    parallel.average_gradients(linear)
-    parallel.same_tensors(linear)
+    nn.init.constant_(linear.weight, distributed.rank())
+    linear.weight.grad = torch.full((3, 2), float(distributed.rank()))
+    distributed.average_gradients(linear)
+    distributed.same_tensors(linear)
     return {
-        "agreed": parallel.agreed(f"process {parallel.rank()}"),
+        "agreed": distributed.agreed(f"process {distributed.rank()}"),
         "gradient": linear.weight.grad,
         "weight": linear.weight.detach(),
-        "average": parallel.average(torch.tensor(float(parallel.rank()))),
+        "average": distributed.average(torch.tensor(float(distributed.rank()))),
     }
 
 
 def complaint(run, place):
     """The sentence with which a run is refused."""
     try:
-        trainer.train(run, allow_weak_teacher=True, **place)
+        loop.train(run, allow_weak_teacher=True, **place)
     except CwdError as error:
         return str(error)
     return ""
@@ -159,7 +163,7 @@ def one_is_not_finite(run, place):
 
     def forward(self, s, t, target=None):
         calls.append(0)
-        last = parallel.rank() == parallel.processes() - 1
+        last = distributed.rank() == distributed.processes() - 1
         return original(self, s, t) * (float("inf") if last and len(calls) == 3 else 1)
 
     losses.ChannelWise.forward = forward
@@ -191,28 +195,28 @@ def in_double():
 
     batches, measure = in_single(Batches.__call__), in_single(segmentation.evaluate)
     torch.set_default_dtype(torch.float64)
-    trainer.pick_precision = lambda *_: "64-true"
+    loop.pick_precision = lambda *_: "64-true"
     segmentation.upsample = enlarge
     segmentation.evaluate = lambda student, data, **_: measure(copy.deepcopy(student).float(), data)
-    trainer.Training.place = lambda _, module: module.double().to(memory_format=torch.channels_last)
+    loop.Training.place = lambda _, module: module.double().to(memory_format=torch.channels_last)
     Batches.__call__ = batch
 
 
 def interrupted(run, place):
     """Train up to the first checkpoint."""
-    original = trainer.Training.save_checkpoint
+    original = loop.Training.save_checkpoint
 
     def save(self, step):
         original(self, step)
         raise KeyboardInterrupt
 
-    trainer.Training.save_checkpoint = save
+    loop.Training.save_checkpoint = save
     try:
-        trainer.train(run, allow_weak_teacher=True, **place)
+        loop.train(run, allow_weak_teacher=True, **place)
     except KeyboardInterrupt:
         pass
     finally:
-        trainer.Training.save_checkpoint = original
+        loop.Training.save_checkpoint = original
 
 
 def main(folder, data_root, half):
@@ -236,22 +240,22 @@ def main(folder, data_root, half):
 
     for run in (*DETECTORS.values(), CLASSIFIER):
         for each in (run.teacher, run):
-            trainer.train(each, allow_weak_teacher=True, **place | {"runs": folder / "tasks"})
+            loop.train(each, allow_weak_teacher=True, **place | {"runs": folder / "tasks"})
 
     in_double()
     for run in (TEACHER, *RUNS.values()):
-        trainer.train(run, allow_weak_teacher=True, **place)
+        loop.train(run, allow_weak_teacher=True, **place)
     partial = RunFolder(place["runs"], RESUMED).partial
-    if parallel.processes() == 1:
+    if distributed.processes() == 1:
         interrupted(RESUMED, place)
         shutil.copytree(partial, half)
-    elif parallel.rank() == 0:
+    elif distributed.rank() == 0:
         shutil.copytree(half, partial)
-    parallel.wait()
-    trainer.train(RESUMED, allow_weak_teacher=True, **place)
+    distributed.wait()
+    loop.train(RESUMED, allow_weak_teacher=True, **place)
     found["odd batch"] = complaint(replace(STUDENT, schedule=replace(SCHEDULE, batch=3)), place)
     found["not finite"] = one_is_not_finite(replace(RUNS["PI + HO + CW_f"], seed=2), place)
-    torch.save(found, folder / f"{parallel.rank()}.pt")
+    torch.save(found, folder / f"{distributed.rank()}.pt")
 
 
 if __name__ == "__main__":

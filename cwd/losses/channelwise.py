@@ -3,8 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from cwd.losses.alignment import matched
-from cwd.losses.softened import METRICS, Softened
+from cwd.losses.distances import METRICS, Softened
+from cwd.losses.maps import matched
 
 
 class ChannelWise(Softened):

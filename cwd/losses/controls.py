@@ -7,8 +7,8 @@ with the same two metrics; the other two are here.
 
 from torch import Tensor, nn
 
-from cwd.errors import CwdError
-from cwd.losses.alignment import matched
+from cwd.losses.maps import matched
+from cwd.system.errors import CwdError
 
 SMALLEST = 1e-6  # a smaller or negative activation counts as this one under a logarithm
 DIVERGENCES = ("l2", "kl")

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.nn.utils.parametrize import cached
 
-from cwd.errors import CwdError
-from cwd.losses.alignment import matched
+from cwd.losses.maps import matched
+from cwd.system.errors import CwdError
 
 PENALTY = 10.0  # factor of the gradient penalty (Gulrajani et al. 2017)
 IMAGE_CHANNELS = 3

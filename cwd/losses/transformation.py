@@ -5,8 +5,8 @@ import itertools
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cwd.errors import CwdError
-from cwd.losses.alignment import matched
+from cwd.losses.maps import matched
+from cwd.system.errors import CwdError
 
 ACTIVATIONS = {"relu": nn.ReLU, "none": nn.Identity}
 

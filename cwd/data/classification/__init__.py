@@ -1,0 +1,1 @@
+"""Images with one class each, in ImageNet's folders."""

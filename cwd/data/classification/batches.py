@@ -1,0 +1,159 @@
+"""Batches for classifiers by step: random crops, resized to one size and mirrored."""
+
+import math
+import os
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2.functional import center_crop, resize, resized_crop
+
+from cwd.config.schedule import ClassificationSchedule, check_batch, chosen_images, step_seed
+from cwd.data.classification.folders import FolderDataset, Labelled
+from cwd.data.prefetch import Prefetch
+from cwd.data.transforms import normalise
+
+TRIES = 10  # for a crop that fits into its image
+ASPECT = (3 / 4, 4 / 3)  # of a crop's width to its height
+MEMORY = 2 * 2**30  # bytes up to which decoded images are kept in memory
+LOOKED_AT = 32  # images from which the size of all is judged
+Size = tuple[int, int]
+
+
+class Draws(NamedTuple):
+    """What is random in the crops of a batch, float64 from 0 to 1.
+
+    Attributes:
+        area: [B, 10], of every try.
+        aspect: [B, 10], likewise.
+        corner: [B, 2], down and to the right.
+        mirror: [B].
+    """
+
+    area: Tensor
+    aspect: Tensor
+    corner: Tensor
+    mirror: Tensor
+
+
+def draw(batch: int, generator: torch.Generator) -> Draws:
+    """All random numbers of a batch.
+
+    Args:
+        batch: B.
+        generator: of the CPU.
+    """
+    shapes = (batch, TRIES), (batch, TRIES), (batch, 2), (batch,)
+    return Draws(*(torch.rand(s, generator=generator, dtype=torch.float64) for s in shapes))
+
+
+def window(size: Size, drawn: Draws, scale: tuple[float, float]) -> tuple[int, int, int, int]:
+    """Top, left, height and width of a crop in pixels, as torchvision's RandomResizedCrop has it.
+
+    The first of ten tries that fits; if none does, the largest middle crop of a fitting aspect.
+    The corner is one draw for all tries, which gives the same distribution.
+
+    Args:
+        size: height and width of the image.
+        drawn: of this image, without the batch's dimension.
+        scale: least and largest share of the image's area.
+    """
+    height, width = size
+    area = height * width * (scale[0] + (scale[1] - scale[0]) * drawn.area)  # [10]
+    low, high = map(math.log, ASPECT)
+    aspect = torch.exp(low + (high - low) * drawn.aspect)
+    wide, high_ = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
+    fits = (wide >= 1) & (wide <= width) & (high_ >= 1) & (high_ <= height)
+    if fits.any():
+        first = int(fits.int().argmax())
+        crop = int(high_[first]), int(wide[first])
+        room = torch.tensor(size) - torch.tensor(crop)
+        top, left = (drawn.corner * (room + 1)).long().minimum(room).tolist()
+        return top, left, *crop
+    crop = min(height, round(width / ASPECT[0])), min(width, round(height * ASPECT[1]))
+    return (height - crop[0]) // 2, (width - crop[1]) // 2, *crop
+
+
+def middle(image: Tensor, schedule: ClassificationSchedule) -> Tensor:
+    """What is measured of an image: its middle, after its short side was resized.
+
+    Args:
+        image: uint8 [3, H, W].
+        schedule: has `short` and `crop`.
+
+    Returns:
+        uint8 [3, crop, crop].
+    """
+    resized = resize(image, [int(schedule.short)], antialias=True)
+    return center_crop(resized, list(schedule.size))
+
+
+class ClassificationBatches:
+    """The batch of every step, the same for a seed however often and from where it is asked.
+
+    Small datasets are decoded once and kept in memory. Threads cut the crops of the next steps
+    while one is computed, from there or from the disk.
+
+    Args:
+        dataset: the training images.
+        schedule: batch, crop, scale and the rest.
+        seed: the run's.
+        device: where the batches are wanted.
+        rows: which part of each batch; several processes that train together share it.
+
+    Raises:
+        CwdError: there are fewer images than a batch has, or an image can't be read.
+    """
+
+    def __init__(
+        self,
+        dataset: FolderDataset,
+        schedule: ClassificationSchedule,
+        seed: int,
+        device: torch.device | str,
+        rows: slice = slice(None),
+    ) -> None:
+        check_batch(dataset, schedule)
+        self.dataset, self.schedule, self.seed, self.rows = dataset, schedule, seed, rows
+        self.device = torch.device(device)
+        self.pool = ThreadPoolExecutor(min(schedule.batch, os.cpu_count() or 1))
+        self.ready = Prefetch(self.ask, schedule.steps)
+        self.images: Sequence[Labelled] = dataset
+        if decoded(dataset) <= MEMORY:
+            self.images = list(self.pool.map(dataset.__getitem__, range(len(dataset))))
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+        """The batch of a step: float32 [B, 3, crop, crop], normalised, and int64 [B]."""
+        crops, labels = zip(*(future.result() for future in self.ready.take(step)), strict=True)
+        return normalise(torch.stack(crops).to(self.device)), torch.tensor(labels).to(self.device)
+
+    def plan(self, step: int) -> tuple[list[int], Draws]:
+        """Which images the whole batch has, and what is random in their crops."""
+        batch = self.schedule.batch
+        chosen = chosen_images(len(self.dataset), batch, self.seed, step)
+        draws = torch.Generator().manual_seed(step_seed(self.seed, step))
+        return chosen.tolist(), draw(batch, draws)
+
+    def ask(self, step: int) -> list[Future]:
+        """A step's crops, to be waited for."""
+        chosen, draws = self.plan(step)
+        each = zip(chosen, *draws, strict=True)
+        mine = list(each)[self.rows]
+        return [self.pool.submit(self.crop, index, Draws(*drawn)) for index, *drawn in mine]
+
+    def crop(self, index: int, drawn: Draws) -> Labelled:
+        """A crop of an image, uint8, and the image's label."""
+        image, label = self.images[index]
+        place = window(tuple(image.shape[-2:]), drawn, self.schedule.scale)
+        crop = resized_crop(image, *place, size=list(self.schedule.size), antialias=True)
+        mirrored = self.schedule.flip and drawn.mirror < 0.5
+        return Labelled(crop.flip(-1) if mirrored else crop, label)
+
+
+def decoded(dataset: FolderDataset) -> float:
+    """About how many bytes all images take once they are decoded, judged by a few of them."""
+    some = dataset.first(min(len(dataset), LOOKED_AT))
+    seen = [some[index].image.nbytes for index in range(len(some))]
+    return sum(seen) / len(seen) * len(dataset)

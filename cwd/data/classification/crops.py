@@ -1,0 +1,112 @@
+"""Objects cut out of the scenes: a small dataset for classifiers, laid out as ImageNet is."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cwd.config.run import Data
+from cwd.data.detection.coco import CocoDataset, build_coco
+from cwd.data.opening import DRAWING, scenes_folder, scenes_root
+from cwd.system.errors import CwdError
+from cwd.system.files import exclusive, read_json, unwritable
+from cwd.system.progress import report
+
+VERSION = 1  # of the cutting; another version cuts other pictures out of the same scenes
+SMALLEST = 12  # pixels of both sides of a box; smaller objects are a few coloured dots
+MARGIN = 0.1  # of a box's sides, around it
+
+
+def crops_folder(data: Data, data_root: Path) -> Path:
+    """Where the objects of the scenes that `data` describes lie, or would lie."""
+    return data_root / "crops" / scenes_folder(data, data_root).name
+
+
+def crops_root(data: Data, data_root: Path) -> Path:
+    """Folder of the objects of the scenes that `data` describes; both are made if need be.
+
+    `SPLIT/CLASS/SCENE_NUMBER.png` for every object that isn't a crowd and whose box has at least
+    12 pixels to both sides. The scenes are those that detectors see with the same data.
+
+    Args:
+        data: its size, train, val and seed are the scenes'.
+        data_root: folder of the datasets.
+
+    Raises:
+        CwdError: `data` leaves open what to draw, the scenes have no object that large, or the
+            folder holds something else or can't be written.
+    """
+    scenes, root = scenes_root(data, data_root), crops_folder(data, data_root)
+    drawn = read_json(scenes / "dataset.json", "delete the folder, and the scenes are drawn again")
+    about = {"version": VERSION, "scenes": drawn}
+    with exclusive(root.with_suffix(".lock"), f"cutting the objects {root}", patience=DRAWING):
+        if root.exists():
+            described = root / "dataset.json"
+            remedy = "delete its folder, and the objects are cut out again"
+            if described.is_file() and read_json(described, remedy) == about:
+                return root
+            raise CwdError(
+                f"{root} holds something else than the objects of {scenes}: move it away or delete "
+                "it."
+            )
+        report(f"cutting the objects of {scenes} out into {root}")
+        part = root.with_name(f".{root.name}.partial")
+        try:
+            shutil.rmtree(part, ignore_errors=True)
+            for split in drawn["splits"]:
+                write_split(build_coco("scenes", scenes, split), part / split)
+            (part / "dataset.json").write_text(json.dumps(about))
+            part.rename(root)
+        except OSError as error:
+            shutil.rmtree(part, ignore_errors=True)
+            raise unwritable(root, error) from error
+    return root
+
+
+def write_split(scenes: CocoDataset, folder: Path) -> None:
+    """Write the objects of a split; classes that have none get their folder too.
+
+    Raises:
+        CwdError: there are none at all.
+    """
+    for name in scenes.classes:
+        (folder / name).mkdir(parents=True)
+    written = 0
+    for index in range(len(scenes)):
+        image, objects = scenes[index]
+        sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
+        fit = (sides >= SMALLEST).all(dim=1) & ~objects.crowd
+        chosen = objects.keep(fit)
+        windows = around(chosen.boxes, tuple(image.shape[-2:])).tolist()
+        numbers = fit.nonzero().flatten().tolist()
+        for number, label, window in zip(numbers, chosen.labels.tolist(), windows, strict=True):
+            left, top, right, bottom = window
+            pixels = image[:, top:bottom, left:right].permute(1, 2, 0).numpy()
+            path = folder / scenes.classes[label] / f"{index:06}_{number:02}.png"
+            Image.fromarray(np.ascontiguousarray(pixels)).save(path, compress_level=1)
+        written += len(numbers)
+    if not written:
+        raise CwdError(
+            f"{scenes.root} has no object of {SMALLEST}x{SMALLEST} pixels in the {len(scenes)} "
+            f"scenes of {scenes.split}: draw more or larger scenes."
+        )
+
+
+def around(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Whole pixels that hold boxes and a margin, clipped to their image.
+
+    Args:
+        boxes: float32 [N, 4], left, top, right, bottom in pixels.
+        size: height and width of the image.
+
+    Returns:
+        int64 [N, 4], likewise.
+    """
+    room = MARGIN * (boxes[:, 2:] - boxes[:, :2]).double()
+    first = (boxes[:, :2] - room).floor().clamp(min=0)
+    last = torch.minimum((boxes[:, 2:] + room).ceil(), torch.tensor(size).flip(0))
+    return torch.cat([first, last], dim=1).long()

@@ -1,0 +1,252 @@
+"""Images in a folder for each class: ImageNet, and whatever else is laid out like it."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, is_image_file, make_dataset
+
+from cwd.data.datasets import WHOLE_CHECKSUM, decode
+from cwd.data.layouts import check_count
+from cwd.system.errors import CwdError
+
+SPLITS = ("train", "val", "test")
+SIZED = 50_000  # files at most whose size a checksum asks for; 1.28 million take minutes
+
+
+class Labelled(NamedTuple):
+    """An image and its class.
+
+    Attributes:
+        image: uint8 [3, H, W], RGB.
+        label: from 0.
+    """
+
+    image: Tensor
+    label: int
+
+
+@dataclass(frozen=True)
+class FolderLayout:
+    """What is known of a dataset in folders.
+
+    Attributes:
+        remedy: what to do where something is missing or damaged.
+        folders: what the dataset's folder may be called below a data root.
+        counts: official number of images by split.
+        sparse: whether a class may be without an image in a split.
+    """
+
+    remedy: str
+    folders: tuple[str, ...] = ()
+    counts: dict[str, int] | None = None
+    sparse: bool = False
+
+
+IMAGENET_REMEDY = (
+    "register at image-net.org, get ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar, unpack "
+    "them there into a folder for each class, and see data/README.md."
+)
+FOLDER_LAYOUTS = {
+    "imagenet": FolderLayout(
+        remedy=IMAGENET_REMEDY,
+        folders=("imagenet", "ImageNet", "ILSVRC2012"),
+        counts={"train": 1_281_167, "val": 50_000},
+    ),
+    "crops": FolderLayout(
+        remedy="delete the folder, and the objects are cut out again when a notebook runs.",
+        sparse=True,
+    ),
+}
+
+
+def folder_layout(name: str) -> FolderLayout:
+    """A dataset's layout by its name.
+
+    Raises:
+        CwdError: the name is unknown.
+    """
+    if name not in FOLDER_LAYOUTS:
+        raise CwdError(
+            f"there is no classification dataset {name!r}: use one of {', '.join(FOLDER_LAYOUTS)}."
+        )
+    return FOLDER_LAYOUTS[name]
+
+
+def find_folders(name: str, root: Path) -> Path | None:
+    """The dataset's folder: `root` itself or one below it; None if it isn't there."""
+    for place in (root, *(root / folder for folder in folder_layout(name).folders)):
+        if any((place / split).is_dir() for split in SPLITS):
+            return place
+    return None
+
+
+def build_folders(name: str, root: str | Path, split: str) -> "FolderDataset":
+    """A split of a dataset, its files found but not yet read.
+
+    Labels are the places of the class folders in alphabetical order, which for ImageNet's is the
+    order that public weights have.
+
+    Args:
+        name: "imagenet" or "crops".
+        root: the dataset's folder, or a data root that holds it.
+        split: "train" or "val"; the labels of ImageNet's test images aren't public.
+
+    Raises:
+        CwdError: the name is unknown, the dataset or the split isn't there, images aren't in class
+            folders, a class has no images, or the splits differ in classes.
+    """
+    layout = folder_layout(name)
+    folder = find_folders(name, Path(root))
+    if folder is None:
+        raise CwdError(f"{Path(root)} holds no {name} (no train/ in it): {layout.remedy}")
+    classes = class_folders(folder / "train", layout)
+    there = class_folders(folder / split, layout)
+    if odd := sorted({*classes} ^ {*there}):
+        where = "train" if odd[0] in classes else split
+        raise CwdError(
+            f"{folder} has the class folder {odd[0]} in {where} only, and {len(odd)} such folders, "
+            f"expected the same in train and {split}: {layout.remedy}"
+        )
+    places = {one: label for label, one in enumerate(classes)}
+    found = make_dataset(folder / split, places, IMG_EXTENSIONS, allow_empty=True)
+    labels = torch.tensor([label for _, label in found], dtype=torch.int64)
+    empty = (torch.bincount(labels, minlength=len(classes)) == 0).nonzero().flatten().tolist()
+    if empty and (not layout.sparse or not found):
+        raise CwdError(
+            f"{folder / split / classes[empty[0]]} has no images, as {len(empty)} of the "
+            f"{len(classes)} class folders of {split}: {layout.remedy}"
+        )
+    start = len(f"{folder}/")
+    names = tuple(path[start:] for path, _ in found)
+    return FolderDataset(name, split, folder, layout, tuple(classes), names, labels)
+
+
+def class_folders(folder: Path, layout: FolderLayout) -> list[str]:
+    """Names of the class folders in a split's folder, in alphabetical order.
+
+    Raises:
+        CwdError: there is no such folder, or no class folder in it.
+    """
+    if not folder.is_dir():
+        raise CwdError(f"{folder} is missing: {layout.remedy}")
+    try:
+        return find_classes(folder)[0]
+    except FileNotFoundError:
+        flat = sum(is_image_file(path.name) for path in folder.iterdir())
+        remedy = layout.remedy
+        if flat:  # ImageNet's archive of val holds its 50,000 files side by side
+            remedy = (
+                "sort them into a folder for each class, as torchvision.datasets.ImageNet(root, "
+                "split) does by itself with the archives and ILSVRC2012_devkit_t12.tar.gz, and see "
+                "data/README.md."
+            )
+        raise CwdError(
+            f"{folder} has {flat} images and no class folders, expected a folder for each class: "
+            f"{remedy}"
+        ) from None
+
+
+@dataclass(frozen=True, eq=False)
+class FolderDataset:
+    """Images on disk, class by class; see `build_folders`.
+
+    Attributes:
+        name: the dataset's.
+        split: whose images.
+        root: the dataset's folder.
+        layout: what is known of it.
+        classes: names of the class folders; their places are the labels.
+        names: image files, relative to `root`, in the order of indices.
+        labels: int64 [N].
+    """
+
+    name: str
+    split: str
+    root: Path
+    layout: FolderLayout
+    classes: tuple[str, ...]
+    names: tuple[str, ...]
+    labels: Tensor
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.classes)
+
+    def first(self, count: int | None) -> "FolderDataset":
+        """So many images at equal distances, all if None.
+
+        The first ones would be of one class: at equal distances, each class has about the share of
+        them that it has of all.
+
+        Raises:
+            CwdError: there are fewer.
+        """
+        check_count(self, count)
+        if count is None:
+            return self
+        places = spread(len(self), count)
+        names = tuple(self.names[place] for place in places)
+        return replace(self, names=names, labels=self.labels[list(places)])
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Labelled:
+        """Decode one image.
+
+        Raises:
+            CwdError: the file is missing or damaged.
+        """
+        try:
+            image = decode(self.root / self.names[index], "RGB")
+        except CwdError as error:
+            raise CwdError(f"{str(error).rstrip('.')}; {self.layout.remedy}") from error
+        pixels = torch.from_numpy(image).permute(2, 0, 1).contiguous()
+        return Labelled(pixels, int(self.labels[index]))
+
+    @cached_property
+    def checksum(self) -> str:
+        """SHA-256 over the names, and the contents of up to 256 MiB of files.
+
+        Over the sizes where there is more, and over those of 50,000 at equal distances where there
+        are more files.
+        """
+        return checksum(self.root, self.names)
+
+
+def spread(count: int, wanted: int) -> Sequence[int]:
+    """So many places below `count` at equal distances, all if there are fewer."""
+    wanted = min(count, wanted)
+    return [place * count // wanted for place in range(wanted)]
+
+
+def checksum(root: Path, names: Sequence[str]) -> str:
+    """See `FolderDataset.checksum`."""
+    digest = hashlib.sha256("\n".join(names).encode())
+    files = [root / names[place] for place in spread(len(names), SIZED)]
+    sizes = [path.stat().st_size for path in files]
+    whole = len(files) == len(names) and sum(sizes) <= WHOLE_CHECKSUM
+    for path, size in zip(files, sizes, strict=True):
+        digest.update(path.read_bytes() if whole else f"{size} ".encode())
+    return digest.hexdigest()
+
+
+def few_of_each(dataset: FolderDataset, count: int, most: int = 8) -> dict[str, list[Tensor]]:
+    """The first images of each class, uint8 [3, H, W] by its name.
+
+    Args:
+        dataset: whose.
+        count: images of a class.
+        most: classes, the first.
+    """
+    return {
+        name: [dataset[int(i)].image for i in (dataset.labels == label).nonzero()[:count, 0]]
+        for label, name in enumerate(dataset.classes[:most])
+    }

@@ -1,0 +1,248 @@
+"""Batches for detectors by step: images resized in their proportions, mirrored, and padded."""
+
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.transforms.v2.functional import InterpolationMode, resize
+
+from cwd.config.schedule import DetectionSchedule, check_batch, chosen_images, step_seed
+from cwd.data.detection.coco import CocoDataset, Picture, to_learn
+from cwd.data.prefetch import Prefetch
+from cwd.data.transforms import normalise
+from cwd.models.detection.outputs import Objects
+from cwd.system.errors import CwdError
+
+DIVISOR = 32  # of the padded images' sides, as in mmdetection
+MEMORY = 2 * 2**30  # bytes up to which resized images are kept in memory
+Size = tuple[int, int]
+
+
+def fitted(size: Size, short: int, long: int) -> Size:
+    """Height and width that an image is resized to, as mmdetection computes it.
+
+    Args:
+        size: its height and width in pixels.
+        short: pixels of the short side, unless the long one would be longer than `long`.
+        long: pixels of the long side at most.
+    """
+    factor = min(short / min(size), long / max(size))
+    height, width = (max(1, int(side * factor + 0.5)) for side in size)
+    return height, width
+
+
+def prepare(image: Tensor, short: int, long: int) -> tuple[Tensor, Tensor]:
+    """An image as large as detectors take it.
+
+    Args:
+        image: uint8 [3, H, W].
+        short: see `fitted`.
+        long: see `fitted`.
+
+    Returns:
+        uint8 [3, h, w]; and float32 [4], which makes a box of the image one of the resized image
+        by multiplication: w / W, h / H, w / W, h / H.
+    """
+    old = tuple(image.shape[-2:])
+    new = fitted(old, short, long)
+    if new != old:
+        image = resize(image, list(new), antialias=True)
+    down, right = (after / before for after, before in zip(new, old, strict=True))
+    return image, torch.tensor([right, down, right, down])
+
+
+def prepare_picture(picture: Picture, short: int, long: int) -> Picture:
+    """An image as large as detectors take it, and those of its objects that they learn.
+
+    Args:
+        picture: see `cwd.data.detection.coco.to_learn` for what is left out of it; where there are
+            masks, objects without a pixel of the resized image are too.
+        short: see `fitted`.
+        long: see `fitted`.
+    """
+    learned, boxes = to_learn(picture.objects, torch.tensor(picture.image.shape[-2:]))
+    image, scale = prepare(picture.image, short, long)
+    objects = picture.objects._replace(
+        boxes=boxes * scale, area=picture.objects.area * scale[:2].prod()
+    ).keep(learned)
+    if objects.masks is not None:
+        masks = resized(objects.masks, tuple(image.shape[-2:]))
+        objects = objects._replace(masks=masks).keep(masks.bool().flatten(1).any(dim=1))
+    return Picture(image, objects)
+
+
+def resized(masks: Tensor, size: Size) -> Tensor:
+    """Masks uint8 [N, H, W] of another height and width, every pixel that which its centre is in.
+
+    Other than plain nearest neighbours this moves no mask by half a pixel against its box.
+    """
+    if tuple(masks.shape[-2:]) == size:
+        return masks
+    if not len(masks):
+        return masks.new_zeros(0, *size)
+    return resize(masks, list(size), InterpolationMode.NEAREST_EXACT)
+
+
+def mirrored(picture: Picture) -> Picture:
+    """The mirror image, and its objects' boxes and masks."""
+    left, top, right, bottom = picture.objects.boxes.unbind(dim=1)
+    width = picture.image.shape[-1]
+    boxes = torch.stack([width - right, top, width - left, bottom], dim=1)
+    objects = picture.objects._replace(boxes=boxes)
+    if objects.masks is not None:
+        objects = objects._replace(masks=objects.masks.flip(-1))
+    return Picture(picture.image.flip(-1), objects)
+
+
+def padded(objects: Objects, size: Size) -> Objects:
+    """Objects whose masks, if they have any, are as large as the batch's images."""
+    if objects.masks is None:
+        return objects
+    below, beside = (new - old for new, old in zip(size, objects.masks.shape[1:], strict=True))
+    return objects._replace(masks=F.pad(objects.masks, (0, beside, 0, below)))
+
+
+def padded_size(sizes: Iterable[Size]) -> Size:
+    """The least height and width that all images fit into, in multiples of 32."""
+    height, width = (-(-max(sides) // DIVISOR) * DIVISOR for sides in zip(*sizes, strict=True))
+    return height, width
+
+
+def stacked(images: Sequence[Tensor], size: Size | None = None) -> Tensor:
+    """Images as detectors take them.
+
+    Args:
+        images: B of uint8 [3, h, w], on one device.
+        size: height and width to pad to; what the images need if None.
+
+    Returns:
+        float32 [B, 3, H, W], normalised; below and at the right of an image is 0, the mean colour.
+    """
+    height, width = size or padded_size([image.shape[-2:] for image in images])
+    batch = torch.zeros(len(images), 3, height, width, device=images[0].device)
+    batch = batch.contiguous(memory_format=torch.channels_last)
+    for place, image in zip(batch, images, strict=True):
+        place[:, : image.shape[1], : image.shape[2]] = normalise(image[None])[0]
+    return batch
+
+
+def alike(upright: np.ndarray, batch: int, seed: int, step: int) -> Tensor:
+    """Which images a step trains on, all upright or none: as `cwd.config.schedule.chosen_images`.
+
+    An epoch leaves out the incomplete end of both kinds; its batches come in random order. Where
+    there is one kind only, the two functions give the same.
+
+    Args:
+        upright: bool [N], whether an image is higher than wide.
+        batch: B.
+        seed: of the run.
+        step: which.
+
+    Returns:
+        int64 [B], indices below N.
+
+    Raises:
+        CwdError: neither kind fills a batch.
+    """
+    if upright.all() or not upright.any():
+        return chosen_images(len(upright), batch, seed, step)
+    counts = [int((upright == kind).sum()) // batch for kind in (False, True)]
+    if not sum(counts):
+        raise CwdError(
+            f"{len(upright)} training images, upright or not, don't fill a batch of {batch} of one "
+            "kind: lower the schedule's batch."
+        )
+    epoch, position = divmod(step, sum(counts))
+    draws = np.random.default_rng([seed, epoch])
+    order = draws.permutation(len(upright))
+    rows = [
+        order[upright[order] == kind][: count * batch].reshape(count, batch)
+        for kind, count in zip((False, True), counts, strict=True)
+    ]
+    return torch.from_numpy(draws.permutation(np.concatenate(rows))[position])
+
+
+class DetectionBatches:
+    """The batch of every step, the same for a seed however often and from where it is asked.
+
+    Images of a batch have sizes of their own, so each is padded to the largest of the whole batch:
+    the processes that share it pad alike. Upright images and others don't share a batch, as in
+    mmdetection, since padding both to a square would take half as much again.
+
+    Args:
+        dataset: the training images, see `CocoDataset.trainable`.
+        schedule: batch, size and the rest.
+        seed: the run's.
+        device: where the batches are wanted.
+        rows: which part of each batch; several processes that train together share it.
+
+    Raises:
+        CwdError: there are fewer images than a batch has, or an image can't be read.
+    """
+
+    def __init__(
+        self,
+        dataset: CocoDataset,
+        schedule: DetectionSchedule,
+        seed: int,
+        device: torch.device | str,
+        rows: slice = slice(None),
+    ) -> None:
+        check_batch(dataset, schedule)
+        self.dataset, self.schedule, self.seed, self.rows = dataset, schedule, seed, rows
+        self.device = torch.device(device)
+        sizes = dataset.sizes.tolist()
+        self.sizes = [fitted((h, w), schedule.short, schedule.long) for h, w in sizes]
+        self.upright = np.array([height > width for height, width in self.sizes])
+        self.pool = ThreadPoolExecutor(min(schedule.batch, os.cpu_count() or 1))
+        self.ready = Prefetch(self.ask, schedule.steps)
+        self.resident: list[Picture] | None = None
+        if self.nbytes() <= MEMORY:
+            pictures = self.pool.map(self.read, range(len(dataset)))
+            self.resident = [self.placed(picture) for picture in pictures]
+
+    def __call__(self, step: int) -> tuple[Tensor, list[Objects]]:
+        """The batch of a step: float32 [B, 3, H, W], normalised, and the objects of every image."""
+        chosen, flips = self.plan(step)
+        size = padded_size(self.sizes[index] for index in chosen)  # of all processes' images
+        mine = chosen[self.rows]
+        if self.resident is not None:
+            pictures = [self.resident[index] for index in mine]
+        else:
+            read = (future.result() for future in self.ready.take(step))
+            pictures = [self.placed(picture) for picture in read]
+        pairs = zip(pictures, flips[self.rows], strict=True)
+        pictures = [mirrored(picture) if flip else picture for picture, flip in pairs]
+        images, targets = zip(*pictures, strict=True)
+        return stacked(images, size), [padded(target, size) for target in targets]
+
+    def nbytes(self) -> int:
+        """Bytes of all resized images and masks, those of crowds and the like among them."""
+        counts = self.dataset.file.starts.diff()[list(self.dataset.chosen)].tolist()
+        layers = (3 + count * self.dataset.masked for count in counts)
+        return sum(n * h * w for n, (h, w) in zip(layers, self.sizes, strict=True))
+
+    def plan(self, step: int) -> tuple[list[int], list[bool]]:
+        """Which images the whole batch has, and which of them are mirrored."""
+        batch = self.schedule.batch
+        chosen = alike(self.upright, batch, self.seed, step)
+        draws = torch.Generator().manual_seed(step_seed(self.seed, step))
+        flips = torch.rand(batch, generator=draws) < (0.5 if self.schedule.flip else 0)
+        return chosen.tolist(), flips.tolist()
+
+    def read(self, index: int) -> Picture:
+        """An image of the dataset, resized."""
+        return prepare_picture(self.dataset[index], self.schedule.short, self.schedule.long)
+
+    def placed(self, picture: Picture) -> Picture:
+        """The same on the device."""
+        return Picture(picture.image.to(self.device), picture.objects.to(self.device))
+
+    def ask(self, step: int) -> list[Future]:
+        """A step's images, to be waited for."""
+        chosen, _ = self.plan(step)
+        return [self.pool.submit(self.read, index) for index in chosen[self.rows]]

@@ -1,0 +1,91 @@
+"""The images of a run: found or drawn, checked, and decoded once."""
+
+import functools
+from pathlib import Path
+
+from cwd.config.run import Data
+from cwd.data.datasets import MEMORY, SegmentationDataset, build_dataset, load_in_memory
+from cwd.data.decoded import load_cached
+from cwd.data.layouts import Layout
+from cwd.data.loading import Dataset
+from cwd.data.scenes.draw import write_dataset
+from cwd.system import paths
+from cwd.system.errors import CwdError
+from cwd.system.files import exclusive
+from cwd.system.progress import report
+
+DRAWING = 3600.0  # seconds that a process waits for another one to draw what both need
+
+
+def scenes_root(data: Data, data_root: Path) -> Path:
+    """Folder of the scenes that `data` describes; they are drawn if they aren't there yet.
+
+    Raises:
+        CwdError: `data` leaves open what to draw, or the folder can't be written.
+    """
+    root = scenes_folder(data, data_root)
+    height, width = (int(n) for n in data.size)
+    with exclusive(root.with_suffix(".lock"), f"drawing the scenes {root}", patience=DRAWING):
+        if not root.exists():
+            report(f"drawing {data.train + data.val} scenes into {root}")
+        splits = {"train": data.train, data.split: data.val}
+        return write_dataset(root, size=(height, width), splits=splits, seed=data.seed)
+
+
+def scenes_folder(data: Data, data_root: Path) -> Path:
+    """Where the scenes that `data` describes lie, or would lie.
+
+    Raises:
+        CwdError: `data` leaves open what to draw.
+    """
+    if not (data.size and data.train and data.val):
+        raise CwdError(
+            f"dataset {data.name}: size, train and val must say what to draw; set all three."
+        )
+    height, width = (int(n) for n in data.size)
+    name = f"{height}x{width}-{data.train}-{data.val}-seed{data.seed}"
+    return data_root / "scenes" / name
+
+
+@functools.lru_cache(maxsize=4)
+def open_data(data: Data, data_root: Path) -> tuple[Dataset, Dataset]:
+    """Training images and the images that mIoU is measured on.
+
+    They are decoded once in a process, however many runs ask for them; those that are too large
+    for that, once on a machine.
+
+    Raises:
+        CwdError: the dataset is missing, incomplete or damaged, or there is no room for it.
+    """
+    root = scenes_root(data, data_root) if data.name == "scenes" else data_root
+    parts = []
+    for split, limit in (("train", data.train), (data.split, data.val)):
+        dataset = build_dataset(data.name, root, split)
+        if limit is None:
+            check_complete(dataset)
+        dataset = dataset.first(limit)
+        if data.size or not large(dataset.layout):
+            parts.append(load_in_memory(dataset, size=data.size))
+        else:
+            parts.append(load_cached(dataset, paths.CACHE))
+    return parts[0], parts[1]
+
+
+def check_complete(dataset: SegmentationDataset) -> None:
+    """Refuse a part of a dataset that is taken for the whole.
+
+    Raises:
+        CwdError: the split hasn't its official number of images.
+    """
+    official = (dataset.layout.counts or {}).get(dataset.split)
+    if official and len(dataset) != official:
+        raise CwdError(
+            f"{dataset.root} has {len(dataset)} images in {dataset.split}, expected {official}: "
+            f"{dataset.layout.remedy} To use what is there, set data.train and data.val to its "
+            "numbers in a profile of your own."
+        )
+
+
+def large(layout: Layout) -> bool:
+    """Whether a dataset's images differ in size, or are too many to be kept in memory."""
+    return layout.typical is not None or layout.decoded("train") > MEMORY

@@ -1,0 +1,240 @@
+"""The paper's augmentation, for a whole batch at once, on whatever device the batch lies on."""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.transforms.v2 import functional as colour
+
+from cwd.data.layouts import IGNORED
+from cwd.models.weights import MEAN, STD
+from cwd.system.errors import CwdError
+
+# ImageNet statistics in RGB, for pixels from 0 to 1. The published code subtracts the mean only, in
+# BGR; dividing by the deviation too is what timm's weights expect.
+
+
+def normalise(images: Tensor) -> Tensor:
+    """Images as the networks take them.
+
+    Args:
+        images: uint8 [B, 3, H, W], RGB; or float of that shape, from 0 to 255.
+
+    Returns:
+        float32 [B, 3, H, W], mean 0 and deviation 1 over ImageNet.
+    """
+    mean = torch.tensor(MEAN, device=images.device).view(3, 1, 1)
+    std = torch.tensor(STD, device=images.device).view(3, 1, 1)
+    return (images.float() - 255 * mean) / (255 * std)
+
+
+class Positions(NamedTuple):
+    """Where the pixels of a batch of crops come from.
+
+    Attributes:
+        rows: float32 [B, h], in pixels of the image.
+        columns: float32 [B, w], from right to left in a mirrored crop.
+        outside: bool [B, h, w], whether the crop's pixel lies beyond the image.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    outside: Tensor
+
+
+class RandomScaleCropFlip:
+    """Random scale, random crop, random mirror image, as the published code does it.
+
+    An image is scaled by one of lo, lo + step, ..., hi; where it is then smaller than the crop, it
+    is padded below and at the right with the mean colour, and its target with 255. The crop is
+    sampled from the unscaled image in one pass, so the scaled image never exists.
+
+    Args:
+        crop: height and width of the result, in pixels.
+        scale: lo and hi; the published code's are 0.7 and 2.1.
+        step: between two scales.
+        flip: whether half of the crops are mirrored.
+
+    Raises:
+        CwdError: the crop or the scale isn't positive, or lo is above hi.
+    """
+
+    def __init__(
+        self,
+        crop: tuple[int, int],
+        *,
+        scale: tuple[float, float] = (0.7, 2.1),
+        step: float = 0.1,
+        flip: bool = True,
+    ) -> None:
+        if min(crop) < 1:
+            raise CwdError(f"crop {tuple(crop)} is no size: give a positive height and width.")
+        if not 0 < scale[0] <= scale[1] or step <= 0:
+            raise CwdError(f"scale {tuple(scale)} is no range: give 0 < smallest <= largest.")
+        if not math.isfinite(scale[1] / step):
+            raise CwdError(
+                f"scale {tuple(scale)} in steps of {step} has no end: give finite numbers."
+            )
+        self.crop = int(crop[0]), int(crop[1])
+        # the small number: (2.1 - 0.7) / 0.1 is a hair below 14
+        count = math.floor((scale[1] - scale[0]) / step + 1e-6) + 1
+        self.scales = scale[0] + step * torch.arange(count, dtype=torch.float64)
+        self.flip = flip
+
+    def draw(
+        self, batch: int, sizes: tuple[int, int] | Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Scale, top, left, mirror, scaled height and width of every image: [B, 6], on the CPU.
+
+        All but scale and mirror are in pixels of the scaled image.
+
+        Args:
+            batch: B.
+            sizes: height and width of all images, or of each, [B, 2].
+            generator: of the CPU.
+        """
+        chosen = torch.randint(len(self.scales), (batch,), generator=generator)
+        scales = self.scales[chosen]  # [B]
+        corner = torch.rand(batch, 2, generator=generator, dtype=torch.float64)
+        mirror = torch.rand(batch, generator=generator) < (0.5 if self.flip else 0)
+        # In double, and only here: in single, 1.1 * 375 rounds the other way.
+        scaled = (scales[:, None] * torch.as_tensor(sizes)).round()  # [B, 2]
+        room = (scaled - torch.tensor(self.crop)).clamp(min=0)
+        corner = (corner * (room + 1)).floor().clamp(max=room)
+        return torch.cat([scales[:, None], corner, mirror[:, None], scaled], dim=1)
+
+    def positions(self, drawn: Tensor, sizes: tuple[int, int] | Tensor) -> Positions:
+        """Where the pixels of the crops come from.
+
+        Args:
+            drawn: see `draw`.
+            sizes: as for `draw`.
+        """
+        scale, top, left, mirror, high, wide = drawn.float()[:, :, None].unbind(dim=1)  # [B, 1]
+        height, width = torch.as_tensor(sizes).expand(len(drawn), 2)[:, :, None].unbind(dim=1)
+        rows, below = source(self.crop[0], top, scale, height, high)  # [B, h]
+        columns, beside = source(self.crop[1], left, scale, width, wide)  # [B, w]
+        columns = torch.where(mirror > 0, columns.flip(1), columns)
+        outside = below[:, :, None] | torch.where(mirror > 0, beside.flip(1), beside)[:, None]
+        return Positions(rows, columns, outside)
+
+    def __call__(
+        self, images: Tensor, targets: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Augment a batch.
+
+        Args:
+            images: uint8 [B, 3, H, W].
+            targets: uint8 or int64 [B, H, W].
+            generator: of the CPU; the same state gives the same crops on every device.
+
+        Returns:
+            float32 [B, 3, h, w], normalised, and int64 [B, h, w].
+
+        Raises:
+            CwdError: images and targets differ in number or size.
+        """
+        size = images.shape[-2:]
+        if targets.shape != (len(images), *size):
+            raise CwdError(
+                f"images are {tuple(images.shape)} and targets {tuple(targets.shape)}: give "
+                "[B, 3, H, W] and [B, H, W] of one batch."
+            )
+        drawn = self.draw(len(images), size, generator)
+        return cut(images, targets, self.positions(drawn, size))
+
+
+def cut(images: Tensor, targets: Tensor, at: Positions) -> tuple[Tensor, Tensor]:
+    """Sample crops: the image bilinearly, the target at the nearest pixel.
+
+    Args:
+        images: uint8 [B, 3, H, W], any device.
+        targets: uint8 or int64 [B, H, W].
+        at: positions in them.
+
+    Returns:
+        float32 [B, 3, h, w], normalised, and int64 [B, h, w].
+    """
+    height, width = images.shape[-2:]
+    rows, columns, outside = (part.to(images.device) for part in at)
+    grid = torch.stack(
+        torch.broadcast_tensors(
+            2 * (columns[:, None] + 0.5) / width - 1, 2 * (rows[:, :, None] + 0.5) / height - 1
+        ),
+        dim=3,
+    )  # [B, h, w, 2], x before y, from -1 to 1 over the image's edges
+    sampled = F.grid_sample(
+        normalise(images), grid, mode="bilinear", padding_mode="border", align_corners=False
+    )
+    sampled = sampled.masked_fill(outside[:, None], 0)  # the mean colour
+
+    y, x = rows.round().long(), columns.round().long()
+    index = torch.arange(len(images), device=images.device)[:, None, None]
+    labels = targets[index, y[:, :, None], x[:, None]].long()  # [B, h, w]
+    return sampled, labels.masked_fill(outside, IGNORED)
+
+
+def distort(
+    batch: Tensor, generator: torch.Generator, count: int, rows: slice = slice(None)
+) -> Tensor:
+    """Photometric distortion, as mmsegmentation's configurations for VOC and ADE20K have it.
+
+    Brightness (plus or minus 32 of 255), contrast and saturation (times 0.5 to 1.5) and hue (plus
+    or minus a tenth of the circle) are each changed with probability 1/2; contrast second or last.
+
+    Args:
+        batch: float32 [b, 3, h, w], normalised.
+        generator: of the CPU.
+        count: images of the whole batch; all of them are drawn for.
+        rows: which of them `batch` is.
+
+    Returns:
+        float32 [b, 3, h, w], normalised; padding (exactly the mean colour) stays as it is.
+    """
+    amounts = torch.rand(count, 4, generator=generator)
+    used = torch.rand(count, 4, generator=generator) < 0.5
+    first = torch.rand(count, generator=generator) < 0.5
+    padding = (batch == 0).all(dim=1, keepdim=True)
+    mean = torch.tensor(MEAN, device=batch.device).view(3, 1, 1)
+    std = torch.tensor(STD, device=batch.device).view(3, 1, 1)
+    changed = []
+    for image, amount, use, early in zip(
+        batch * std + mean, amounts[rows], used[rows], first[rows].tolist(), strict=True
+    ):
+        shift, contrast, saturation, turn = amount.tolist()
+        changes = [
+            lambda x, a=shift: (x + (2 * a - 1) * 32 / 255).clamp(0, 1),
+            lambda x, a=contrast: colour.adjust_brightness(x, 0.5 + a),  # x times a factor, clamped
+            lambda x, a=saturation: colour.adjust_saturation(x, 0.5 + a),
+            lambda x, a=turn: colour.adjust_hue(x, 0.2 * a - 0.1),
+        ]
+        for number in (0, 1, 2, 3) if early else (0, 2, 3, 1):
+            if use[number]:
+                image = changes[number](image)  # noqa: PLW2901
+        changed.append(image)
+    return ((torch.stack(changed) - mean) / std).masked_fill(padding, 0)
+
+
+def source(
+    count: int, first: Tensor, scale: Tensor, size: Tensor, extent: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Where the pixels of a crop come from, along one axis.
+
+    Args:
+        count: pixels of the crop.
+        first: [B, 1], the crop's first pixel in the scaled image.
+        scale: [B, 1].
+        size: [B, 1], pixels of the unscaled image.
+        extent: [B, 1], pixels of the scaled image.
+
+    Returns:
+        Positions in the unscaled image, float [B, count], between its first and last pixel; and
+        whether the pixel lies beyond the scaled image, bool [B, count].
+    """
+    scaled = first + torch.arange(count)  # [B, count]
+    beyond = scaled >= extent
+    # pixels are areas: their centres are half a pixel from the edge, before and after scaling
+    place = ((scaled + 0.5) / scale - 0.5).clamp(min=0)
+    return torch.minimum(place, (size - 1).to(place.dtype)), beyond

@@ -1,0 +1,75 @@
+"""What was measured before, found again without training."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cwd.config.run import Run
+from cwd.experiments.profile import Profile, load_profile
+from cwd.system import paths
+from cwd.system.files import read_json
+from cwd.training.run_folder import RunFolder
+
+# what notebooks 05, 04 and A1 measure beside the runs
+COSTS, CHANNELS = "costs.json", "channels.json"
+DETECTION_COSTS = "detection_costs.json"
+BESIDE = (COSTS, CHANNELS, DETECTION_COSTS)
+REMEDY = "delete it and record the profile again, or restore it from git"
+
+
+@dataclass(frozen=True)
+class Records:
+    """The measured runs of a profile: those on disk, and those that git tracks.
+
+    Attributes:
+        profile: which.
+        runs: folder of trained runs; None leaves them out.
+        results: folder of recorded results, one folder a profile in it.
+    """
+
+    profile: Profile
+    runs: Path | None = None
+    results: Path = paths.RESULTS
+
+    def find(self, run: Run) -> dict[str, Any] | None:
+        """A run's `run`, `metrics` and `provenance`; None if it wasn't measured.
+
+        Raises:
+            CwdError: its file is damaged.
+        """
+        folder = self.runs and RunFolder(self.runs, run)
+        if folder and folder.finished:
+            return {
+                "run": run.name,
+                "metrics": folder.metrics,
+                "provenance": folder.read_json("provenance.json"),
+            }
+        return self.read(f"{run.name}.json")
+
+    def metrics(self, run: Run) -> dict[str, Any] | None:
+        """What was measured, see `cwd.evaluation.miou.evaluate`; None if nothing was."""
+        found = self.find(run)
+        return found and found["metrics"]
+
+    def beside(self, name: str) -> dict[str, Any] | None:
+        """What a notebook measured beside the runs, one of `BESIDE`; None if none did."""
+        built = paths.BUILD / self.profile.name / name
+        if self.runs and built.is_file():
+            return read_json(built, REMEDY)
+        return self.read(name)
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """A recorded JSON file of the profile; None if there is none."""
+        path = self.results / self.profile.name / name
+        return read_json(path, REMEDY) if path.is_file() else None
+
+
+def recorded_profiles(results: Path = paths.RESULTS) -> list[Profile]:
+    """The profiles of which results are recorded, with all seeds that these may have."""
+    folders = sorted(path.name for path in results.iterdir() if path.is_dir())
+    return [every_seed(load_profile(name)) for name in folders]
+
+
+def every_seed(profile: Profile) -> Profile:
+    """The profile with all its seeds for every student, since more may have been measured."""
+    return profile.seeded(profile.every_seed)

@@ -1,0 +1,146 @@
+"""The workspace in which a profile's runs are trained and its results are kept."""
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import nn
+
+from cwd.config.pairs import Detection, Transformation
+from cwd.config.run import Run
+from cwd.data.loading import Dataset
+from cwd.experiments.profile import Profile, load_profile
+from cwd.experiments.sections import check_seeds
+from cwd.models.segmentation import load_network_weights
+from cwd.system import paths
+from cwd.system.device import pick_device
+from cwd.system.errors import CwdError
+from cwd.system.files import save_figure, write_atomic
+from cwd.training.loop import train
+from cwd.training.run_folder import RunFolder
+from cwd.training.tasks.choice import task_of
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A profile on this machine: where its data lies, what computes, where results go."""
+
+    profile: Profile
+    data_root: Path
+    device: str = "auto"
+
+    @property
+    def output(self) -> Path:
+        """Folder of this profile's notebooks, tables and figures."""
+        return paths.BUILD / self.profile.name
+
+    @cached_property
+    def data(self) -> tuple[Dataset, Dataset]:
+        """Training images and the images that mIoU is measured on.
+
+        Raises:
+            CwdError: as `open_data`; or the profile has no segmentation networks.
+        """
+        if not self.profile.student:
+            raise CwdError(
+                f"profile {self.profile.name} has no segmentation networks, only those that "
+                "notebooks A1 and A2 are about: use another profile."
+            )
+        return self.images(self.profile.student)
+
+    @property
+    def detection(self) -> Detection:
+        """The profile's detectors.
+
+        Raises:
+            CwdError: it has none.
+        """
+        if not self.profile.detection:
+            raise CwdError(
+                f"profile {self.profile.name} has no detectors: use one with a detection section, "
+                "such as quick or coco."
+            )
+        return self.profile.detection
+
+    @property
+    def transformation(self) -> Transformation:
+        """The networks of the second paper.
+
+        Raises:
+            CwdError: the profile doesn't compare them.
+        """
+        if not self.profile.transformation:
+            raise CwdError(
+                f"profile {self.profile.name} has no transformation section: use one that has, "
+                "such as quick, coco or imagenet."
+            )
+        return self.profile.transformation
+
+    def images(self, run: Run) -> tuple[Any, Any]:
+        """The images that a run is trained and measured on."""
+        return task_of(run.network).open_data(run.data, self.data_root)
+
+    def train(self, run: Run) -> RunFolder:
+        """The finished run, trained now if it isn't on disk; its teacher before it."""
+        if not RunFolder(paths.RUNS, run).finished:
+            self.profile.check_weights()
+        if run.teacher:
+            self.train(run.teacher)
+            self.train(run.baseline())  # the teacher has to be better than this
+        return train(
+            run,
+            runs=paths.RUNS,
+            data_root=self.data_root,
+            device=self.device,
+            allow_weak_teacher=self.profile.allow_weak_teacher,
+        )
+
+    def metrics(self, run: Run) -> dict[str, Any]:
+        """What was measured of a run, trained now if it isn't on disk."""
+        return self.train(run).metrics
+
+    def network(self, run: Run) -> nn.Module:
+        """The trained network of a run, on the CPU, in eval mode."""
+        folder = self.train(run)
+        network = task_of(run.network).build(run.network, self.images(run)[0].num_classes)
+        load_network_weights(network, folder.done / "student.safetensors")
+        return network.eval()
+
+    def save_table(self, table: pd.DataFrame, name: str) -> pd.DataFrame:
+        """Write a table to `tables/NAME.csv` and return it, to be shown."""
+        write_atomic(self.output / "tables" / f"{name}.csv", table.to_csv)
+        return table
+
+    def save_figure(self, figure: Any, name: str) -> None:
+        """Write a figure to `figures/NAME.png`."""
+        save_figure(figure, self.output / "figures" / f"{name}.png")
+
+
+def open_profile(
+    profile: str, data_root: str = "data", seeds: str = "", device: str = "auto"
+) -> Workspace:
+    """What a notebook begins with.
+
+    nbval can't hand parameters to a notebook, so CWD_PROFILE and CWD_DATA_ROOT in the environment
+    go before the arguments.
+
+    Args:
+        profile: name of a profile.
+        data_root: folder of the datasets, from the checkout's root if relative.
+        seeds: comma-separated, empty for the profile's own.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        CwdError: as `load_profile`; the seeds aren't whole numbers; the device isn't there.
+    """
+    chosen = load_profile(os.environ.get("CWD_PROFILE") or profile)
+    pick_device(device)  # an unknown or missing one is an error now, not after the data is read
+    if seeds:
+        chosen = chosen.seeded(check_seeds(seeds, "SEEDS"))
+    root = paths.below_root(os.environ.get("CWD_DATA_ROOT") or data_root)
+    torch.set_float32_matmul_precision("high")
+    return Workspace(chosen, root, device)

@@ -1,0 +1,82 @@
+"""What must agree before two activation maps can be compared: size, channels, number format."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cwd.system.errors import CwdError
+
+
+def matched(
+    student_map: Tensor, teacher_map: Tensor, *, same_channels: bool = True
+) -> tuple[Tensor, Tensor]:
+    """The two maps as every loss compares them: the one place where a map is resized.
+
+    The teacher's map is detached, so no gradient reaches the teacher. Where heights or widths
+    differ, the student's map is resized bilinearly to the teacher's size. Half-precision maps
+    become float32, since sums over thousands of positions don't fit into bfloat16.
+
+    Args:
+        student_map: [B, C, h, w], any float type.
+        teacher_map: [B, C, H, W], any float type.
+        same_channels: whether the loss compares channel with channel; one that compares
+            similarities between positions takes maps with any numbers of channels.
+
+    Returns:
+        Both as [B, C, H, W], in float32 or float64.
+
+    Raises:
+        CwdError: the maps aren't four-dimensional, or differ in batch size or channels.
+    """
+    shapes = tuple(student_map.shape), tuple(teacher_map.shape)
+    if student_map.ndim != 4 or teacher_map.ndim != 4 or shapes[0][0] != shapes[1][0]:
+        raise CwdError(
+            f"student map {shapes[0]} and teacher map {shapes[1]} can't be compared: give both as "
+            "[batch, channels, height, width] for the same batch."
+        )
+    if same_channels and shapes[0][1] != shapes[1][1]:
+        raise CwdError(
+            f"the student map has {shapes[0][1]} channels and the teacher map {shapes[1][1]}: put "
+            "a cwd.losses.ChannelAlignment on the student map, as a recipe does by itself."
+        )
+    student_map, teacher_map = in_full_precision(student_map), in_full_precision(teacher_map)
+    teacher_map = teacher_map.detach()
+    if shapes[0][2:] != shapes[1][2:]:
+        student_map = F.interpolate(student_map, size=shapes[1][2:], mode="bilinear")
+    return student_map, teacher_map
+
+
+def in_full_precision(x: Tensor) -> Tensor:
+    """`x` in float32, or in float64 if it is that already."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+class ChannelAlignment(nn.Sequential):
+    """1x1 convolution that gives the student's map the teacher's number of channels (section 2.2).
+
+    It is trained together with the student and is no part of the student that is saved.
+
+    Args:
+        student_channels: channels of the student's map.
+        teacher_channels: channels of the teacher's map.
+        style: "conv", a plain 1x1 convolution with bias, as the paper writes; or "conv-bn-relu",
+            as the published code has it.
+
+    Shape:
+        [B, student_channels, H, W] to [B, teacher_channels, H, W].
+
+    Raises:
+        CwdError: `style` is neither of the two.
+    """
+
+    def __init__(self, student_channels: int, teacher_channels: int, style: str = "conv") -> None:
+        if style == "conv":
+            super().__init__(nn.Conv2d(student_channels, teacher_channels, 1))
+        elif style == "conv-bn-relu":
+            super().__init__(
+                nn.Conv2d(student_channels, teacher_channels, 1, bias=False),
+                nn.BatchNorm2d(teacher_channels),
+                nn.ReLU(inplace=True),
+            )
+        else:
+            raise CwdError(f"align={style} is unknown: use conv or conv-bn-relu.")

@@ -1,0 +1,1 @@
+"""Detectors: Faster R-CNN, Mask R-CNN, RetinaNet and RepPoints."""

@@ -1,0 +1,5 @@
+"""Recipes in the paper's notation, and the losses at work on two networks."""
+
+from cwd.recipes.parse import Distiller, Term, parse_recipe
+
+__all__ = ["Distiller", "Term", "parse_recipe"]

@@ -1,0 +1,76 @@
+"""What this machine can do: device, number format, compiler."""
+
+import functools
+import shutil
+import sysconfig
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from cwd.system.errors import CwdError
+
+PRECISIONS = {"auto": "", "bf16": "bf16-mixed", "fp32": "32-true"}  # ours and Fabric's words
+LARGE_MAP = 32 * 32  # positions
+BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86 and Arm names in /proc/cpuinfo
+
+
+def pick_device(device: str) -> str:
+    """Resolve "auto" to "cuda" where there is a GPU, else "cpu".
+
+    Raises:
+        CwdError: the device is unknown, or "cuda" is asked for and not there.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise CwdError(f"device {device!r} is unknown: use auto, cpu or cuda.")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise CwdError("device cuda was asked for and torch sees no GPU: use DEVICE=cpu or auto.")
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device
+
+
+def pick_precision(precision: str, device: str) -> str:
+    """Resolve "auto" to bfloat16 where the hardware computes in it; in Fabric's words.
+
+    Args:
+        precision: a key of `PRECISIONS`.
+        device: "cpu" or "cuda".
+    """
+    if precision == "auto":
+        fast = torch.cuda.is_bf16_supported() if device == "cuda" else cpu_has_bf16()
+        precision = "bf16" if fast else "fp32"
+    return PRECISIONS[precision]
+
+
+@functools.cache
+def cpu_has_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 in hardware (elsewhere it is slower than fp32)."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return not BF16_FLAGS.isdisjoint(text.split())
+
+
+@functools.cache
+def has_compiler() -> bool:
+    """Whether `torch.compile` can build kernels: a C++ compiler and Python's headers are there."""
+    header = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    return header.is_file() and any(map(shutil.which, ("g++", "clang++", "c++")))
+
+
+def compile_where_it_pays(modules: Iterable[nn.Module], positions: int) -> None:
+    """Compile modules in place where a compiler exists and their maps are large enough.
+
+    On a [8, 512, 64, 64] map a compiled loss is several times faster; on the small maps of a quick
+    run it isn't, and compiling takes longer than the whole run.
+
+    Args:
+        modules: loss modules; those that are compiled already stay as they are.
+        positions: height times width of the maps that they will see.
+    """
+    if positions >= LARGE_MAP and has_compiler():
+        for module in modules:
+            module.compile(dynamic=False)

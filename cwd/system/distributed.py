@@ -1,0 +1,143 @@
+"""Several processes that train one run together: what each of them has to know of the others.
+
+torchrun starts them. Each computes the same step on its rows of the batch, and what they compute
+together is what one process computes on the whole batch; detectors alone sample regions and count
+objects in each process's images. In one process nothing here does anything.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from cwd.system.errors import CwdError
+from cwd.system.progress import report
+
+Value = TypeVar("Value")
+
+
+def connected() -> bool:
+    """Whether this process has met others, see `cwd.system.engine.join`."""
+    return dist.is_available() and dist.is_initialized()
+
+
+def processes() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if connected() else 1
+
+
+def rank() -> int:
+    """Which of them this is; process 0 alone writes and reports."""
+    return dist.get_rank() if connected() else 0
+
+
+def rows(batch: int) -> slice:
+    """This process's rows of a batch.
+
+    Args:
+        batch: images of the whole batch.
+
+    Raises:
+        CwdError: the processes can't have equally many.
+    """
+    count = processes()
+    if batch % count:
+        fitting = ", ".join(str(n) for n in range(1, batch + 1) if batch % n == 0)
+        raise CwdError(
+            f"a batch of {batch} images can't be shared equally by {count} processes: start as "
+            f"many as divide it ({fitting}), or change the schedule's batch."
+        )
+    share = batch // count
+    return slice(rank() * share, (rank() + 1) * share)
+
+
+def mine(whole: Tensor) -> Tensor:
+    """This process's rows of something that every process drew for the whole batch."""
+    return whole[rows(len(whole))]
+
+
+class Total(torch.autograd.Function):
+    """Sum over processes, to be differentiated any number of times.
+
+    Each process has its own loss, and their sum is what is differentiated: a value that all of
+    them use gets the sum of their gradients.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """The sum, the same in every process."""
+        total = x.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """The gradient, which is a sum itself."""
+        return Total.apply(gradient)
+
+
+def total(x: Tensor) -> Tensor:
+    """Sum of a tensor over all processes."""
+    return Total.apply(x) if processes() > 1 else x
+
+
+@torch.no_grad()
+def average(x: Tensor) -> Tensor:
+    """Mean of a tensor over all processes, without a gradient."""
+    return total(x) / processes() if processes() > 1 else x
+
+
+@torch.no_grad()
+def average_gradients(module: nn.Module) -> None:
+    """Give every process the mean gradient of a module's parameters, which no wrapper does."""
+    gradients = [p.grad for p in module.parameters() if p.grad is not None]
+    if processes() == 1 or not gradients:
+        return
+    means = average(torch.cat([gradient.flatten() for gradient in gradients]))
+    for gradient, mean in zip(gradients, means.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view(gradient.shape))
+
+
+def same_tensors(module: nn.Module) -> None:
+    """Give every process the parameters and buffers of process 0."""
+    if processes() > 1:
+        for tensor in (*module.parameters(), *module.buffers()):
+            dist.broadcast(tensor.detach(), src=0)
+
+
+def agreed(value: Value) -> Value:
+    """What process 0 says, so that all go the same way."""
+    if processes() == 1:
+        return value
+    said = [value]
+    dist.broadcast_object_list(said, src=0)
+    return said[0]
+
+
+def wait() -> None:
+    """Wait until all processes have come here."""
+    if processes() > 1:
+        dist.barrier()
+
+
+def tell(line: str, *, transient: bool = False) -> None:
+    """Show a line of progress, once for all processes; see `cwd.system.progress.report`."""
+    if rank() == 0:
+        report(line, transient=transient)
+
+
+def in_turns(work: Callable[[], Value]) -> Value:
+    """Do work that may write files: process 0 first, then one on each machine, then the rest.
+
+    What the first wrote, the others find: scenes are drawn once, a dataset is decoded once.
+    """
+    turn = 0 if rank() == 0 else 1 if os.environ.get("LOCAL_RANK") == "0" else 2
+    result = None
+    for number in range(3 if processes() > 1 else 1):
+        if turn == number:
+            result = work()
+        wait()
+    return result

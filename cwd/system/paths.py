@@ -1,0 +1,27 @@
+"""The one place where folders are named."""
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1]
+CHECKOUT = PACKAGE.parent
+# in a checkout everything lies below it; an installed package works in the current folder
+INSTALLED = not (CHECKOUT / "notebooks").is_dir()
+ROOT = Path.cwd() if INSTALLED else CHECKOUT
+
+PROFILES = PACKAGE / "profiles"
+NOTEBOOKS = ROOT / "notebooks"
+BUILD = ROOT / "build"
+RUNS = BUILD / "runs"
+CACHE = BUILD / "cache"  # decoded datasets; may be a link to a larger disk
+PAPER = PACKAGE / "paper" if INSTALLED else ROOT / "data" / "paper"
+RESULTS = ROOT / "data" / "results"
+
+
+def below_root(path: str | Path) -> Path:
+    """`path`, taken from the checkout if it is relative, wherever the process was started."""
+    return (ROOT / Path(path).expanduser()).resolve()
+
+
+def for_people(path: Path) -> str:
+    """`path` as it is shown: relative to the checkout where it lies in it."""
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)

@@ -1,0 +1,77 @@
+"""Time and memory of calls that take turns."""
+
+import gc
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+REPEATS = 15
+
+
+def laps(
+    steps: Sequence[Callable[[], object]], device: str, repeats: int = REPEATS, warm: int = 3
+) -> list[list[float]]:
+    """Seconds of each call, `repeats` of them.
+
+    The calls take turns, so that whatever else the machine is doing slows all of them alike, and
+    the times of one round belong together.
+
+    Args:
+        steps: what to call.
+        device: "cpu" or "cuda".
+        repeats: rounds that count.
+        warm: rounds before them (a compiled call compiles then).
+    """
+    times: list[list[float]] = [[] for _ in steps]
+    for _ in range(repeats + warm):
+        for step, taken in zip(steps, times, strict=True):
+            began = time.perf_counter()
+            step()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            taken.append(time.perf_counter() - began)
+    return [taken[warm:] for taken in times]
+
+
+def race(
+    steps: Sequence[Callable[[], object]], device: str, repeats: int = REPEATS, warm: int = 3
+) -> list[float]:
+    """Median seconds of each call; arguments as for `laps`."""
+    return [statistics.median(taken) for taken in laps(steps, device, repeats, warm)]
+
+
+def peak_bytes(step: Callable[[], object], device: str) -> int:
+    """The most memory that a call holds at once, beyond what is there before it.
+
+    On a GPU the allocator knows it. On a CPU it is the highest running sum of the profiler's
+    allocations and releases in their order, one thread's, so that it is the same at every call.
+
+    Args:
+        step: leaves nothing behind that it frees at its next call.
+        device: "cpu" or "cuda".
+    """
+    if device == "cuda":
+        step()  # libraries allocate their workspaces now
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler announces itself
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    gc.disable()  # a collection now would release what others have left
+    try:
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+            step()
+    finally:
+        gc.enable()
+        torch.set_num_threads(threads)
+    events = [e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
+    return int(np.cumsum([0] + [e.nbytes() for e in events]).max())

@@ -1,0 +1,1 @@
+"""Apparatus around the replication: reproduce, report, plan, rehearse, bench, jobs."""

@@ -1,0 +1,286 @@
+"""Running the notebooks in order through papermill: `make reproduce`."""
+
+import contextlib
+import html
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import papermill
+import yaml
+from nbclient.exceptions import DeadKernelError
+from nbconvert import HTMLExporter
+from papermill.exceptions import PapermillExecutionError
+from papermill.iorw import read_yaml_file
+
+from cwd.experiments.profile import Profile
+from cwd.experiments.workspace import open_profile
+from cwd.system import paths
+from cwd.system.errors import CwdError
+from cwd.system.files import exclusive, write_text
+from cwd.system.progress import TERMINAL, VARIABLE, ProgressTail
+from cwd.tools import pages
+
+MAIN_TABLE = "table2"
+# numbers of the notebooks on detectors, on the second paper, and on claims
+DETECTION, TRANSFORMATION, LAST = "A1", "A2", "99"
+# In the kernels: no progress bars, a known order of sets, and nothing of what `make test` sets for
+# nbval, which would go before the parameters.
+ENVIRONMENT = {
+    "TQDM_DISABLE": "1",
+    "PYTHONHASHSEED": "0",
+    "CWD_PROFILE": None,
+    "CWD_DATA_ROOT": None,
+}
+
+
+def reproduce(
+    profile: str,
+    *,
+    data_root: str | Path = "data",
+    seeds: str | None = None,
+    device: str = "auto",
+    only: str | None = None,
+    workers: int = 1,
+    notebooks: Path = paths.NOTEBOOKS,
+    output: Path | None = None,
+) -> Path:
+    """Execute every notebook under a profile and lay out what comes of it.
+
+    Args:
+        profile: name of a profile.
+        data_root: folder of the datasets, from the checkout's root if relative.
+        seeds: comma-separated; the profile's own if None or empty.
+        device: "auto", "cpu" or "cuda".
+        only: numbers of notebooks, such as "01,02"; all if None or empty.
+        workers: from 2 on, all runs of the studies are trained first, that many at once, and the
+            notebooks find them done.
+        notebooks: folder of the notebooks.
+        output: where to; `build/<profile>` if None.
+
+    Returns:
+        The output's folder: `notebooks/`, `html/`, `tables/`, `figures/`, `index.html`.
+
+    Raises:
+        CwdError: a setting is wrong, a notebook failed, or another process is at the same output.
+    """
+    parameters = {
+        "profile": profile,
+        "data_root": str(data_root),
+        "seeds": seeds or "",
+        "device": device,
+    }
+    with environment(ENVIRONMENT):
+        workspace = open_profile(**parameters)  # mistakes show before any work
+        output = output or workspace.output
+        books = fitting(find_notebooks(notebooks), workspace.profile)
+        chosen = choose(books, only)
+        for book in chosen:
+            check_parameters(book, parameters)
+        with exclusive(output / ".lock", paths.for_people(output)):
+            write_text(output / "parameters.yaml", yaml.safe_dump(parameters, sort_keys=False))
+            if workers > 1:
+                train_first(parameters, workers, output)
+            for number, book in enumerate(chosen, start=1):
+                began, place = time.monotonic(), f"[{number}/{len(chosen)}] {book.stem}"
+                TERMINAL.show(place, transient=True)
+                executed = execute(book, output)
+                write_html(executed, output / "html")
+                TERMINAL.show(f"{place}  done in {minutes(time.monotonic() - began)}")
+            write_index(output, books, profile)
+    summarise(output, profile)
+    return output
+
+
+def train_first(parameters: dict[str, str], workers: int, output: Path) -> None:
+    """Train all runs of the studies in jobs, from a process of its own.
+
+    Raises:
+        CwdError: it failed; what it said is in the sentence.
+    """
+    words = [sys.executable, "-m", "cwd", "train", "--study", "all", "--workers", str(workers)]
+    for name, value in parameters.items():
+        words += [f"--{name.replace('_', '-')}", value]
+    progress = output / ".progress"
+    with ProgressTail(progress), environment({VARIABLE: str(progress.resolve())}):
+        done = subprocess.run(words, check=False, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"]
+        raise CwdError(f"training in {workers} jobs: {said[-1].removeprefix('error: ')}")
+
+
+def find_notebooks(folder: Path) -> list[Path]:
+    """The notebooks in reading order: numbers, then appendices, and last what is said of all.
+
+    Raises:
+        CwdError: there is none.
+    """
+    books = sorted(folder.glob("[0-9A]*_*.ipynb"), key=lambda b: (b.stem.startswith(LAST), b.stem))
+    if not books:
+        raise CwdError(f"{folder} holds no notebooks: run this from a complete checkout.")
+    return books
+
+
+def fitting(books: Sequence[Path], profile: Profile) -> list[Path]:
+    """The notebooks for which a profile has networks.
+
+    Those are detectors for A1, what the second paper compares for A2, and segmentation networks for
+    the rest; the claims are about all of them.
+    """
+    has = {
+        LAST: True,
+        DETECTION: profile.detection is not None,
+        TRANSFORMATION: profile.transformation is not None,
+    }
+    return [b for b in books if has.get(b.stem.partition("_")[0], profile.student is not None)]
+
+
+def choose(books: Sequence[Path], only: str | None) -> list[Path]:
+    """The notebooks whose numbers `only` lists; all if it is empty.
+
+    Raises:
+        CwdError: a number is no notebook's, or of one that the profile has no networks for.
+    """
+    numbers = {book.stem.partition("_")[0]: book for book in books}
+    wanted = {item.strip() for item in only.split(",")} if only else set(numbers)
+    if unknown := wanted - set(numbers):
+        raise CwdError(
+            f"there is no notebook {', '.join(sorted(unknown))} for this profile: use some of "
+            f"{', '.join(numbers)}."
+        )
+    return [book for number, book in numbers.items() if number in wanted]
+
+
+def minutes(seconds: float) -> str:
+    """A duration for people."""
+    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+
+
+@contextlib.contextmanager
+def environment(variables: dict[str, str | None]) -> Iterator[None]:
+    """Set environment variables, or remove them, while the block runs; kernels inherit them."""
+
+    def put(values: dict[str, str | None]) -> None:
+        for name, value in values.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+    before = {name: os.environ.get(name) for name in variables}
+    put(variables)
+    try:
+        yield
+    finally:
+        put(before)
+
+
+def check_parameters(book: Path, parameters: dict[str, str]) -> None:
+    """papermill only warns of a parameter that a notebook doesn't have; here that is an error.
+
+    Raises:
+        CwdError: the notebook lacks a parameter.
+    """
+    missing = set(parameters) - set(papermill.inspect_notebook(str(book)))
+    if missing:
+        raise CwdError(
+            f"{book.name} has no parameter {', '.join(sorted(missing))}: add it to the cell tagged "
+            "parameters."
+        )
+
+
+def execute(book: Path, output: Path) -> Path:
+    """Execute one notebook with the output's parameter file; returns the executed copy.
+
+    Raises:
+        CwdError: a cell failed, or the kernel died.
+    """
+    executed = output / "notebooks" / book.name
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    # only the kernel reports through the file, this process writes to the terminal itself
+    progress = output / ".progress"
+    try:
+        with ProgressTail(progress), environment({VARIABLE: str(progress.resolve())}):
+            papermill.execute_notebook(
+                str(book),
+                str(executed),
+                parameters=read_yaml_file(str(output / "parameters.yaml")),
+                kernel_name="python3",
+                progress_bar=False,
+                cwd=str(book.parent),
+                start_timeout=300,
+                # its warnings about transport and shutdown would tear the progress line
+                extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+            )
+    except PapermillExecutionError as error:
+        sentence = error.evalue if error.ename == "CwdError" else f"{error.ename}: {error.evalue}"
+        raise CwdError(
+            f"{book.name}, cell {error.exec_count}: {sentence} (The traceback is in "
+            f"{paths.for_people(executed)}; finished runs are kept.)"
+        ) from error
+    except DeadKernelError as error:
+        raise CwdError(
+            f"{book.name}: its kernel died, most likely for want of memory: close other programs "
+            "and run the same command, it goes on from the last checkpoint."
+        ) from error
+    return executed
+
+
+def write_html(executed: Path, folder: Path) -> None:
+    """An HTML copy of an executed notebook, pictures included."""
+    exporter = HTMLExporter(embed_images=True)
+    body, _ = exporter.from_filename(str(executed))
+    # the notebooks link to each other; their copies shall too
+    write_text(folder / f"{executed.stem}.html", body.replace('.ipynb"', '.html"'))
+
+
+def title_of(book: Path) -> str:
+    """A notebook's heading, or its file's name if it has none."""
+    for cell in nbformat.read(book, as_version=4).cells:
+        for line in cell.source.splitlines():
+            if cell.cell_type == "markdown" and line.startswith("# "):
+                return line.removeprefix("# ")
+    return book.stem
+
+
+def write_index(output: Path, books: Sequence[Path], profile: str) -> None:
+    """A page with all notebooks that were executed, and all tables and figures."""
+    links = [
+        f'<li><a href="html/{book.stem}.html">{html.escape(title_of(book))}</a></li>'
+        for book in books
+        if (output / "html" / f"{book.stem}.html").is_file()
+    ]
+    body = [
+        f"<h1>Channel-wise distillation: {html.escape(profile)}</h1>",
+        "<h2>Notebooks</h2><ul>",
+        *links,
+        "</ul>",
+        pages.tables(output, opened=(MAIN_TABLE,)),
+        pages.figures(output),
+    ]
+    write_text(output / "index.html", pages.page("\n".join(body)))
+
+
+def summarise(output: Path, profile: str) -> None:
+    """Print the main table and where everything is."""
+    for name, title, columns in (
+        (MAIN_TABLE, "Table 2, the paper's mIoU beside ours", slice(None)),
+        ("table9", "Table 9, the paper's COCO AP beside ours", slice(None, 8)),
+        ("transformation", "The second paper's gains beside ours, four tasks", slice(None)),
+    ):
+        table = output / "tables" / f"{name}.csv"
+        if table.is_file():
+            print(f"\n{title} (profile {profile}, in %):\n")
+            print(pd.read_csv(table, index_col=0).iloc[:, columns].to_string(na_rep=""))
+    shown = paths.for_people(output)
+    print(f"\n{'open':19} {shown}/index.html")
+    for folder, what in (
+        ("notebooks", "executed notebooks"),
+        ("html", "the same as HTML"),
+        ("tables", "every table as CSV"),
+        ("figures", "every figure as PNG"),
+    ):
+        print(f"{what:19} {shown}/{folder}/")
+    print(f"{'runs':19} {paths.for_people(paths.RUNS)}/")

@@ -1,0 +1,109 @@
+"""Predictions for the Cityscapes test server: `make submission`."""
+
+import io
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from cwd.config.run import Data, Run
+from cwd.data.datasets import decode, find_dataset
+from cwd.data.layouts import CITYSCAPES, cityscapes_images, layout_of
+from cwd.data.opening import scenes_root
+from cwd.evaluation.miou import predict
+from cwd.models.names import SEGMENTATION, kind_of
+from cwd.models.segmentation import build_network, load_network_weights
+from cwd.system import paths
+from cwd.system.device import pick_device
+from cwd.system.errors import CwdError
+from cwd.system.files import write_atomic
+from cwd.system.progress import report
+from cwd.training.run_folder import RunFolder
+
+# of a class, by train id: what the server counts
+LABEL_IDS = np.array([cls.id for cls in CITYSCAPES], np.uint8)
+
+
+def submission(
+    run: Run, *, data_root: Path, split: str = "test", device: str = "auto", output: Path
+) -> Path:
+    """Write the zip that the server expects: a PNG of label ids for each image, at full size.
+
+    The files are called as their images, CITY_SEQUENCE_FRAME_leftImg8bit.png; the server finds an
+    image's prediction by the first three words.
+
+    Args:
+        run: a finished run on Cityscapes (or on the scenes, which have its layout).
+        data_root: folder of the datasets.
+        split: whose images.
+        device: "auto", "cpu" or "cuda".
+        output: the zip to write.
+
+    Raises:
+        CwdError: the run isn't finished or of another dataset, or the images aren't there.
+    """
+    check_submittable(run)
+    folder = RunFolder(paths.RUNS, run)
+    if not folder.finished:
+        raise CwdError(f"{folder.done} does not exist: train the run first, see README.md.")
+    images = images_of(run.data, data_root, split)
+    official = (layout_of("cityscapes").counts or {}).get(split)
+    if len(images) != official:
+        report(f"{len(images)} images in {split}: the server expects {official}")
+    network = build_network(run.network, len(LABEL_IDS))
+    load_network_weights(network, folder.done / "student.safetensors")
+    place = torch.device(pick_device(device))
+    network = network.to(place, memory_format=torch.channels_last).eval()
+
+    def write(path: Path) -> None:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+            for number, (name, png) in enumerate(predicted(network, images, place), start=1):
+                archive.writestr(name, png)
+                report(f"predicting {number}/{len(images)}", transient=True)
+
+    write_atomic(output, write)
+    return output
+
+
+def check_submittable(run: Run) -> None:
+    """Refuse a run whose predictions the server doesn't take.
+
+    Raises:
+        CwdError: it is no segmentation network for Cityscapes' classes.
+    """
+    if run.data.name not in ("cityscapes", "scenes") or kind_of(run.network) != SEGMENTATION:
+        raise CwdError(
+            f"{run.network} was trained on {run.data.name}: only segmentation networks for "
+            "Cityscapes' classes can be submitted to its server."
+        )
+
+
+def images_of(data: Data, data_root: Path, split: str) -> list[Path]:
+    """Image files of a split, which needs no labels.
+
+    Raises:
+        CwdError: there are none.
+    """
+    scenes = data.name == "scenes"
+    root = scenes_root(data, data_root) if scenes else find_dataset(data.name, data_root)
+    found = cityscapes_images(root, split) if root else []
+    if not found:
+        remedy = layout_of(data.name).remedy
+        raise CwdError(f"{root or data_root} has no images in leftImg8bit/{split}/: {remedy}")
+    return found
+
+
+def predicted(
+    network: nn.Module, images: list[Path], device: torch.device
+) -> Iterator[tuple[str, bytes]]:
+    """File name and PNG of every image's prediction."""
+    for path in images:
+        image = torch.from_numpy(decode(path, "RGB")).permute(2, 0, 1)[None]
+        classes = predict(network, image.to(device))[0].cpu().numpy()
+        buffer = io.BytesIO()
+        Image.fromarray(LABEL_IDS[classes]).save(buffer, "png")
+        yield path.name, buffer.getvalue()

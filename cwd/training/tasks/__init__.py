@@ -1,0 +1,1 @@
+"""What the loop has to know of a kind of network."""

@@ -1,0 +1,231 @@
+"""Batches of classifiers: which crops, and the same from wherever one begins."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torchvision.transforms import RandomResizedCrop
+
+from cwd.config.run import from_mapping
+from cwd.config.schedule import ClassificationSchedule, DetectionSchedule, Schedule
+from cwd.data import fake_trees
+from cwd.data.classification import batches
+from cwd.data.classification.batches import ClassificationBatches, Draws, draw, middle, window
+from cwd.data.classification.folders import build_folders
+from cwd.data.transforms import normalise
+from cwd.system.errors import CwdError
+
+SCHEDULE = ClassificationSchedule(steps=12, batch=4, crop=32, short=36)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data") / "imagenet"
+    return build_folders(
+        "imagenet", fake_trees.imagenet(root, train=3, classes=3, size=(40, 48)), "train"
+    )
+
+
+@pytest.fixture
+def ask(dataset):
+    def call(step, schedule=SCHEDULE, seed=0, rows=slice(None)):
+        return ClassificationBatches(dataset, schedule, seed, "cpu", rows)(step)
+
+    return call
+
+
+def same(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_a_step_is_the_same_from_wherever_one_begins(dataset, ask):
+    running = ClassificationBatches(dataset, SCHEDULE, 0, "cpu")
+    for step in range(5):
+        torch.manual_seed(step)  # the global generator has no say
+        images, labels = running(step)
+        assert same((images, labels), ask(step))
+    assert images.shape == (4, 3, 32, 32)
+    assert (images.dtype, labels.dtype) == (torch.float32, torch.int64)
+    assert not same(ask(1), ask(2))
+    assert not same(ask(1), ask(1, seed=1))
+
+
+def test_processes_share_a_batch(ask):
+    whole = ask(3)
+    for rows in (slice(0, 2), slice(2, 4)):
+        assert same(ask(3, rows=rows), [part[rows] for part in whole])
+
+
+def test_from_the_disk_as_from_memory(dataset, ask, monkeypatch):
+    kept = [ask(step) for step in range(4)]
+    assert isinstance(ClassificationBatches(dataset, SCHEDULE, 0, "cpu").images, list)
+    monkeypatch.setattr(batches, "MEMORY", 1000)
+    streamed = ClassificationBatches(dataset, SCHEDULE, 0, "cpu")
+    assert streamed.images is dataset
+    assert all(same(streamed(step), one) for step, one in enumerate(kept))
+
+
+def test_every_epoch_has_every_image_once(ask):
+    schedule = replace(SCHEDULE, batch=3)
+    for epoch in (0, 1):
+        labels = torch.cat([ask(3 * epoch + step, schedule)[1] for step in range(3)])
+        assert sorted(labels.tolist()) == [0] * 3 + [1] * 3 + [2] * 3
+
+
+def test_crops_are_resized_parts_of_their_image(dataset, ask):
+    """Against float interpolation of the same part, mirrored or not; bytes are rounded."""
+    running = ClassificationBatches(dataset, SCHEDULE, 0, "cpu")
+    mirrored = []
+    for step in range(6):
+        chosen, draws = running.plan(step)
+        images, labels = running(step)
+        for row, index in enumerate(chosen):
+            image, label = dataset[index]
+            place = window(image.shape[1:], Draws(*(part[row] for part in draws)), (0.08, 1.0))
+            top, left, height, width = place
+            part = image[:, top : top + height, left : left + width].float()
+            assert part.shape[1:] == (height, width)
+            part = F.interpolate(part[None], (32, 32), mode="bilinear", antialias=True)
+            upright, mirror = (
+                (normalise(x)[0] - images[row]).abs().max().item() for x in (part, part.flip(-1))
+            )
+            assert min(upright, mirror) < 1.1 / 255 / 0.22
+            assert labels[row] == label
+            mirrored.append(mirror < upright)
+    assert 4 < sum(mirrored) < 20
+
+
+def test_without_mirror_images(dataset):
+    schedule = replace(SCHEDULE, flip=False, scale=(1.0, 1.0))
+    running = ClassificationBatches(dataset, schedule, 0, "cpu")
+    chosen, _ = running.plan(0)
+    draws = Draws(*(torch.zeros(size) for size in ((10,), (10,), (2,), ())))
+    assert torch.equal(running.crop(chosen[0], draws).image, running.crop(chosen[0], draws._replace(
+        mirror=torch.ones(()))).image)  # fmt: skip
+
+
+def naive(size, drawn, scale):
+    """Inception's crop, try by try, in numpy's doubles."""
+    height, width = size
+    area, aspect, (down, right), _ = (part.numpy() for part in drawn)
+    for a, r in zip(area, aspect, strict=True):
+        goal = height * width * (scale[0] + a * (scale[1] - scale[0]))
+        ratio = (3 / 4) * (16 / 9) ** r
+        w, h = round(math.sqrt(goal * ratio)), round(math.sqrt(goal / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            top, left = int(down * (height - h + 1)), int(right * (width - w + 1))
+            return min(top, height - h), min(left, width - w), h, w
+    h, w = height, width
+    if width / height < 3 / 4:
+        h = round(width / (3 / 4))
+    elif width / height > 4 / 3:
+        w = round(height * (4 / 3))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+@pytest.mark.parametrize("size", [(40, 48), (13, 60), (333, 500), (90, 12)])
+@pytest.mark.parametrize("scale", [(0.08, 1.0), (0.6, 0.9)])
+def test_windows_try_by_try(size, scale):
+    drawn = draw(200, torch.Generator().manual_seed(1))
+    for row in range(200):
+        one = Draws(*(part[row] for part in drawn))
+        assert window(size, one, scale) == naive(size, one, scale)
+
+
+def test_windows_are_distributed_as_torchvisions():
+    size, scale, count = (120, 150), (0.08, 1.0), 4000
+    drawn = draw(count, torch.Generator().manual_seed(2))
+    ours = [window(size, Draws(*(part[row] for part in drawn)), scale) for row in range(count)]
+    torch.manual_seed(3)
+    image = torch.empty(3, *size)
+    theirs = [RandomResizedCrop.get_params(image, scale, (3 / 4, 4 / 3)) for _ in range(count)]
+    ours, theirs = np.array(ours, float), np.array(theirs, float)
+    error = np.sqrt(ours.var(0) / count + theirs.var(0) / count)
+    assert (np.abs(ours.mean(0) - theirs.mean(0)) < 4 * error).all()
+    assert np.allclose(ours.std(0), theirs.std(0), rtol=0.06)
+    assert np.abs(np.corrcoef(ours.T) - np.corrcoef(theirs.T)).max() < 0.08
+
+
+@pytest.mark.parametrize("size", [(10, 200), (200, 10)])
+def test_the_last_resort_is_torchvisions(size):
+    """No part of 90 % of such an image has a fitting aspect."""
+    drawn = draw(1, torch.Generator().manual_seed(0))
+    ours = window(size, Draws(*(part[0] for part in drawn)), (0.9, 1.0))
+    assert ours == RandomResizedCrop.get_params(torch.empty(3, *size), (0.9, 1.0), (3 / 4, 4 / 3))
+
+
+@pytest.mark.parametrize("size", [(40, 48), (60, 36), (14, 90), (36, 36)])
+def test_the_middle(size):
+    image = torch.from_numpy(fake_trees.image(1, size)).permute(2, 0, 1)
+    out = middle(image, SCHEDULE)
+    assert out.shape == (3, 32, 32)
+    assert out.dtype == torch.uint8
+    factor = 36 / min(size)
+    whole = [36 if side == min(size) else int(side * factor) for side in size]
+    resized = F.interpolate(image[None].float(), whole, mode="bilinear", antialias=True)[0]
+    top, left = (round((side - 32) / 2) for side in whole)
+    expected = resized[:, top : top + 32, left : left + 32]
+    assert (out.float() - expected).abs().max() < 1.5  # rounded along each axis
+
+
+def test_too_few_images(dataset):
+    with pytest.raises(CwdError, match="imagenet has 9 training images, fewer than a batch of 10"):
+        ClassificationBatches(dataset, replace(SCHEDULE, batch=10), 0, "cpu")
+
+
+def test_a_damaged_image(tmp_path):
+    root = fake_trees.imagenet(tmp_path / "imagenet")
+    dataset = build_folders("imagenet", root, "train")
+    path = root / dataset.names[3]
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(CwdError, match="can't be decoded"):
+        ClassificationBatches(dataset, SCHEDULE, 0, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("epoch", "share"), [(0, 1), (29.99, 1), (30, 0.1), (59.99, 0.1), (60, 0.01), (90, 1e-3)]
+)
+def test_the_rate_by_epoch(epoch, share):
+    """Of the default: 100 epochs of 1,281,167 images in full batches of 256."""
+    schedule = ClassificationSchedule()
+    assert schedule.steps == 100 * (1_281_167 // 256)
+    step = math.floor(epoch * (1_281_167 // 256))
+    assert schedule.lr_factor(step) == pytest.approx(share)
+    assert schedule.lr_factor(schedule.steps - 1) == pytest.approx(1e-3)
+
+
+def test_warm_up_and_rates_that_stay():
+    schedule = ClassificationSchedule(steps=100, warmup=10, drop_every=1)
+    assert [schedule.lr_factor(step) for step in (0, 4, 9, 10, 99)] == pytest.approx(
+        [0.1, 0.5, 1, 1, 1]
+    )
+
+
+def test_no_steps_are_for_classifiers_only():
+    schedule = from_mapping(ClassificationSchedule, {"steps": 0, "scale": [0.25, 1.0]}, "here")
+    assert (schedule.steps, schedule.scale, schedule.size) == (0, (0.25, 1.0), (224, 224))
+    assert schedule.lr_factor(0) == 1
+    for kind in (Schedule, DetectionSchedule):
+        with pytest.raises(CwdError, match="steps is 0, give at least 1"):
+            kind(steps=0)
+    with pytest.raises(CwdError, match="steps is -1, give at least 0"):
+        ClassificationSchedule(steps=-1)
+
+
+@pytest.mark.parametrize(
+    ("setting", "word"),
+    [
+        ({"crop": 16, "short": 20}, "crop is 16"),
+        ({"crop": 224, "short": 200}, "short 200"),
+        ({"scale": (0.5, 0.2)}, "scale is"),
+        ({"scale": (0.5, 1.2)}, "scale is"),
+        ({"drop_every": 0.0}, "drop_every is 0.0"),
+        ({"batch": 0}, "batch is 0, give at least 1"),
+    ],
+)
+def test_mistakes_in_a_schedule(setting, word):
+    with pytest.raises(CwdError, match=word):
+        ClassificationSchedule(**setting)

@@ -1,0 +1,283 @@
+"""COCO's format: read as pycocotools reads it, and every way in which it can be broken."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools.coco import COCO
+
+from cwd.data import fake_trees
+from cwd.data.detection.coco import build_coco, find_coco, to_learn
+from cwd.data.opening import check_complete
+from cwd.data.scenes.draw import THINGS, write_dataset
+from cwd.models.detection.outputs import Objects
+from cwd.system.errors import CwdError
+
+REMEDY = r"get http://images\.cocodataset\.org/zips/train2017\.zip, .*/val2017\.zip and .*see data/"
+
+
+@pytest.fixture
+def coco(tmp_path):
+    return fake_trees.coco(tmp_path / "coco")
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    root = tmp_path_factory.mktemp("scenes") / "drawn"
+    return write_dataset(root, size=(48, 96), splits={"train": 4, "val": 2})
+
+
+@pytest.fixture
+def edit(coco):
+    """Change the annotations of val."""
+    path = coco / "annotations" / "instances_val2017.json"
+
+    def call(change):
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+
+    return call
+
+
+def reference(path):
+    """An annotation file, read by pycocotools."""
+    return COCO(str(path))
+
+
+def compare(dataset, path):
+    """Classes, sizes and objects are pycocotools' of the same file."""
+    theirs = reference(path)
+    ids = sorted(theirs.getImgIds())
+    assert dataset.image_ids == tuple(ids)
+    assert dataset.category_ids == tuple(sorted(theirs.getCatIds()))
+    named = theirs.loadCats(list(dataset.category_ids))
+    assert dataset.classes == tuple(category["name"] for category in named)
+    for index, image_id in enumerate(ids):
+        image, objects = dataset[index]
+        about = theirs.loadImgs(image_id)[0]
+        assert image.shape == (3, about["height"], about["width"])
+        assert image.dtype == torch.uint8
+        expected = theirs.loadAnns(theirs.getAnnIds(imgIds=image_id))
+        boxes = [(x, y, x + w, y + h) for x, y, w, h in (one["bbox"] for one in expected)]
+        assert objects.boxes.tolist() == np.float32(boxes).reshape(-1, 4).tolist()
+        category = [dataset.category_ids[label] for label in objects.labels.tolist()]
+        assert category == [one["category_id"] for one in expected]
+        assert objects.area.tolist() == [np.float32(one["area"]) for one in expected]
+        assert objects.crowd.tolist() == [bool(one["iscrowd"]) for one in expected]
+        assert [part.dtype for part in objects] == [
+            torch.float32,
+            torch.int64,
+            torch.float32,
+            torch.bool,
+        ]
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_coco_as_pycocotools_reads_it(coco, split):
+    dataset = build_coco("coco", coco.parent, split)
+    assert len(dataset) == {"train": 4, "val": 3}[split]
+    assert dataset.num_classes == 80
+    assert dataset.category_ids[10:14] == (11, 13, 14, 15)
+    assert dataset.names[1] == f"{split}2017/000000000107.jpg"
+    compare(dataset, coco / "annotations" / f"instances_{split}2017.json")
+    assert dataset[0].objects.crowd.tolist() == [False, False, False, True]
+    assert len(dataset[len(dataset) - 1].objects.boxes) == 0
+    assert dataset[0].image[0].equal(dataset[0].image[1])  # the grey one
+
+
+def test_scenes_as_pycocotools_reads_them(scenes):
+    dataset = build_coco("scenes", scenes, "train")
+    assert dataset.classes == THINGS
+    assert dataset.names[0] == "leftImg8bit/train/scenes/scenes_000000_000000_leftImg8bit.png"
+    compare(dataset, scenes / "annotations" / "instances_train.json")
+    stored = np.asarray(Image.open(scenes / dataset.names[2]))
+    assert (dataset[2].image.permute(1, 2, 0).numpy() == stored).all()
+
+
+def test_find(coco, scenes, tmp_path):
+    assert find_coco("coco", coco) == find_coco("coco", coco.parent) == coco
+    assert find_coco("coco", coco.rename(tmp_path / "COCO").parent) == tmp_path / "COCO"
+    assert find_coco("coco", tmp_path / "nowhere") is None
+    assert find_coco("scenes", scenes) == scenes
+    with pytest.raises(CwdError, match="no detection dataset 'voc': use one of scenes, coco"):
+        find_coco("voc", tmp_path)
+
+
+def test_missing(coco, scenes, tmp_path):
+    with pytest.raises(CwdError, match=rf"nowhere holds no coco .*: {REMEDY}"):
+        build_coco("coco", tmp_path / "nowhere", "val")
+    with pytest.raises(CwdError, match="no split 'test' with annotations: use one of train, val"):
+        build_coco("coco", coco, "test")
+    with pytest.raises(CwdError, match=r"instances_test\.json is missing.*drawn again"):
+        build_coco("scenes", scenes, "test")
+    (coco / "annotations" / "instances_val2017.json").unlink()
+    with pytest.raises(CwdError, match=rf"instances_val2017\.json is missing.*: {REMEDY}"):
+        build_coco("coco", coco, "val")
+    (coco / "train2017" / "000000000107.jpg").unlink()
+    with pytest.raises(CwdError, match=rf"000000000107\.jpg is missing.*: {REMEDY}"):
+        build_coco("coco", coco, "train")
+    (coco / "train2017").rename(coco / "elsewhere")
+    with pytest.raises(CwdError, match=r"train2017/000000000007\.jpg is missing"):
+        build_coco("coco", coco, "train")
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ('{"images": [', "can't be read as JSON"),
+        (b"\xff\xfe\x00", "can't be read as JSON"),
+        ("[]", "has no list 'images'"),
+        ('{"images": [], "annotations": {}}', "has no list 'annotations'"),
+        ('{"images": [], "annotations": []}', "has no list 'categories'"),
+        ('{"images": [], "annotations": [], "categories": []}', "lists no images"),
+    ],
+)
+def test_no_annotation_file(coco, content, found):
+    path = coco / "annotations" / "instances_val2017.json"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(CwdError, match=rf"instances_val2017\.json {found}.*: {REMEDY}"):
+        build_coco("coco", coco, "val")
+
+
+@pytest.mark.parametrize(
+    ("part", "number", "change", "found"),
+    [
+        ("annotations", 1, {"image_id": 5}, r"the image 5 in annotations\[1\]"),
+        ("annotations", 2, {"category_id": 12}, r"the category 12 in annotations\[2\]"),
+        ("annotations", 1, {"id": 1000}, "the id 1000 twice in annotations"),
+        ("images", 1, {"id": 7}, "the id 7 twice in images"),
+        ("categories", 0, {"id": 90}, "the id 90 twice in categories"),
+        ("categories", 0, {"name": "class 90"}, "the name 'class 90' twice in categories"),
+        ("annotations", 0, {"bbox": [1, 2, 3]}, r"\[1, 2, 3\] for bbox in annotations\[0\]"),
+        ("annotations", 0, {"bbox": [1, 2, 3, float("nan")]}, ".* expected four finite numbers"),
+        ("annotations", 0, {"bbox": [1, 2, 3, None]}, ".* expected four finite numbers"),
+        ("annotations", 0, {"bbox": ["1", "2", "3", "4"]}, ".* expected four finite numbers"),
+        ("annotations", 0, {"bbox": None}, "None for bbox"),
+        ("annotations", 0, {"area": -1}, "-1 for area.* expected a number from 0 on"),
+        ("annotations", 0, {"iscrowd": 2}, "2 for iscrowd .* expected 0 or 1"),
+        ("images", 0, {"height": 0}, r"0 for height in images\[0\]"),
+        ("images", 0, {"file_name": None}, r"None for file_name in images\[0\]"),
+        ("images", 0, {"id": "7"}, r"'7' for id in images\[0\], expected a whole number"),
+    ],
+)
+def test_bad_entry(coco, edit, part, number, change, found):
+    edit(lambda content: content[part][number].update(change))
+    with pytest.raises(CwdError, match=rf"instances_val2017\.json has {found}.*: {REMEDY}"):
+        build_coco("coco", coco, "val")
+
+
+@pytest.mark.parametrize(("part", "key"), [("images", "width"), ("annotations", "bbox")])
+def test_missing_field(coco, edit, part, key):
+    edit(lambda content: content[part][1].pop(key))
+    with pytest.raises(CwdError, match=rf"has no {key} in {part}\[1\]"):
+        build_coco("coco", coco, "val")
+    edit(lambda content: content[part].__setitem__(1, "text"))
+    with pytest.raises(CwdError, match=rf"has no \w+ in {part}\[1\]"):
+        build_coco("coco", coco, "val")
+
+
+def test_fields_that_may_be_missing(coco, edit):
+    def without(content):
+        for annotation in content["annotations"]:
+            del annotation["area"], annotation["iscrowd"], annotation["segmentation"]
+
+    edit(without)
+    objects = build_coco("coco", coco, "val")[0].objects
+    sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
+    torch.testing.assert_close(objects.area, sides.prod(dim=1), rtol=1e-5, atol=0)
+    assert not objects.crowd.any()
+
+
+def test_damaged_images(coco):
+    dataset = build_coco("coco", coco, "val")
+    path = coco / dataset.names[1]
+    whole = path.read_bytes()
+    fake_trees.save(path, fake_trees.image(0, (10, 12)))
+    with pytest.raises(CwdError, match=r"107\.jpg is 12x10 pixels and .*json says 104x64"):
+        dataset[1]
+    path.write_bytes(whole[:-100])
+    with pytest.raises(CwdError, match=r"107\.jpg can't be decoded"):
+        dataset[1]
+    path.unlink()
+    with pytest.raises(CwdError, match=r"107\.jpg can't be decoded"):
+        dataset[1]
+
+
+def test_first(coco):
+    dataset = build_coco("coco", coco, "train")
+    assert dataset.first(None).names == dataset.names
+    small = dataset.first(2)
+    assert (len(small), small.names) == (2, dataset.names[:2])
+    assert small.sizes.tolist() == [[64, 96], [64, 104]]
+    for count in (0, -1, 5):
+        with pytest.raises(CwdError, match=f"has 4 images in train and {count} are asked for"):
+            dataset.first(count)
+
+
+def test_official_counts(coco, scenes):
+    with pytest.raises(CwdError, match=rf"has 4 images in train, expected 118287: {REMEDY}"):
+        check_complete(build_coco("coco", coco, "train"))
+    with pytest.raises(CwdError, match="has 3 images in val, expected 5000"):
+        check_complete(build_coco("coco", coco, "val"))
+    check_complete(build_coco("scenes", scenes, "val"))
+
+
+def test_trainable(coco, edit):
+    dataset = build_coco("coco", coco, "val")
+    assert dataset.trainable().image_ids == (7, 107)  # the last has no objects
+    assert dataset.first(1).trainable().image_ids == (7,)
+    assert dataset.trainable(64).image_ids == (7, 107)
+    with pytest.raises(CwdError, match="no object to learn in 3 images of at least 65x65 pixels"):
+        dataset.trainable(65)
+
+    def only_crowds(content):
+        for annotation in content["annotations"]:
+            if annotation["image_id"] == 7:
+                annotation["iscrowd"] = 1
+
+    edit(only_crowds)
+    assert build_coco("coco", coco, "val").trainable().image_ids == (107,)
+
+
+def test_what_is_learned():
+    boxes = [
+        [0, 0, 10, 10],
+        [0, 0, 0, 10],  # no width
+        [5, 5, 5.9, 10],  # narrow
+        [-5, -5, 10, 10],  # partly outside
+        [19.5, 0, 30, 10],  # half a pixel inside
+        [30, 0, 40, 10],  # outside
+        [0, 0, 10, 10],  # a crowd
+        [0, 0, 10, 10],  # no area
+    ]
+    area = torch.tensor([50.0] * 7 + [0])
+    objects = Objects(torch.tensor(boxes), torch.arange(8), area, torch.arange(8) == 6)
+    kept, clipped = to_learn(objects, torch.tensor([12, 20]))
+    assert kept.nonzero().flatten().tolist() == [0, 3]
+    assert clipped[3].tolist() == [0, 0, 10, 10]
+    assert clipped[4].tolist() == [19.5, 0, 20, 10]
+    each = torch.tensor([12, 20]).expand(8, 2).clone()
+    each[4] = torch.tensor([12, 21])  # an image that is wider
+    assert to_learn(objects, each)[0].nonzero().flatten().tolist() == [0, 3, 4]
+
+
+def test_boxes_without_extent_are_annotated_but_no_objects(coco, edit):
+    edit(lambda content: content["annotations"][1].update(bbox=[3, 4, 0, 5], area=0))
+    dataset = build_coco("coco", coco, "val")
+    assert dataset.annotated(0).boxes[1].tolist() == [3, 4, 3, 9]
+    assert len(dataset.annotated(0).boxes) == 4
+    assert dataset[0].objects.area.equal(dataset.annotated(0).area[[0, 2, 3]])
+
+
+def test_checksum(coco, edit):
+    dataset = build_coco("coco", coco, "val")
+    first = dataset.checksum
+    assert first == build_coco("coco", coco, "val").checksum
+    assert dataset.first(2).checksum not in (first, dataset.first(1).checksum)
+    fake_trees.save(coco / dataset.names[0], fake_trees.image(9, (64, 96)))
+    assert build_coco("coco", coco, "val").checksum == first  # no image is read
+    edit(lambda content: content["annotations"][0].update(area=1.5))
+    assert build_coco("coco", coco, "val").checksum != first

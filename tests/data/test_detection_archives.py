@@ -1,0 +1,161 @@
+"""COCO's archives from a local server: got, unpacked and counted, and what can go wrong."""
+
+import functools
+import http.server
+import shutil
+import sys
+import threading
+import zipfile
+from dataclasses import replace
+
+import pytest
+
+from cwd import __main__
+from cwd.config.run import Data
+from cwd.data import download, fake_trees
+from cwd.data.detection import archives, coco
+from cwd.data.detection.archives import ARCHIVES, missing_archives
+from cwd.data.detection.coco import build_coco
+from cwd.system import paths
+from cwd.system.errors import CwdError
+from cwd.tools.needs import dataset_needs
+
+
+@pytest.fixture
+def server(tmp_path):
+    """Address of an HTTP server that has the files of `tmp_path`."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    handler.log_message = lambda *_: None
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+@pytest.fixture
+def official(monkeypatch):
+    """A dataset of four and three images counts as complete."""
+    small = replace(coco.COCO_LAYOUTS["coco"], counts={"train": 4, "val": 3})
+    monkeypatch.setitem(coco.COCO_LAYOUTS, "coco", small)
+
+
+@pytest.fixture
+def served(tmp_path, server, monkeypatch):
+    """Archives of a small COCO on the server; returns their folder."""
+    source, folder = fake_trees.coco(tmp_path / "source"), tmp_path / "zips"
+    folder.mkdir()
+    known = []
+    for archive in ARCHIVES:
+        path = folder / archive.name
+        with zipfile.ZipFile(path, "w") as packed:
+            for file in sorted((source / archive.inside).iterdir()):
+                packed.write(file, f"{archive.inside}/{file.name}")
+        size = path.stat().st_size
+        known.append(replace(archive, url=f"{server}/zips/{archive.name}", size=size))
+    monkeypatch.setattr(archives, "ARCHIVES", tuple(known))
+    return folder
+
+
+def test_official_archives():
+    assert [(a.url, a.size) for a in ARCHIVES] == [
+        (
+            "http://images.cocodataset.org/annotations/annotations_trainval2017.zip",
+            252_907_541,
+        ),
+        ("http://images.cocodataset.org/zips/val2017.zip", 815_585_330),
+        ("http://images.cocodataset.org/zips/train2017.zip", 19_336_861_798),
+    ]
+    markers = {marker for archive in ARCHIVES for marker in archive.markers}
+    assert markers == set(coco.COCO_LAYOUTS["coco"].markers)
+
+
+def test_got_and_checked(tmp_path, served, official, capsys):
+    said = download.obtain("coco", tmp_path / "data")
+    assert said == (
+        f"coco is in {tmp_path / 'data/coco'}: 4 train (3 with objects to train on), 3 val; "
+        "every file decoded and checked."
+    )
+    found = sorted(path.name for path in (tmp_path / "data/coco").iterdir())
+    assert found == ["annotations", "train2017", "val2017"]  # no archive is left
+    assert "downloading COCO's train2017.zip, 0.0 GB" in capsys.readouterr().err
+    shutil.rmtree(served)
+    assert download.obtain("coco", tmp_path / "data/coco") == said  # nothing is got again
+    (tmp_path / "data/coco").rename(tmp_path / "data/COCO")
+    assert "COCO: 4 train" in download.obtain("coco", tmp_path / "data")
+
+
+def test_part_of_it_is_kept(tmp_path, served, official):
+    hidden = (served / "train2017.zip").rename(tmp_path / "elsewhere.zip")
+    with pytest.raises(CwdError, match=r"COCO's train2017\.zip could not be got \(.*data/README"):
+        download.obtain("coco", tmp_path)
+    assert [a.name for a in missing_archives(tmp_path / "coco")] == ["train2017.zip"]
+    for archive in ("val2017.zip", "annotations_trainval2017.zip"):
+        (served / archive).unlink()  # what is there isn't asked for
+    hidden.rename(served / "train2017.zip")
+    assert "4 train" in download.obtain("coco", tmp_path)
+
+
+@pytest.mark.parametrize("left", [b"PK cut short", b""])
+def test_an_interrupted_download_begins_again(tmp_path, served, official, left):
+    partial = tmp_path / "coco" / ".val2017.zip.partial"
+    partial.mkdir(parents=True)
+    (partial / "val2017.zip").write_bytes(left)
+    assert "3 val" in download.obtain("coco", tmp_path)
+
+
+def test_a_damaged_archive(tmp_path, served, official):
+    path = served / "val2017.zip"
+    whole = path.read_bytes()
+    blank = b"\0" * len(whole)
+    for damaged in (blank, whole[:200] + blank[:600] + whole[800:]):  # as long as it should be
+        path.write_bytes(damaged)
+        with pytest.raises(CwdError, match=r"COCO's val2017\.zip could not be got \(.*zip|Bad CRC"):
+            download.obtain("coco", tmp_path)
+    path.write_bytes(whole)
+    assert "3 val" in download.obtain("coco", tmp_path)
+
+
+def test_something_is_in_the_way(tmp_path, served):
+    root = fake_trees.coco(tmp_path / "coco")
+    (root / "annotations" / "instances_val2017.json").unlink()
+    with pytest.raises(CwdError, match=r"annotations is there and is incomplete .*move it away"):
+        download.obtain("coco", tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CwdError, match="file/coco could not be written"):
+        download.obtain("coco", tmp_path / "file")
+
+
+def test_counts_and_images(tmp_path, official, monkeypatch, capsys):
+    root = fake_trees.coco(tmp_path / "coco")
+    path = root / build_coco("coco", root, "val").names[2]
+    monkeypatch.setattr(sys, "argv", ["cwd", "data", "coco", "--data-root", str(tmp_path)])
+    assert __main__.main() == 0
+    assert "4 train" in capsys.readouterr().out
+    path.write_bytes(path.read_bytes()[:-200])
+    assert __main__.main() == 2
+    assert f"{path} can't be decoded" in capsys.readouterr().err
+    path.unlink()
+    assert __main__.main() == 2
+    assert f"{path} is missing" in capsys.readouterr().err
+
+
+def test_a_part_of_coco_is_not_coco(tmp_path):
+    fake_trees.coco(tmp_path / "coco")
+    with pytest.raises(CwdError, match="has 4 images in train, expected 118287"):
+        download.obtain("coco", tmp_path)
+
+
+def test_needs(tmp_path):
+    (need,) = dataset_needs(Data("coco"), tmp_path)
+    assert need.download == 19_336_861_798 + 815_585_330 + 252_907_541
+    assert need.size == 2 * need.download
+    assert need.what == (
+        f"coco: missing in {paths.for_people(tmp_path)}; its archives, and what is in them"
+    )
+    root = fake_trees.coco(tmp_path / "coco")
+    (need,) = dataset_needs(Data("coco"), tmp_path)
+    assert (need.what, need.size, need.download) == (f"coco: present in {root}", 0, 0)
+    shutil.rmtree(root / "val2017")
+    (need,) = dataset_needs(Data("coco"), tmp_path)
+    assert need.download == 815_585_330
+    assert need.what.startswith(f"coco: val2017 missing in {root}; the archives")

@@ -1,0 +1,205 @@
+"""Masks of annotation files: as pycocotools decodes them, and every way in which they're broken."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools import mask as rle
+from pycocotools.coco import COCO
+
+from cwd.data import fake_trees
+from cwd.data.detection.coco import build_coco
+from cwd.data.detection.masks import decoded, encoded, pasted, read_outline, runs_of
+from cwd.data.scenes.draw import write_dataset
+from cwd.models.detection.outputs import Detections, Objects
+from cwd.system.errors import CwdError
+
+SIZE = (64, 96)  # of the generated COCO's first image
+POLYGONS = "polygons of three points or more, each an x and a y in pixels"
+NOTHING = "polygons or a run-length encoding"
+PIXELS = "a run-length encoding of 6144 pixels"
+
+
+@pytest.fixture
+def coco(tmp_path):
+    return fake_trees.coco(tmp_path / "coco")
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    root = tmp_path_factory.mktemp("scenes") / "drawn"
+    return write_dataset(root, size=(48, 96), splits={"train": 5, "val": 1})
+
+
+@pytest.fixture
+def changed(coco):
+    """The generated COCO, its first annotation's segmentation another."""
+    path = coco / "annotations" / "instances_val2017.json"
+
+    def call(*segmentation):
+        content = json.loads(path.read_text())
+        content["annotations"][0].pop("segmentation")
+        if segmentation:
+            content["annotations"][0]["segmentation"] = segmentation[0]
+        path.write_text(json.dumps(content))
+        return build_coco("coco", coco, "val", masks=True)
+
+    return call
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_polygons_and_crowds_as_pycocotools_decodes_them(coco, split):
+    dataset = build_coco("coco", coco, split, masks=True)
+    theirs = COCO(str(coco / "annotations" / f"instances_{split}2017.json"))
+    assert dataset.masked
+    for index, image_id in enumerate(dataset.image_ids):
+        _, objects = dataset[index]
+        expected = [theirs.annToMask(one) for one in theirs.imgToAnns[image_id]]
+        height, width = dataset.sizes[index].tolist()
+        assert objects.masks.dtype == torch.uint8
+        assert objects.masks.shape == (len(expected), height, width)
+        assert all((a.numpy() == b).all() for a, b in zip(objects.masks, expected, strict=True))
+    crowd = dataset[0].objects.masks[3]
+    assert dataset[0].objects.crowd[3]
+    assert crowd.mT.flatten().tolist() == [1] * (crowd.numel() // 2) + [0] * (crowd.numel() // 2)
+
+
+def test_scenes_have_the_masks_of_their_instance_images(scenes):
+    dataset = build_coco("scenes", scenes, "train", masks=True)
+    seen = 0
+    for index, name in enumerate(dataset.names):
+        image = name.replace("leftImg8bit/", "gtFine/").replace("leftImg8bit", "gtFine_instanceIds")
+        ids = np.asarray(Image.open(scenes / image)).astype(np.int64)
+        values = np.unique(ids[ids >= 1000])
+        masks = dataset[index].objects.masks
+        assert (masks.numpy() == (ids == values[:, None, None])).all()
+        assert masks.sum(dim=(1, 2)).tolist() == dataset.annotated(index).area.tolist()
+        seen += len(masks)
+    assert seen > 5
+
+
+def test_masks_only_where_they_are_asked_for(changed, coco):
+    with pytest.raises(CwdError):
+        changed()
+    dataset = build_coco("coco", coco, "val")  # what is broken isn't looked at
+    assert not dataset.masked
+    assert dataset[0].objects.masks is None
+    assert len(list(dataset[0].objects)) == 4
+
+
+def test_several_polygons_are_one_object(changed):
+    left, right = [10, 10, 20, 10, 20, 30, 10, 30], [50, 10, 60, 10, 60, 30, 50, 30]
+    mask = next(m for m in changed([left, right])[0].objects.masks if m[20, 55] and m[20, 15])
+    assert mask.sum() == 400
+    assert not mask[20, 30]
+
+
+def test_what_is_kept_follows_its_object(coco):
+    objects = build_coco("coco", coco, "val", masks=True)[0].objects
+    few = objects.keep(torch.tensor([2, 0]))
+    assert few.masks.equal(objects.masks[[2, 0]])
+    assert few.to("cpu").masks.equal(few.masks)
+    assert few._replace(masks=None).to("cpu").masks is None
+    assert few._replace(labels=few.labels + 1).masks.equal(few.masks)
+
+
+def test_tuples_without_masks_have_the_rest_alone():
+    boxes, ones = torch.zeros(2, 4), torch.ones(2)
+    objects = Objects(boxes, ones.long(), ones, ones.bool())
+    assert [part.shape for part in objects.keep(ones.bool())] == [(2, 4), (2,), (2,), (2,)]
+    found = Detections(boxes, ones, ones.long(), [{"size": [1, 1]}] * 2)
+    assert len(list(found)) == len(list(found._replace(masks=None))) + 1 == 4
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_compressed_runs(seed):
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((57, 300), np.uint8)
+    for _ in range(seed * 4):
+        top, left = rng.integers(0, 50), rng.integers(0, 280)
+        mask[top : top + rng.integers(1, 60), left : left + rng.integers(1, 200)] ^= 1
+    flat = mask.flatten(order="F")
+    changes = np.flatnonzero(np.diff(flat)) + 1
+    expected = np.diff([0, *([0] if flat[0] else []), *changes, len(flat)])
+    whole = rle.encode(np.asfortranarray(mask))
+    assert runs_of(whole["counts"]).tolist() == expected.tolist()
+    text = {"size": [57, 300], "counts": whole["counts"].decode()}
+    for value in (text, {"size": [57, 300], "counts": expected.tolist()}):
+        kept = read_outline(value, (57, 300))
+        assert (decoded([encoded(kept, (57, 300))], (57, 300))[0].numpy() == mask).all()
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ([], NOTHING),
+        (None, NOTHING),
+        ({}, NOTHING),
+        ("dog", NOTHING),
+        (7, NOTHING),
+        ([[1, 2, 3, 4, 5, 6, 7]], POLYGONS),
+        ([[1, 2, 3, 4]], POLYGONS),
+        ([1, 2, 9, 9, 1, 9], POLYGONS),
+        ([[1, 2, 9, 9, 1, "9"]], POLYGONS),
+        ([[1, 2, 9, 9, 1, None]], POLYGONS),
+        ([[1, 2, 9, 9, 1, [9]]], POLYGONS),
+        ([[1, 2, 9, 9, 1, float("nan")]], POLYGONS),
+        ([[1, 2, 9, 9, 1, 1e12]], POLYGONS),
+        ({"size": [96, 64], "counts": [6144]}, r"of the image's size, \[64, 96\]"),
+        ({"counts": [6144]}, r"of the image's size, \[64, 96\]"),
+        ({"size": [64, 96]}, PIXELS),
+        ({"size": [64, 96], "counts": []}, PIXELS),
+        ({"size": [64, 96], "counts": [6143]}, PIXELS),
+        ({"size": [64, 96], "counts": [6150, -6]}, PIXELS),
+        ({"size": [64, 96], "counts": [6144.0]}, PIXELS),
+        ({"size": [64, 96], "counts": [10**30]}, PIXELS),
+        ({"size": [64, 96], "counts": ""}, PIXELS),
+        ({"size": [64, 96], "counts": "5"}, PIXELS),
+        ({"size": [64, 96], "counts": "garbage !"}, PIXELS),
+        ({"size": [64, 96], "counts": "é"}, PIXELS),
+        ({"size": [64, 96], "counts": "o" * 40}, PIXELS),
+        ({"size": [64, 96], "counts": "o" * 40 + "0"}, PIXELS),
+    ],
+)
+def test_bad_segmentation(changed, value, expected):
+    found = r"instances_val2017\.json has .* for segmentation in annotations\[0\], expected"
+    with pytest.raises(CwdError, match=rf"{found} .*{expected}: get http.*see data/README\.md\.$"):
+        changed(value)
+
+
+def test_a_cut_encoding(changed):
+    whole = rle.encode(np.asfortranarray(np.eye(*SIZE, dtype=np.uint8)))["counts"].decode()
+    assert changed({"size": list(SIZE), "counts": whole}).masked
+    for cut in (whole[:-1], whole[:-9], whole[1:], whole + "3"):
+        with pytest.raises(CwdError, match=PIXELS):
+            changed({"size": list(SIZE), "counts": cut})
+
+
+def test_no_segmentation(changed):
+    found = r"instances_val2017\.json has no segmentation in annotations\[0\]: get http"
+    with pytest.raises(CwdError, match=found):
+        changed()
+
+
+def test_masks_are_pasted_into_their_boxes():
+    boxes = torch.tensor([[8.0, 4, 24, 20], [30, 10, 40, 30], [20, 0, 44, 32]])
+    masks = torch.zeros(3, 28, 28)
+    masks[0] = 0.9
+    masks[1, :14] = 0.8  # its upper half
+    masks[2] = 0.4
+    whole = decoded(pasted(masks, boxes, (32, 44)), (32, 44))
+    expected = torch.zeros(2, 32, 44, dtype=torch.uint8)
+    expected[0, 4:20, 8:24] = 1
+    expected[1, 10:20, 30:40] = 1
+    for mask, filled in zip(whole, expected, strict=False):  # but for a pixel at each edge
+        apart = (mask != filled).nonzero()
+        edge = filled.nonzero()
+        low, high = edge.min(dim=0).values, edge.max(dim=0).values
+        near = ((apart - low).abs() <= 1) | ((apart - high).abs() <= 1)
+        assert near.any(dim=1).all()
+        assert 0.8 < mask.sum() / filled.sum() < 1.25
+    assert not whole[2].any()
+    assert pasted(masks[:0], boxes[:0], (32, 44)) == []
+    assert decoded([], (32, 44)).shape == (0, 32, 44)

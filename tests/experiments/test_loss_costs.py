@@ -1,0 +1,184 @@
+"""What losses cost: counts against a count by hand, exponents against known ones; never a time."""
+
+import itertools
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from cwd.experiments import loss_costs
+from cwd.experiments.step_parts import loss_step
+from cwd.experiments.study import open_profile
+from cwd.figures import complexity
+from cwd.losses import ChannelWise, Mimic, PairwiseAffinity, pairwise
+from cwd.models.segmentation import build_network
+from cwd.system import paths
+from cwd.system.timing import laps, peak_bytes
+
+FLOAT = 4  # bytes
+
+
+@pytest.fixture(scope="module")
+def costs():
+    """Every loss on small maps."""
+    shapes = [(2, c, side, side) for side, c in ((8, 4), (12, 4), (16, 4), (16, 8), (16, 16))]
+    return loss_costs.measure_losses("cpu", repeats=1, shapes=shapes)
+
+
+def held(loss, shape):
+    return peak_bytes(loss_step(loss, shape, "cpu"), "cpu")
+
+
+def test_every_loss_is_measured(costs):
+    assert set(costs["loss"]) == set(loss_costs.LOSSES)
+    assert len(costs) == 5 * len(loss_costs.LOSSES)
+    assert np.isfinite(costs[["seconds", "bytes"]]).all(axis=None)
+    assert (costs[["seconds", "bytes"]] > 0).all(axis=None)
+
+
+def test_memory_by_hand():
+    # the student's gradient, and the difference that is squared; a few scalars beside them
+    shape = (2, 8, 16, 16)
+    maps = 2 * FLOAT * 2 * 8 * 16 * 16
+    assert maps <= held(Mimic(), shape) < maps + 100
+
+
+@pytest.mark.parametrize("recipe", ["CW_f", "IFV_f", "HO"])
+def test_memory_is_the_same_every_time(recipe):
+    steps = [loss_costs.build_step(recipe, (2, 4, 16, 16), "cpu") for _ in range(2)]
+    assert len({peak_bytes(step, "cpu") for step in steps * 2}) == 1
+
+
+def test_memory_of_channel_wise_is_linear():
+    shapes = [(2, 8, side, side) for side in (16, 32, 48)]
+    sizes = [held(ChannelWise(), shape) for shape in shapes]
+    positions = [shape[2] * shape[3] for shape in shapes]
+    slope = np.polyfit(np.log(positions), np.log(sizes), 1)[0]
+    assert slope == pytest.approx(1, abs=0.1)
+
+
+def test_memory_of_pairs(monkeypatch):
+    shapes = [(1, 4, side, side) for side in (16, 24, 32)]
+    loss = PairwiseAffinity(pool_scale=0)
+    positions = [shape[2] * shape[3] for shape in shapes]
+
+    def sizes(limit):
+        monkeypatch.setattr(pairwise, "BLOCK", limit)
+        return [held(loss, shape) for shape in shapes]
+
+    slope = np.polyfit(np.log(positions), np.log(sizes(2**40)), 1)[0]
+    assert slope == pytest.approx(2, abs=0.1)
+    limit = 2**14
+    maps = [FLOAT * 4 * n for n in positions]
+    for size, one in zip(sizes(limit), maps, strict=True):
+        assert size < 6 * FLOAT * limit + 20 * one  # blocks of a fixed size, and copies of the map
+
+
+def test_one_block_is_the_loss():
+    generator = torch.Generator().manual_seed(0)
+    maps = [torch.randn(2, 3, 6, 5, generator=generator) for _ in range(2)]
+    expected = PairwiseAffinity(pool_scale=0)(*maps).item()
+    assert loss_costs.in_one_block(*maps).item() == pytest.approx(expected, rel=1e-6)
+    table = loss_costs.pairwise_memory(sides=(8,))
+    assert list(table.index) == [64]
+
+
+def synthetic(loss="CW_f"):
+    """t = 3 N^2 C, with a constant that only small maps feel."""
+    points = {(n, 64) for n in (64, 256, 1024, 4096)} | {(1024, c) for c in (16, 32, 64, 128)}
+    lines = pd.DataFrame(sorted(points), columns=["positions", "channels"])
+    cost = 3.0 * lines["positions"] ** 2 * lines["channels"]
+    return lines.assign(loss=loss, seconds=cost, bytes=cost / lines["channels"])
+
+
+def test_known_exponents_are_found():
+    slopes = loss_costs.fitted_slopes(synthetic())
+    (line,) = slopes.to_dict("records")
+    assert line["the paper's complexity"] == "h*w*c"
+    assert (line["N: predicted"], line["C: predicted"]) == (1, 1)
+    found = [line[f"{x}: {y}"] for x, y in itertools.product("NC", ("time", "memory"))]
+    assert found == pytest.approx([2, 2, 1, 0], abs=1e-9)
+
+
+def test_small_maps_are_not_fitted():
+    costs = synthetic()
+    costs.loc[costs["positions"] < 1024, "seconds"] = 1e9
+    assert loss_costs.fitted_exponent(costs, "positions", "seconds") == pytest.approx(2)
+
+
+def test_the_papers_column():
+    table = loss_costs.predicted_orders()
+    assert table.loc["PA_f(pool_scale=0)"].tolist() == ["(h*w)^2*c", 2, 1]
+    assert table.loc["HO", "the paper's complexity"] == "O(D)"
+    assert pd.isna(table.loc["HO", "exponent of N"])
+
+
+def test_rounds_belong_together():
+    called = []
+    times = laps([lambda: called.append(0), lambda: called.append(1)], "cpu", repeats=2, warm=1)
+    assert called == [0, 1] * 3
+    assert [len(t) for t in times] == [2, 2]
+
+
+def test_shares():
+    parts = {"student": 60.0, "teacher": 30.0, "CW_f": 10.0, "HO": 90.0}
+    seconds = pd.DataFrame({name: [value / 1e3] * 3 for name, value in parts.items()})
+    table = loss_costs.step_shares(seconds)
+    assert list(table.index) == ["HO", "CW_f"]
+    assert table["share of a step (%)"].tolist() == pytest.approx([50, 10])
+
+
+class FakeData:
+    num_classes = 4
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    """A profile of small crops, whose data is never drawn."""
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    monkeypatch.delenv("CWD_PROFILE", raising=False)
+    opened = open_profile("smoke", data_root=str(tmp_path), device="cpu")
+    student = opened.profile.student
+    schedule = replace(student.schedule, batch=2, crop=(32, 64))
+    profile = replace(opened.profile, student=replace(student, schedule=schedule))
+    opened = replace(opened, profile=profile)
+    opened.__dict__["data"] = (FakeData(), FakeData())  # where the cached property keeps it
+    return opened
+
+
+def test_recorded(workspace, costs):
+    seconds = loss_costs.step_seconds(workspace, repeats=2)
+    assert {"student", "teacher", *loss_costs.LOSSES} <= set(seconds)
+    assert (seconds > 0).all(axis=None)
+    path = loss_costs.record_costs(workspace, costs, seconds)
+    assert path == workspace.output / "costs.json"
+    kept = json.loads(path.read_text(), parse_constant=pytest.fail)  # NaN is no JSON
+    assert kept["provenance"]["hardware"]["device"] == "cpu"
+    assert len(kept["grid"]["costs"]) == len(costs)
+    assert kept["step"]["seconds"]["CW_f"] == seconds["CW_f"].tolist()
+    (holistic,) = [line for line in kept["slopes"] if line["loss"] == "HO"]
+    assert holistic["N: predicted"] is None
+
+
+def test_alignment_is_timed_where_channels_differ(workspace):
+    names = workspace.profile.student.network, workspace.profile.teacher.network
+    widths = [build_network(name, 4, device="meta").feature_channels for name in names]
+    assert widths[0] != widths[1]
+    assert "alignment" in loss_costs.step_seconds(workspace, repeats=1)
+
+
+def test_labels_keep_apart():
+    places = complexity.spread([0.1, 0.11, 0.12, 0.5, 0.9], 0.05)
+    assert np.diff(places).min() >= 0.05 - 1e-9
+    assert places[3:] == [0.5, 0.9]
+    assert np.mean(places[:3]) == pytest.approx(0.11)
+
+
+def test_figures_name_every_loss(costs):
+    figure = complexity.growth(costs, "bytes")
+    shown = {text.get_text() for axes in figure.axes for text in axes.texts}
+    names = {complexity.SHORT.get(name, name) for name in loss_costs.LOSSES}
+    assert names | {"slope 1", "slope 2"} == shown

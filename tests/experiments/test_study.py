@@ -1,0 +1,189 @@
+"""Profiles, runs' names, and tables beside the paper's."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+import yaml
+
+from cwd.experiments import workspace
+from cwd.experiments.profile import profile_names
+from cwd.experiments.recording import record
+from cwd.experiments.study import load_profile, open_profile, study
+from cwd.system.errors import CwdError
+from cwd.training.run_folder import RunFolder
+
+QUICK = {
+    "about": "a test",
+    "data": {"name": "scenes", "size": [32, 64], "train": 12, "val": 4},
+    "schedule": {"steps": 2, "batch": 4, "crop": [32, 64]},
+    "teacher": {"network": "PSPNet-R18(0.25)", "schedule": {"steps": 3}},
+    "student": {"network": "PSPNet-R18(0.125)"},
+    "seeds": [0, 1],
+    "allow_weak_teacher": True,
+}
+
+
+@pytest.fixture
+def write(tmp_path):
+    def call(**changes):
+        path = tmp_path / "mine.yaml"
+        path.write_text(yaml.safe_dump(QUICK | changes))
+        return str(path)
+
+    return call
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_every_profile_loads(name):
+    profile = load_profile(name)
+    assert profile.student or profile.pairs
+    if profile.student:
+        assert profile.teacher.network != profile.student.network
+        assert profile.run("CW_f", 3).teacher == profile.teacher
+    for pair in profile.detection.pairs if profile.detection else ():
+        assert pair.teacher.network != pair.student.network
+        assert profile.run("CW_fpn", 3, pair.student).teacher == pair.teacher
+
+
+def test_the_papers_schedule_is_the_default(write):
+    schedule = load_profile(write(schedule={})).student.schedule
+    assert (schedule.steps, schedule.batch, schedule.crop) == (40_000, 8, (512, 512))
+    assert (schedule.lr, schedule.momentum, schedule.weight_decay) == (0.01, 0.9, 5e-4)
+    assert (schedule.power, schedule.aux_weight, schedule.scale) == (0.9, 0.4, (0.7, 2.1))
+
+
+def test_the_teacher_has_its_own_schedule(write):
+    profile = load_profile(write())
+    assert (profile.teacher.schedule.steps, profile.student.schedule.steps) == (3, 2)
+    assert profile.teacher.schedule.batch == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sede": 1}, "sede"),
+        ({"seeds": []}, "seeds"),
+        ({"seeds": [0, 0]}, "seeds"),
+        ({"seeds": "one"}, "seeds"),
+        ({"data": {"name": "scenes", "sise": [1, 2]}}, "data: unknown key 'sise'"),
+        ({"data": {"name": 3}}, "data: name is 3"),
+        ({"data": "scenes"}, "data: found 'scenes'"),
+        ({"schedule": {"stepps": 3}}, "unknown key 'stepps'"),
+        ({"schedule": {"steps": "many"}}, "steps is 'many'"),
+        ({"schedule": {"steps": 2.5}}, "steps is 2.5"),
+        ({"schedule": {"lr": "1e-3"}}, "write 1.0e-3"),
+        ({"schedule": {"steps": 0}}, "steps is 0"),
+        ({"schedule": {"precision": "fp16"}}, "precision is 'fp16'"),
+        ({"schedule": {"crop": [32]}}, "crop is [32]"),
+        ({"schedule": {"flip": 1}}, "flip is 1"),
+        ({"schedule": None}, "schedule: found None"),
+        ({"student": {"network": "PSPNet-R19"}}, "PSPNet-R19"),
+        ({"student": {"net": "PSPNet-R18"}}, "student: unknown key 'net'"),
+        ({"teacher": {"network": "PSPNet-R18", "schedule": {"step": 1}}}, "unknown key 'step'"),
+    ],
+)
+def test_mistakes_in_a_profile(write, changes, words):
+    path = write(**changes)
+    with pytest.raises(CwdError) as error:
+        load_profile(path)
+    assert words in str(error.value)
+
+
+def test_a_profile_that_is_not_there_or_no_yaml(tmp_path):
+    with pytest.raises(CwdError, match=r"no profile 'quik': use one of .*quick"):
+        load_profile("quik")
+    (tmp_path / "broken.yaml").write_text("about: [")
+    with pytest.raises(CwdError, match="no valid YAML"):
+        load_profile(str(tmp_path / "broken.yaml"))
+
+
+def test_seeds_of_the_command_line(write):
+    assert open_profile(write(), seeds="2,5").profile.seeds == (2, 5)
+    with pytest.raises(CwdError, match="SEEDS"):
+        open_profile(write(), seeds="2,x")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:0"])
+def test_an_unknown_device(write, device):
+    with pytest.raises(CwdError, match="use auto, cpu or cuda"):
+        open_profile(write(), device=device)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there(write):
+    with pytest.raises(CwdError, match="DEVICE=cpu"):
+        open_profile(write(), device="cuda")
+
+
+def test_the_key_changes_with_what_changes_the_result(write):
+    run = load_profile(write()).run("CW_f", 0)
+    same = replace(run, schedule=replace(run.schedule, checkpoint_every=7))
+    assert same.key == run.key
+    others = [
+        replace(run, seed=1),
+        replace(run, recipe="CW_s"),
+        replace(run, network="PSPNet-R18(0.25)"),
+        replace(run, schedule=replace(run.schedule, lr=0.02)),
+        replace(run, data=replace(run.data, seed=1)),
+        replace(run, teacher=replace(run.teacher, seed=1)),
+        run.baseline(),
+    ]
+    assert len({run.key, *(other.key for other in others)}) == len(others) + 1
+
+
+def test_a_recipe_needs_a_teacher(write):
+    profile = load_profile(write())
+    with pytest.raises(CwdError, match="a recipe needs a teacher"):
+        replace(profile.student, recipe="CW_f")
+    with pytest.raises(CwdError, match="a recipe needs a teacher"):
+        replace(profile.student, teacher=profile.teacher)
+
+
+def test_a_study_trains_what_is_missing(write, data_root, tmp_path, monkeypatch):
+    monkeypatch.setattr(workspace.paths, "RUNS", tmp_path / "runs")
+    place = open_profile(write(), data_root=str(data_root))
+    table3 = study("table3", place).train()
+    table = table3.table()
+    assert table["seeds"].tolist() == [1, 2, 2, 2, 2, 2]
+    results = table3.results().set_index(["row", "seed"])["miou"]
+    for row in table3.rows:
+        mean = sum(results[row.label]) / len(row.runs)
+        assert table.loc[row.label, "our mIoU (scenes)"] == pytest.approx(mean, abs=0.006)
+    assert table3.class_iou().shape == (19, 6)
+
+    # a changed setting trains the runs that it touches, and no other
+    before = set((tmp_path / "runs").iterdir())
+    wider = open_profile(write(seeds=[0, 1, 2]), data_root=str(data_root))
+    study("table3", wider).train()
+    new = set((tmp_path / "runs").iterdir()) - before
+    assert sorted(path.name.split("-s")[-1][0] for path in new) == ["2"] * 5
+
+
+def test_an_unknown_study(write):
+    with pytest.raises(CwdError, match="use one of table2"):
+        study("table3000", open_profile(write()))
+
+
+def test_a_damaged_result_names_its_file(write, data_root, tmp_path, monkeypatch):
+    monkeypatch.setattr(workspace.paths, "RUNS", tmp_path / "runs")
+    place = open_profile(write(), data_root=str(data_root))
+    folder = place.train(place.profile.student)
+    (folder.done / "metrics.json").write_text("{")
+    with pytest.raises(CwdError, match=r"metrics\.json can't be read"):
+        RunFolder(tmp_path / "runs", place.profile.student).metrics  # noqa: B018
+
+
+def test_results_are_recorded_with_their_provenance(write, data_root, tmp_path, monkeypatch):
+    monkeypatch.setattr(workspace.paths, "RUNS", tmp_path / "runs")
+    path = write(seeds=[0])
+    place = open_profile(path, data_root=str(data_root))
+    place.train(place.profile.student)
+    monkeypatch.setattr(workspace.paths, "BUILD", tmp_path / "build")
+    (kept,) = record(path, results=tmp_path / "results")  # what isn't trained isn't recorded
+    found = json.loads(kept.read_text())
+    assert found["run"]["network"] == "PSPNet-R18(0.125)"
+    assert found["metrics"]["images"] == 4
+    assert found["provenance"]["sessions"][0]["versions"].keys() >= {"torch", "timm"}
+    assert str(tmp_path) not in kept.read_text()

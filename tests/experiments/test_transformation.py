@@ -1,0 +1,239 @@
+"""The second paper's four tasks: profiles, rows, claims, and which channels match."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from cwd.experiments.claims.claim_list import CLAIMS
+from cwd.experiments.claims.comparisons import Tasks
+from cwd.experiments.claims.judging import Evidence
+from cwd.experiments.correlation import (
+    Channels,
+    channels_of,
+    correlations,
+    linear_cka,
+    matches,
+    some_positions,
+)
+from cwd.experiments.profile import load_profile
+from cwd.experiments.records import Records
+from cwd.experiments.rows_transformation import TASKS, overview, pairs_of
+from cwd.experiments.study import every_run, open_profile, studies_of, study
+from cwd.system import paths
+from cwd.system.errors import CwdError
+from cwd.tools.reproduce import find_notebooks, fitting
+from cwd.training.run_folder import RunFolder
+from cwd.training.tasks.choice import task_of
+
+SMOKE = yaml.safe_load((paths.PROFILES / "smoke.yaml").read_text())
+
+
+class Invented:
+    """A measure by task's network and recipe, one value a seed."""
+
+    def __init__(self, known, profile="quick"):
+        self.profile, self.known, self.records = load_profile(profile), known, self
+
+    def metrics(self, run):
+        values = self.known.get((run.network.partition("-")[0], run.recipe), ())
+        if run in [pair.teacher for pair in pairs_of(self.profile).values()]:
+            values = (90.0,)
+        if run.seed >= len(values):
+            return None
+        return {task_of(run.network).measure: values[run.seed]}
+
+
+def everywhere(recipe, values):
+    """The same values in all four tasks."""
+    return {
+        (kind, f"{recipe}{tap}" if recipe else ""): values
+        for kind, tap in (("Classifier", "_f"), ("FasterRCNN", "_fpn"), ("MaskRCNN", "_fpn"),
+                          ("PSPNet", "_f"))
+    }  # fmt: skip
+
+
+def test_the_abstracts_gains_and_ours():
+    known = everywhere("", (50.0, 52.0, 54.0)) | everywhere("CT", (53.0, 56.0, 57.0))
+    table = study("transformation", Invented(known)).table()
+    assert list(dict.fromkeys(table.index.get_level_values("task"))) == list(TASKS)
+    assert table.xs("CT", level="method")["paper gain"].tolist() == [3.28, 3.9, 2.8, 4.66]
+    assert table["paper gain"].count() == 4
+    assert table.xs("CT", level="method")["our gain"].tolist() == [3.33] * 4
+    assert table.loc[(TASKS[0], "CT"), "gain sd"] == 0.58  # of 3, 4 and 3
+    assert table.loc[(TASKS[1], "student"), "sd"] == 2
+    assert table.xs("student", level="method")["measure"].tolist() == [
+        "top-1", "AP", "mask AP", "mIoU",
+    ]  # fmt: skip
+    assert (table.xs("MIMIC", level="method")["status"] == "not run").all()
+    assert math.isnan(table.loc[(TASKS[2], "MIMIC"), "our gain"])
+
+
+def test_each_task_is_distilled_from_its_own_teacher_over_three_seeds():
+    quick = load_profile("quick")
+    for row in study("transformation", Records(quick)).rows:
+        seeds = [run.seed for run in row.runs]
+        assert seeds == ([0] if row.printed["method"] == "teacher" else [0, 1, 2])
+        pair = pairs_of(quick)[row.printed["task"]]
+        for run in row.runs:
+            assert run.teacher in (pair.teacher, None)
+            assert task_of(run.network) is task_of(pair.teacher.network)
+    table9 = [run for row in study("table9", Records(quick)).rows for run in row.runs]
+    assert {run.seed for run in table9} == {0}  # as before
+
+
+def test_full_profiles_have_the_abstracts_students():
+    students = {
+        task: pair.student.network
+        for name in ("imagenet", "coco", "cityscapes")
+        for task, pair in pairs_of(load_profile(name)).items()
+    }
+    assert students == {
+        TASKS[0]: "Classifier-MBV1",
+        TASKS[1]: "FasterRCNN-R50",
+        TASKS[2]: "MaskRCNN-R50",
+        TASKS[3]: "PSPNet-R18",
+    }
+    assert set(overview(load_profile("imagenet"))["our student"]) == {"", "Classifier-MBV1"}
+
+
+def test_what_a_profile_without_segmentation_runs():
+    imagenet = load_profile("imagenet")
+    assert studies_of(imagenet) == ("transformation",)
+    assert {run.network for run in every_run(Records(imagenet))} == {
+        "Classifier-R50", "Classifier-MBV1",
+    }  # fmt: skip
+    books = [b.stem[:2] for b in fitting(find_notebooks(paths.NOTEBOOKS), imagenet)]
+    assert books == ["A2", "99"]
+    assert "A2" not in [
+        b.stem[:2] for b in fitting(find_notebooks(paths.NOTEBOOKS), load_profile("voc"))
+    ]
+    with pytest.raises(CwdError, match="no networks for table2"):
+        study("table2", Records(imagenet))
+    with pytest.raises(CwdError, match="no transformation section"):
+        _ = open_profile("voc").transformation
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ({}, "write seeds"),
+        ({"seeds": [0], "instances": {}}, "found instances, seeds"),
+        ({"seeds": [-1]}, "seeds"),
+        ({"seeds": [0], "instance": {"data": {"name": "scenes"}}}, "instance: found data"),
+        ("seeds", "expected a mapping"),
+    ],
+)
+def test_mistakes_in_the_section(tmp_path, section, words):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(SMOKE | {"transformation": section}))
+    with pytest.raises(CwdError) as error:
+        load_profile(str(path))
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("task", "role", "network", "words"),
+    [
+        ("instance", "student", "FasterRCNN-R18(fpn=16)", "no pair of one kind"),
+        ("instance", "teacher", "MaskRCNN-R19", "MaskRCNN-R19"),
+        ("classification", "student", "PSPNet-R18", "PSPNet-R18"),
+        ("classification", "student", "Classifier-VGG", "Classifier-VGG"),
+    ],
+)
+def test_pairs_that_are_none(tmp_path, task, role, network, words):
+    section = SMOKE["transformation"]
+    part = section[task] | {role: {"network": network}}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(SMOKE | {"transformation": section | {task: part}}))
+    with pytest.raises(CwdError, match=words.replace("(", r"\(")):
+        load_profile(str(path))
+
+
+@pytest.mark.parametrize("recipe", ["CW_s", "IFV_f", "PI", "CW_fpn"])
+def test_terms_that_are_not_for_classifiers(recipe):
+    pair = load_profile("smoke").transformation.classification
+    with pytest.raises(CwdError, match=r"Classifier-MBV1.* is a classifier: .*CT_f"):
+        replace(pair.student, recipe=recipe, teacher=pair.teacher)
+
+
+def test_claims_compare_task_by_task():
+    known = everywhere("", (50.0, 51.0)) | everywhere("CT", (53.0, 55.0))
+    evidence = Evidence(Invented(known))
+    *gains, direct = (claim for claim in CLAIMS if isinstance(claim.test, Tasks))
+    found = [finding for claim in gains for finding in evidence.findings(claim)]
+    assert [finding.what for finding in found] == [f"{task}: CT - student" for task in TASKS]
+    assert [finding.unit for finding in found] == ["top-1", "AP", "mask AP", "mIoU"]
+    assert all(list(finding.differences) == [3.0, 4.0] for finding in found)
+    assert [finding.paper for finding in found] == [3.28, 3.9, 2.8, 4.66]
+    assert evidence.findings(direct) == []  # MIMIC wasn't run
+    part = Evidence(Invented(known, "cityscapes"))  # it has one task of the four
+    assert [len(part.findings(claim)) for claim in gains] == [0, 0, 0, 1]
+    mimic = Evidence(Invented(known | everywhere("MIMIC", (52.0, 53.0))))
+    assert [finding.mean for finding in mimic.findings(direct)] == [1.5] * 4
+
+
+def test_correlation_is_numpys():
+    generator = torch.Generator().manual_seed(0)
+    one, other = torch.randn(3, 50, generator=generator), torch.randn(4, 50, generator=generator)
+    expected = np.corrcoef(one.double(), other.double())[:3, 3:]
+    np.testing.assert_allclose(correlations(one, other), expected, rtol=1e-9)
+    one[1] = 0.1  # says nothing
+    assert correlations(one, other)[1].tolist() == [0, 0, 0, 0]
+
+
+def test_cka_sees_through_rotations():
+    generator = torch.Generator().manual_seed(0)
+    one = torch.randn(4, 200, generator=generator, dtype=torch.float64)
+    rotation = torch.linalg.qr(torch.randn(4, 4, dtype=torch.float64)).Q
+    assert linear_cka(one, 3 * rotation @ one + 1) == pytest.approx(1)
+    x, y = (z - z.mean(1, keepdim=True) for z in (one, one.roll(1, 1)))
+    hsic = [torch.trace(a.T @ a @ b.T @ b) for a, b in ((x, y), (x, x), (y, y))]  # the definition
+    expected = hsic[0] / (hsic[1] * hsic[2]).sqrt()
+    assert linear_cka(one, one.roll(1, 1)) == pytest.approx(expected.item())
+
+
+def test_matches_of_a_permutation():
+    teacher = torch.randn(5, 300, generator=torch.Generator().manual_seed(0))
+    teacher[4] = 1  # the same everywhere: left out
+    shuffled = -teacher[[3, 0, 2, 1, 4]]
+    table = matches(
+        {"": Channels(shuffled, None, teacher), "CT_f": Channels(shuffled, teacher, teacher)}
+    )
+    assert table["best |r|"].tolist() == pytest.approx([1, 1])
+    assert table["CKA"].tolist() == pytest.approx([1, 1])
+    assert math.isnan(table.loc["", "own r"])
+    assert table.loc["CT_f", "own r"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_was_trained_along_is_found_again(task, tmp_path, monkeypatch, data_root):
+    monkeypatch.setattr(paths, "RUNS", tmp_path)
+    workspace = open_profile("smoke", str(data_root), device="cpu")
+    pair = pairs_of(workspace.profile)[task]
+    recipe = "CT_fpn" if task in TASKS[1:3] else "CT_f"
+    run = workspace.profile.run(recipe, 0, pair.student)
+    found = channels_of(workspace, run, pair, count=2)
+    assert found.after.shape == found.teacher.shape
+    assert found.before.shape[1] == found.teacher.shape[1]
+    learnt = torch.load(RunFolder(tmp_path, run).done / "checkpoint.pt", weights_only=True)
+    last = next(v for k, v in learnt["learnt"].items() if "transform.2.weight" in k)
+    assert found.after.shape[0] == last.shape[0]
+    fresh = channels_of(workspace, workspace.profile.run("", 0, pair.student), pair, count=2)
+    assert fresh.after is None
+    (RunFolder(tmp_path, run).done / "checkpoint.pt").write_bytes(b"no")
+    with pytest.raises(CwdError, match=r"checkpoint.pt is missing or damaged"):
+        channels_of(workspace, run, pair, count=2)
+
+
+def test_large_maps_are_looked_at_in_all_their_columns():
+    level = torch.arange(128 * 256.0).view(1, 128, 256)
+    one = some_positions(level)
+    assert one.shape == (1, 512)
+    assert torch.equal(one, some_positions(level))
+    assert len((one % 256).unique()) > 200  # of 256 columns; chance says 221
+    small = torch.randn(3, 9, 17)
+    assert torch.equal(some_positions(small), small.flatten(1))

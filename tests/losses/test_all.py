@@ -1,0 +1,194 @@
+"""What holds for every loss on two maps, whichever it is; the holistic one has its own file."""
+
+import pytest
+import torch
+from maps import gradient, maps
+
+from cwd import losses
+from cwd.losses import (
+    AttentionTransfer,
+    ChannelMean,
+    ChannelWise,
+    IntraClassVariation,
+    LocalAffinity,
+    Mimic,
+    PairwiseAffinity,
+    PixelWise,
+    Unnormalised,
+)
+from cwd.system.device import has_compiler
+from cwd.system.errors import CwdError
+
+METRICS = ("kl", "bhattacharyya", "l2", "swapped")
+DISTANCES = [
+    Mimic(),
+    AttentionTransfer(),
+    AttentionTransfer(1),
+    AttentionTransfer(3),
+    LocalAffinity(),
+    PairwiseAffinity(),
+    PairwiseAffinity(0),
+    IntraClassVariation(),
+    ChannelMean(),
+    Unnormalised(),
+    *(kind(tau, m) for kind in (ChannelWise, PixelWise) for m in METRICS for tau in (1, 4)),
+]
+OTHERS = [ChannelMean("kl"), Unnormalised("kl")]  # zero at equality, negative elsewhere
+ALL = DISTANCES + OTHERS
+EXTREME = [
+    kind(tau, m) for kind in (ChannelWise, PixelWise) for m in METRICS for tau in (0.01, 1e3)
+]
+ANY_CHANNELS = (AttentionTransfer, LocalAffinity, PairwiseAffinity, IntraClassVariation)
+TARGET = torch.arange(40).view(2, 4, 5) % 3
+TARGET[0, 0, :2] = 255
+
+
+def name(loss):
+    options = ("p", "pool_scale", "temperature", "metric")
+    return "-".join([type(loss).__name__, *(str(v) for k, v in vars(loss).items() if k in options)])
+
+
+every = pytest.mark.parametrize("loss", ALL, ids=name)
+
+
+def test_every_loss_is_here():
+    here = {type(loss).__name__ for loss in ALL}
+    # the others have files of their own
+    rest = {"ChannelAlignment", "ChannelTransformation", "Holistic"}
+    assert here | rest == set(losses.__all__)
+
+
+@every
+def test_gradcheck(loss):
+    student, teacher = maps((2, 3, 3, 4))
+    target = TARGET[:, :3, :4]
+    assert torch.autograd.gradcheck(lambda s: loss(s, teacher, target), (student,))
+
+
+@every
+def test_the_teacher_gets_no_gradient(loss):
+    student, teacher = maps()
+    value = loss(student, teacher, TARGET)
+    value.backward()
+    assert value.shape == ()
+    assert teacher.grad is None
+    assert student.grad.abs().max() > 0
+
+
+@every
+def test_zero_at_equality(loss):
+    teacher = maps()[1]
+    same = teacher.detach().clone().requires_grad_()
+    value = loss(same, teacher, TARGET)
+    assert value.item() == pytest.approx(0, abs=1e-14)
+    if loss in DISTANCES:
+        torch.testing.assert_close(gradient(value, same), torch.zeros_like(same))
+
+
+@pytest.mark.parametrize("loss", DISTANCES, ids=name)
+def test_positive_elsewhere(loss):
+    for seed in range(5):
+        assert loss(*maps(seed=seed), TARGET) > 1e-6
+
+
+@every
+def test_a_batch_is_the_mean_of_its_images(loss):
+    student, teacher = maps()
+    apart = [loss(student[i : i + 1], teacher[i : i + 1], TARGET[i : i + 1]) for i in range(2)]
+    torch.testing.assert_close(loss(student, teacher, TARGET), sum(apart) / 2)
+
+
+@every
+def test_numbers_of_channels(loss):
+    student, teacher = maps(teacher_channels=4)
+    if isinstance(loss, ANY_CHANNELS):
+        assert loss(student, teacher, TARGET).isfinite()
+    else:
+        with pytest.raises(CwdError, match="3 channels and the teacher map 4"):
+            loss(student, teacher, TARGET)
+
+
+@every
+def test_maps_of_other_batches(loss):
+    student, teacher = maps()
+    with pytest.raises(CwdError, match="same batch"):
+        loss(student[:1], teacher, TARGET)
+
+
+@every
+def test_student_map_of_another_size_is_resized(loss):
+    student, teacher = maps()[0][:, :, :2, :3], maps()[1]
+    larger = torch.nn.functional.interpolate(student, size=(4, 5), mode="bilinear")
+    assert loss(student, teacher, TARGET) == loss(larger, teacher, TARGET)
+
+
+KINDS = {
+    "plain": (lambda x: x, lambda x: x),
+    "times 1e4": (lambda x: 1e4 * x, lambda x: 1e4 * x),
+    "student 1e4": (lambda x: 1e4 * x, lambda x: x),
+    "student zero": (torch.zeros_like, lambda x: x),
+    "teacher zero": (lambda x: x, torch.zeros_like),
+    "both zero": (torch.zeros_like, torch.zeros_like),
+    "student constant": (torch.ones_like, lambda x: x),
+    "teacher constant": (lambda x: x, torch.ones_like),
+    "dead ReLU": (torch.relu, torch.relu),
+    "one dead position": (lambda x: x * (TARGET[:, None] > 0), lambda x: x * (TARGET[:, None] > 1)),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("loss", ALL + EXTREME, ids=name)
+def test_finite(loss, kind, dtype):
+    student, teacher = (
+        change(x.detach()).to(dtype) for change, x in zip(KINDS[kind], maps(), strict=True)
+    )
+    value = loss(student.requires_grad_(), teacher, TARGET)
+    assert value.dtype == torch.float32
+    assert value.isfinite()
+    assert gradient(value, student).isfinite().all()
+
+
+@every
+def test_float32_is_close_to_float64(loss):
+    student, teacher = maps((2, 19, 8, 8))
+    target = torch.arange(128).view(2, 8, 8) % 19
+    exact = loss(student, teacher, target)
+    value = loss(student.float(), teacher.float(), target)
+    torch.testing.assert_close(value.double(), exact, rtol=1e-4, atol=1e-7)
+
+
+@every
+def test_autocast_does_not_make_it_coarse(loss):
+    # the trainer calls every loss inside autocast
+    student, teacher = maps((2, 19, 8, 8), torch.float32)
+    target = torch.arange(128).view(2, 8, 8) % 19
+    exact = loss(student, teacher, target)
+    with torch.autocast("cpu", torch.bfloat16):
+        value = loss(student, teacher, target)
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value, exact)
+    torch.testing.assert_close(gradient(value, student), gradient(exact, student))
+
+
+COMPILED = [
+    Mimic(),
+    AttentionTransfer(),
+    PixelWise(),
+    LocalAffinity(),
+    PairwiseAffinity(),
+    IntraClassVariation(),
+    ChannelMean(),
+    Unnormalised(),
+    *(ChannelWise(2, m) for m in METRICS),
+]
+
+
+@pytest.mark.skipif(not has_compiler(), reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("loss", COMPILED, ids=name)
+def test_compiled_equals_eager(loss):
+    student, teacher = maps(dtype=torch.float32)
+    eager = loss(student, teacher, TARGET)
+    fast = torch.compile(loss, dynamic=False)(student, teacher, TARGET)
+    torch.testing.assert_close(fast, eager)
+    torch.testing.assert_close(gradient(fast, student), gradient(eager, student))

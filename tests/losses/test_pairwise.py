@@ -1,0 +1,287 @@
+"""Losses that relate positions to each other: by hand in float64, and as published."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from maps import agree, cosine, features, gradient, length, maps
+
+from cwd.losses import IntraClassVariation, LocalAffinity, PairwiseAffinity, pairwise
+from cwd.system.errors import CwdError
+
+
+def mean_squares(u, v):
+    return sum((a - b) ** 2 for a, b in zip(u, v, strict=True)) / len(u)
+
+
+def local_distances(feature):
+    """Table 1: for every position the sum of its distances to its neighbours."""
+    total = []
+    for i, j in feature:
+        around = [(i + a, j + b) for a in (-1, 0, 1) for b in (-1, 0, 1) if (a, b) != (0, 0)]
+        gaps = [
+            [x - y for x, y in zip(feature[k], feature[i, j], strict=True)]
+            for k in around
+            if k in feature
+        ]
+        total.append(sum(map(length, gaps)))
+    return total
+
+
+@pytest.mark.parametrize("size", [(4, 5), (1, 5), (5, 1), (1, 1), (2, 2)])
+def test_local_by_hand(size):
+    student, teacher = maps((2, 3, *size), teacher_channels=4)
+    pairs = zip(features(student), features(teacher), strict=True)
+    expected = sum(mean_squares(local_distances(s), local_distances(t)) for s, t in pairs) / 2
+    value = LocalAffinity()(student, teacher).item()
+    assert value == pytest.approx(expected, rel=1e-12, abs=1e-15)
+
+
+def test_local_by_unfolding():
+    # the nine positions of every window, at once
+    def distances(x):
+        b, c, h, w = x.shape
+        inside = F.unfold(torch.ones_like(x[:, :1]), 3, padding=1).view(b, 9, h, w)
+        inside[:, 4] = 0
+        windows = F.unfold(x, 3, padding=1).view(b, c, 9, h, w)
+        gaps = (windows - x[:, :, None]).square().sum(1)
+        return torch.where(inside > 0, gaps, 1).sqrt().mul(inside).sum(1)
+
+    student, teacher = maps((2, 3, 6, 7))
+    published = F.mse_loss(distances(student), distances(teacher.detach()))
+    agree(LocalAffinity()(student, teacher), published, student)
+
+
+def test_local_ignores_one_vector_at_all_positions():
+    student, teacher = maps()
+    moved = student + torch.randn(2, 3, 1, 1, dtype=torch.float64)
+    torch.testing.assert_close(LocalAffinity()(moved, teacher), LocalAffinity()(student, teacher))
+
+
+def pooled(feature, window):
+    """Largest value of each channel in each window; the last windows may be cut off."""
+    height, width = (1 + max(i[axis] for i in feature) for axis in (0, 1))
+    rows = [range(a, min(a + window[0], height)) for a in range(0, height, window[0])]
+    columns = [range(a, min(a + window[1], width)) for a in range(0, width, window[1])]
+    return [
+        [max(values) for values in zip(*(feature[i, j] for i in r for j in c), strict=True)]
+        for r in rows
+        for c in columns
+    ]
+
+
+@pytest.mark.parametrize("size", [(4, 6), (5, 7), (4, 7), (1, 3)])
+@pytest.mark.parametrize("scale", [0, 0.3, 0.5, 1])
+def test_pairwise_by_hand(scale, size):
+    student, teacher = maps((2, 3, *size), teacher_channels=4)
+    window = [max(1, math.floor(side * scale)) for side in size]
+    expected = 0.0
+    for maps_ in zip(features(student), features(teacher), strict=True):
+        s, t = (pooled(feature, window) for feature in maps_)
+        pairs = [(i, j) for i in range(len(s)) for j in range(len(s))]
+        u = [cosine(s[i], s[j]) for i, j in pairs]
+        v = [cosine(t[i], t[j]) for i, j in pairs]
+        expected += mean_squares(u, v) / 2
+    value = PairwiseAffinity(scale)(student, teacher).item()
+    assert value == pytest.approx(expected, rel=1e-11, abs=1e-15)
+
+
+def published_pairwise(student, teacher, scale, unit):
+    """irfanICMLL/structure_knowledge_distillation: CriterionPairWiseforWholeFeatAfterPool."""
+    window = int(student.shape[2] * scale), int(student.shape[3] * scale)
+    pool = torch.nn.MaxPool2d(window, window, padding=0, ceil_mode=True)
+    s, t = (unit(pool(x)).flatten(2) for x in (student, teacher.detach()))
+    s, t = (torch.einsum("icm,icn->imn", x, x) for x in (s, t))
+    return ((t - s) ** 2 / s.shape[-1] ** 2 / s.shape[0]).sum()
+
+
+@pytest.mark.parametrize("size", [(4, 6), (5, 7)])
+def test_pairwise_as_published(size):
+    student, teacher = maps((2, 3, *size), teacher_channels=4)
+    ours = PairwiseAffinity()(student, teacher)
+    agree(ours, published_pairwise(student, teacher, 0.5, F.normalize), student)
+
+    # the published code detaches the norms: the same value, another gradient
+    def detached(x):
+        return x / ((x**2).sum(dim=1, keepdim=True).sqrt() + 1e-8).detach()
+
+    published = published_pairwise(student, teacher, 0.5, detached)
+    torch.testing.assert_close(published, ours, atol=1e-7, rtol=1e-6)
+    ours = PairwiseAffinity()(student, teacher)
+    assert not torch.allclose(gradient(published, student), gradient(ours, student))
+
+
+def test_pairwise_by_gram_matrices():
+    # |T'T - S'S|^2 over N x N is |TT'|^2 + |SS'|^2 - 2 |TS'|^2 over C x C
+    student, teacher = maps((2, 3, 6, 7), teacher_channels=4)
+    s, t = (F.normalize(x, dim=1).flatten(2) for x in (student, teacher.detach()))
+    squares = [(a @ b.mT).square().sum() for a, b in ((t, t), (s, s), (t, s))]
+    expected = (squares[0] + squares[1] - 2 * squares[2]) / (2 * 42**2)
+    agree(PairwiseAffinity(0)(student, teacher), expected, student)
+
+
+@pytest.mark.parametrize("block", [1, 2 * 42 * 5, 2 * 42 * 41, 2 * 42 * 42])
+def test_pairwise_in_blocks_is_pairwise_at_once(block, monkeypatch):
+    student, teacher = maps((2, 3, 6, 7))
+    whole = PairwiseAffinity(0)(student, teacher)
+    monkeypatch.setattr(pairwise, "BLOCK", block)
+    agree(PairwiseAffinity(0)(student, teacher), whole, student)
+
+
+class Largest(torch.utils._python_dispatch.TorchDispatchMode):
+    """Entries of the largest tensor that any operation gives."""
+
+    size = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor):
+            self.size = max(self.size, out.numel())
+        return out
+
+
+@pytest.mark.parametrize(("block", "bounded"), [(2 * 256 * 16, True), (2**24, False)])
+def test_pairwise_memory_does_not_grow_with_all_pairs(block, bounded, monkeypatch):
+    monkeypatch.setattr(pairwise, "BLOCK", block)
+    student, teacher = maps((2, 4, 16, 16))  # N = 256: pairs 2 * 256^2 = 131072
+    kept = []
+    with (
+        Largest() as largest,
+        torch.autograd.graph.saved_tensors_hooks(
+            lambda x: kept.append(x.numel()) or x, lambda x: x
+        ),
+    ):
+        value = PairwiseAffinity(0)(student, teacher)
+        saved = sum(kept)  # for the backward pass
+        value.backward()
+    pairs = 2 * 256**2
+    assert (largest.size < pairs) == bounded
+    assert largest.size == (block if bounded else pairs)
+    assert (saved < pairs) == bounded
+
+
+@pytest.mark.parametrize("loss", [PairwiseAffinity(0), PairwiseAffinity(), IntraClassVariation()])
+def test_one_factor_for_an_image_changes_nothing(loss):
+    student, teacher = maps()
+    target = torch.arange(40).view(2, 4, 5) % 3
+    factor = torch.tensor([0.01, 70.0], dtype=torch.float64).view(2, 1, 1, 1)
+    moved = loss(factor * student, teacher, target)
+    torch.testing.assert_close(moved, loss(student, teacher, target))
+
+
+def test_pairwise_ignores_the_length_of_a_feature():
+    student, teacher = maps()
+    factor = torch.rand(2, 1, 4, 5, dtype=torch.float64) + 0.1
+    loss = PairwiseAffinity(0)
+    torch.testing.assert_close(loss(factor * student, teacher), loss(student, teacher))
+
+
+def test_the_length_of_a_feature_that_is_no_classs_mean():
+    # a position's cosine ignores its own length; the mean of its class doesn't
+    loss, teacher = IntraClassVariation(), maps()[1]
+    student = maps()[0].detach()
+    alone = torch.arange(40).view(2, 4, 5) % 20  # every position its own class
+    longer = student.clone()
+    longer[0, :, 1, 1] *= 5
+    torch.testing.assert_close(loss(longer, teacher, alone), loss(student, teacher, alone))
+    shared = alone % 2
+    assert not torch.isclose(loss(longer, teacher, shared), loss(student, teacher, shared))
+
+
+def labels(kind):
+    generator = torch.Generator().manual_seed(3)
+    target = torch.randint(0, 3, (2, 4, 5), generator=generator)
+    if kind == "ignored":
+        target[0, :2], target[1, 3] = 255, 255
+    if kind == "one image only":
+        target[0][target[0] == 1] = 2
+        target[1, 0, 0] = 18
+    if kind == "all ignored in one image":
+        target[0] = 255
+    if kind == "larger than the map":
+        target = torch.randint(0, 3, (2, 8, 10), generator=generator)
+    if kind == "of an odd size":
+        target = torch.randint(0, 3, (2, 9, 13), generator=generator)
+    return target
+
+
+KINDS = [
+    "plain",
+    "ignored",
+    "one image only",
+    "all ignored in one image",
+    "larger than the map",
+    "of an odd size",
+]
+
+
+def variation(feature, label):
+    """Table 1: the cosine of every position's feature to the mean of those with its label."""
+    result = {}
+    for i in feature:
+        alike = [feature[j] for j in feature if label[j] == label[i]]
+        mean = [sum(values) / len(alike) for values in zip(*alike, strict=True)]
+        result[i] = cosine(feature[i], mean)
+    return result
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_intra_class_by_hand(kind):
+    student, teacher = maps(teacher_channels=6)
+    target = labels(kind)
+    expected = 0.0
+    for s, t, label in zip(features(student), features(teacher), target.tolist(), strict=True):
+        down, right = len(label) / 4, len(label[0]) / 5
+        small = {(i, j): label[int(i * down)][int(j * right)] for i, j in s}
+        u, v = variation(s, small), variation(t, small)
+        expected += sum((u[i] - v[i]) ** 2 for i in s if small[i] != 255)
+    value = IntraClassVariation()(student, teacher, target).item()
+    assert value == pytest.approx(expected / (2 * 4 * 5), rel=1e-11)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_intra_class_as_published(kind):
+    # YukangWang/IFVD: CriterionIFV, whose ignored pixels are their own mean, of cosine 1
+    def similarity(x, target):
+        small = F.interpolate(target[:, None].to(x.dtype), x.shape[2:], mode="nearest")
+        small, center = small.expand(x.shape), x.clone()
+        for i in range(19):
+            mask = (small == i).to(x.dtype)
+            mean = (mask * x).sum(-1).sum(-1) / (mask.sum(-1).sum(-1) + 1e-6)
+            center = (1 - mask) * center + mask * mean[:, :, None, None]
+        return F.cosine_similarity(x, center, dim=1)
+
+    student, teacher = maps(teacher_channels=6)
+    target = labels(kind)
+    published = F.mse_loss(similarity(student, target), similarity(teacher.detach(), target))
+    agree(IntraClassVariation()(student, teacher, target), published, student)
+
+
+def test_ignored_positions_get_no_gradient():
+    student, teacher = maps()
+    target = labels("ignored")
+    IntraClassVariation()(student, teacher, target).backward()
+    length_ = student.grad.norm(dim=1)
+    assert (length_[target == 255] == 0).all()
+    assert (length_[target != 255] > 0).any()
+
+
+@pytest.mark.parametrize("loss", [LocalAffinity(), PairwiseAffinity(0), IntraClassVariation()])
+def test_dead_features_keep_the_gradient_small(loss):
+    student, teacher = (x.detach().float() for x in maps())
+    student[:, :, :2] = 0
+    value = loss(student.requires_grad_(), teacher, torch.zeros(2, 4, 5, dtype=torch.long))
+    value.backward()
+    assert student.grad.abs().max() < 100  # dividing by |y| + 1e-8 gives 10^6 and more
+
+
+@pytest.mark.parametrize("scale", [2, -0.1, math.nan, "half"])
+def test_bad_pool_scale(scale):
+    with pytest.raises(CwdError, match=f"pool_scale={scale} is no share"):
+        PairwiseAffinity(scale)
+
+
+def test_intra_class_without_target():
+    with pytest.raises(CwdError, match="give it the target"):
+        IntraClassVariation()(*maps())

@@ -1,0 +1,165 @@
+"""Channel-wise transformation against its formula, position by position, and in recipes."""
+
+import pytest
+import torch
+from maps import maps
+from torch import nn
+
+from cwd.losses import ChannelTransformation, Mimic
+from cwd.models.classification import build_classifier
+from cwd.models.detection.detectors import build_detector
+from cwd.recipes.detection.distil import DetectionDistiller
+from cwd.recipes.parse import Distiller, parse_recipe
+from cwd.system.errors import CwdError
+
+
+def transformation(*args, **options):
+    torch.manual_seed(0)
+    return ChannelTransformation(*args, **options).double()
+
+
+def at(conv, x):
+    """A 1x1 convolution on the channels of one position, a list, in plain Python."""
+    weight, bias = conv.weight[:, :, 0, 0].tolist(), conv.bias.tolist()
+    return [b + sum(w * v for w, v in zip(row, x, strict=True))
+            for row, b in zip(weight, bias, strict=True)]  # fmt: skip
+
+
+@pytest.mark.parametrize("activation", ["relu", "none"])
+@pytest.mark.parametrize(("hidden", "between"), [(1.0, 3), (2.0, 6), (0.5, 2)])
+def test_the_formula_position_by_position(activation, hidden, between):
+    student, teacher = maps((2, 5, 4, 3), teacher_channels=3)
+    loss = transformation(5, 3, hidden=hidden, activation=activation)
+    first, _, last = loss.transform
+    assert first.weight.shape == (between, 5, 1, 1)
+    assert last.weight.shape == (3, between, 1, 1)
+    total = 0.0
+    for b in range(2):
+        for i in range(4):
+            for j in range(3):
+                x = at(first, student[b, :, i, j].tolist())
+                x = [max(v, 0.0) for v in x] if activation == "relu" else x
+                y = at(last, x)
+                total += sum(
+                    (a - t) ** 2 for a, t in zip(y, teacher[b, :, i, j].tolist(), strict=True)
+                )
+    expected = total / (2 * 3 * 4 * 3)
+    assert loss(student, teacher).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_without_a_hidden_layer_it_is_mimics_alignment():
+    student, teacher = maps((2, 5, 4, 3), teacher_channels=3)
+    loss = transformation(5, 3, hidden=0)
+    (conv,) = loss.transform
+    assert torch.equal(loss(student, teacher), Mimic()(conv(student), teacher))
+
+
+def test_windows_see_neighbours_and_keep_the_size():
+    student, teacher = maps((1, 2, 5, 6), teacher_channels=3)
+    loss = transformation(2, 3, kernel=3)
+    assert loss.transformed(student).shape == teacher.shape
+    reach = torch.autograd.grad(loss.transformed(student)[0, :, 2, 3].sum(), student)[0]
+    assert (reach[0].abs().sum(dim=0) > 0).sum() > 9  # two windows of 3x3, ReLU may close some
+    alone = transformation(2, 3)
+    reach = torch.autograd.grad(alone.transformed(student)[0, :, 2, 3].sum(), student)[0]
+    assert (reach[0].abs().sum(dim=0) > 0).nonzero().tolist() == [[2, 3]]
+
+
+def test_gradients():
+    student, teacher = maps((1, 3, 2, 3))
+    loss = transformation(3, 3)
+    assert torch.autograd.gradcheck(lambda s: loss(s, teacher), (student,))
+    loss(student, teacher).backward()
+    assert teacher.grad is None
+    assert all(p.grad.abs().max() > 0 for p in loss.parameters())
+
+
+def test_a_rotation_is_undone_where_mimic_sees_a_difference():
+    _, teacher = maps((2, 6, 4, 4))
+    rotation = torch.linalg.qr(torch.randn(6, 6, dtype=torch.float64)).Q
+    student = torch.einsum("dc,bchw->bdhw", rotation, teacher.detach())
+    loss = transformation(6, 6, hidden=0)
+    with torch.no_grad():
+        loss.transform[0].weight.copy_(rotation.T[:, :, None, None])
+        loss.transform[0].bias.zero_()
+    assert loss(student, teacher).item() < 1e-20
+    assert Mimic()(student, teacher).item() > 1
+
+
+def test_half_precision_and_maps_of_other_sizes():
+    torch.manual_seed(0)
+    loss = ChannelTransformation(3, 4)
+    student, teacher = torch.randn(2, 3, 8, 8), torch.randn(2, 4, 4, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = loss(student, teacher)
+    assert value.dtype == torch.float32
+    assert value.item() == pytest.approx(loss(student, teacher).item(), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"hidden": -1.0}, {"hidden": "many"}, {"hidden": float("nan")}, {"kernel": 2},
+     {"kernel": "3x3"}, {"activation": "gelu"}],
+)  # fmt: skip
+def test_options_that_are_refused(options):
+    (name,) = options
+    with pytest.raises(CwdError, match=name):
+        ChannelTransformation(3, 4, **options)
+
+
+def test_a_map_with_other_channels():
+    with pytest.raises(CwdError, match="for 3 channels"):
+        ChannelTransformation(3, 4)(torch.randn(2, 5, 4, 4), torch.randn(2, 4, 4, 4))
+    with pytest.raises(CwdError, match="has 4 channels and the teacher map 5"):
+        ChannelTransformation(3, 4)(torch.randn(2, 3, 4, 4), torch.randn(2, 5, 4, 4))
+
+
+def test_the_recipe():
+    (term,) = parse_recipe("CT_f")
+    assert (term.weight, term.learns, term.name) == (1, True, "CT_f")
+    assert not parse_recipe("CW_f")[0].learns
+    built = parse_recipe("CT_f(hidden=2, kernel=3, activation=none)")[0].build(6, (4, 4), 5)
+    assert [conv.weight.shape for conv in built.transform if isinstance(conv, nn.Conv2d)] == [
+        (12, 5, 3, 3),
+        (6, 12, 3, 3),
+    ]
+
+
+@pytest.mark.parametrize(
+    "recipe", ["CT", "CT_s", "CT_f(align=conv)", "CT_f(hidden=99)", "CT_f(T=2)"]
+)
+def test_recipes_that_are_refused(recipe):
+    with pytest.raises(CwdError, match=r"CT|hidden=99"):
+        parse_recipe(recipe)
+
+
+def test_what_is_trained_is_the_transformation():
+    student, teacher = (
+        build_classifier(name, 4).eval() for name in ("Classifier-MBV1(0.25)", "Classifier-R18")
+    )
+    distiller = Distiller(parse_recipe("CT_f + CW_f"), student, teacher, (2, 2))
+    with torch.no_grad():
+        own, taught = (network(torch.randn(2, 3, 64, 64)) for network in (student, teacher))
+    values = distiller(own, taught, torch.tensor([0, 1]))
+    sum(values.values()).backward()
+    shapes = sorted(tuple(p.shape) for p in distiller.trained.parameters() if p.ndim == 4)
+    # CW's alignment, and the two convolutions of CT
+    assert shapes == [(512, 256, 1, 1), (512, 256, 1, 1), (512, 512, 1, 1)]
+    assert all(p.grad is not None for p in distiller.trained.parameters())
+    compared = distiller.compared("CT_f", own)
+    assert torch.equal(compared, distiller.losses["CT_f"].transform(own.feature))
+
+
+def test_each_level_of_a_pyramid_has_its_own():
+    student, teacher = (build_detector(f"RetinaNet-R18({w}, fpn=16)", 3) for w in (0.125, 0.25))
+    distiller = DetectionDistiller(parse_recipe("CT_fpn(levels=3, hidden=2)"), student, teacher)
+    weights = [tuple(p.shape) for p in distiller.trained.parameters() if p.ndim == 4]
+    assert weights == [(32, 16, 1, 1), (16, 32, 1, 1)] * 3
+    own, taught = (network(torch.randn(2, 3, 64, 64)) for network in (student, teacher))
+    (value,) = distiller(own, taught, []).values()
+    losses = distiller.losses["CT_fpn"].losses
+    by_hand = sum(
+        ((f.transform(mine) - goal.detach()) ** 2).mean()
+        for f, mine, goal in zip(losses, own.convs, taught.convs, strict=False)
+    )
+    torch.testing.assert_close(value, by_hand)

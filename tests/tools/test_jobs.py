@@ -1,0 +1,348 @@
+"""Many runs as jobs: in their order, never twice, started again where they died."""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from submitit.helpers import Checkpointable
+from submitit.slurm.slurm import _make_sbatch_string
+
+from cwd import __main__
+from cwd.experiments.study import every_run, open_profile
+from cwd.system.errors import CwdError
+from cwd.system.files import write_json
+from cwd.tools import job, jobs, reproduce
+from cwd.tools.job import Job, Place
+from cwd.tools.jobs import Crew, Settings, needed
+from cwd.tools.train import chosen_runs, pair
+from cwd.training.run_folder import RunFolder
+
+
+@pytest.fixture
+def place(tmp_path, data_root):
+    return Place(tmp_path / "runs", data_root, "cpu", allow_weak_teacher=True)
+
+
+@pytest.fixture
+def crew(place, tmp_path):
+    """A crew for a list of runs, with settings."""
+
+    def call(*runs, **settings):
+        return Crew(runs, place, Settings(**settings), tmp_path / "jobs")
+
+    return call
+
+
+def taught(student, teacher, recipe="CW_f", **changes):
+    return replace(student, recipe=recipe, teacher=teacher, **changes)
+
+
+def longer(run, steps):
+    return replace(run, schedule=replace(run.schedule, steps=steps, checkpoint_every=1))
+
+
+class Pretence:
+    """Jobs that end at the second look: who ran beside whom, and what was finished then."""
+
+    def __init__(self, crew, fate=None):
+        self.crew, self.fate = crew, fate or {}
+        self.log, self.begun, self.together = [], [], []
+        crew.submit = self.submit
+        crew.outcome = lambda handle: handle.failures
+
+    def submit(self, job):
+        for run in job.runs:
+            assert not self.crew.finished(run)
+            assert all(map(self.crew.finished, needed(run)))
+        self.log.append(job)
+        handle = argparse.Namespace(looks=0, job=job, failures={})
+        handle.paths = argparse.Namespace(stderr=self.crew.folder / "log")
+        handle.done = lambda: self.look(handle)
+        handle.cancel = lambda check: None
+        return handle
+
+    def look(self, handle):
+        self.together.append([each for _, each in self.crew.running.values()])
+        handle.looks += 1
+        if handle.looks == 2:
+            for run in handle.job.runs:
+                self.begun.append(run)
+                fate = self.fate.get(run, [])
+                if fate:
+                    said = fate.pop(0)
+                    handle.failures = {run.name: said} if said else {}
+                    break
+                done = RunFolder(self.crew.place.runs, run).done
+                done.mkdir(parents=True)
+                write_json(done / "metrics.json", {"miou": 1.0})
+        return handle.looks >= 2
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    monkeypatch.setattr(jobs, "PAUSE", 0.01)
+
+
+def test_what_a_run_needs_comes_first_and_no_more_than_the_workers(crew, student, teacher):
+    runs = [taught(student, teacher, recipe, seed=seed) for seed in (0, 1, 2)
+            for recipe in ("CW_f", "CW_s", "PI")]  # fmt: skip
+    pretence = Pretence(whole := crew(*runs, workers=3))
+    whole.go()
+    trained = [run for each in pretence.log for run in each.runs]
+    assert len(trained) == len(set(trained)) == 9 + 3 + 1
+    assert set(trained) == {*runs, teacher, *(run.baseline() for run in runs)}
+    assert max(map(len, pretence.together)) == 3
+    for each in pretence.log:
+        assert len({(run.teacher, run.seed) for run in each.runs}) == 1
+    assert max(len(each.runs) for each in pretence.log) > 1  # a CPU's small runs share a process
+
+
+def test_a_gpu_gets_one_run_and_every_worker_its_own(crew, student, teacher, place, monkeypatch):
+    monkeypatch.setattr(jobs, "pick_device", lambda _: "cuda")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,GPU-6,7")
+    runs = [taught(student, teacher, recipe) for recipe in ("CW_f", "CW_s", "PI", "MIMIC_s")]
+    pretence = Pretence(whole := crew(*runs, workers=2, gpus_per_run=2))
+    whole.go()
+    assert {len(each.runs) for each in pretence.log} == {1}
+    assert {each.gpus for each in pretence.log} == {("4", "5"), ("GPU-6", "7")}
+    assert {each.processes for each in pretence.log} == {2}
+    for pair_of_jobs in pretence.together:
+        assert len({each.gpus for each in pair_of_jobs}) == len(pair_of_jobs)
+    with pytest.raises(CwdError, match="5 GPUs and this machine has 4"):
+        crew(student, gpus_per_run=5)
+
+
+def test_a_run_that_dies_is_tried_again_and_one_that_is_refused_is_not(crew, student, teacher):
+    dies, refused = taught(student, teacher), taught(student, teacher, "CW_s")
+    hopeless, other = taught(student, teacher, "PI"), taught(student, teacher, "MIMIC_s")
+    fate = {dies: ["", ""], refused: ["the loss term is nan."], hopeless: [""] * 9}
+    pretence = Pretence(whole := crew(dies, refused, hopeless, other, retries=2), fate)
+    with pytest.raises(CwdError) as caught:
+        whole.go()
+    assert pretence.begun.count(refused) == 1
+    assert pretence.begun.count(hopeless) == pretence.begun.count(dies) == 3
+    assert whole.finished(dies)
+    assert whole.finished(other)
+    sentence = str(caught.value)
+    assert sentence.startswith("2 of 6 runs weren't trained: ")
+    assert f"{refused.name} (the loss term is nan; log in " in sentence
+    assert f"{hopeless.name} (its job died 3 times; log in " in sentence
+    assert "what is finished is kept" in sentence
+
+
+def test_what_needs_a_failed_run_is_left_out(crew, student, teacher):
+    other = replace(student, seed=3)
+    runs = [*(taught(student, teacher, recipe) for recipe in ("CW_f", "CW_s")), other]
+    pretence = Pretence(whole := crew(*runs), {teacher: ["no disk."]})
+    with pytest.raises(CwdError, match=r"^3 of 5 runs .*\(no disk; log in .*, and 2 that need"):
+        whole.go()
+    assert {run for each in pretence.log for run in each.runs} == {teacher, student, other}
+    assert whole.finished(other)
+
+
+def test_finished_runs_are_never_submitted(crew, student, teacher):
+    run = taught(student, teacher)
+    Pretence(crew(run)).crew.go()
+    again = Pretence(crew(run, taught(student, teacher, "CW_s")))
+    again.crew.go()
+    (each,) = again.log
+    assert [r.recipe for r in each.runs] == ["CW_s"]
+
+
+def test_workers_share_the_cores(crew, student, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(12))
+    assert crew(student, workers=4).threads() == 3
+    assert crew(student, workers=2, gpus_per_run=2).threads() == 3
+    assert crew(student, workers=30).threads() == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert crew(student, workers=4).threads() == 0
+
+
+def test_jobs_of_this_machine(crew, student, teacher, place, monkeypatch):
+    """Two workers; one run is killed, one is refused; what was finished before stays as it is."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert Job((student,), place)() == {}
+    before = (RunFolder(place.runs, student).done / "metrics.json").stat().st_mtime_ns
+    victim = longer(taught(student, teacher), 40)
+    refused = taught(student, teacher, "CW_s", schedule=replace(student.schedule, batch=16))
+    runs = [victim, refused, taught(student, teacher, "PI")]
+    whole = crew(*runs, workers=2, retries=1)
+    killed = []
+
+    def kill():
+        folder, until = RunFolder(place.runs, victim), time.monotonic() + 200
+        while not (folder.partial / "checkpoint.pt").is_file() and time.monotonic() < until:
+            time.sleep(0.01)
+        killed.append(int((place.runs / ".locks" / victim.name).read_text()))
+        os.kill(killed[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(CwdError) as caught:
+        whole.go()
+    killer.join()
+    assert "fewer than a batch of 16" in str(caught.value)
+    assert victim.name not in str(caught.value)
+    sessions = RunFolder(place.runs, victim).read_json("provenance.json")["sessions"]
+    assert len(sessions) == 2
+    assert 0 < sessions[1]["from_step"] < 40  # it went on where it was killed
+    assert whole.finished(runs[2])
+    assert (RunFolder(place.runs, student).done / "metrics.json").stat().st_mtime_ns == before
+    logs = list(whole.folder.glob("*/*_log.err"))
+    assert any("fewer than a batch" not in log.read_text() for log in logs)
+    assert any("steps/s" in log.read_text() for log in logs)
+
+
+def test_a_job_of_two_processes(place, student, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    run = replace(student, schedule=replace(student.schedule, steps=2))
+    odd = replace(student, schedule=replace(student.schedule, batch=3))
+    failures = Job((run, odd), place, processes=2)()
+    assert list(failures) == [odd.name]
+    assert "can't be shared equally by 2" in failures[odd.name]
+    (session,) = RunFolder(place.runs, run).read_json("provenance.json")["sessions"]
+    assert session["hardware"]["processes"] == 2
+
+
+def test_torchrun_that_dies_is_no_refusal(place, student, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(RuntimeError, match="torchrun ended with status 1"):
+        Job((student,), place, processes=2)()
+
+
+def test_a_job_sees_its_gpus_and_reports_into_its_log(place, student, monkeypatch, tmp_path):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("CWD_PROGRESS_FILE", str(tmp_path / "progress"))
+    seen = []
+    monkeypatch.setattr(job, "train", lambda run, **_: seen.append(dict(os.environ)))
+    threads = torch.get_num_threads()
+    try:
+        Job((student,), place, threads=1, gpus=("2", "3"))()
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(threads)
+    assert seen[0]["CUDA_VISIBLE_DEVICES"] == "2,3"
+    assert "CWD_PROGRESS_FILE" not in seen[0]
+    assert issubclass(Job, Checkpointable)  # submitit queues it again when the time is over
+
+
+@pytest.fixture
+def sbatch(tmp_path, monkeypatch):
+    """A machine that has SLURM's commands; they note what they are given."""
+    bin_folder = tmp_path / "bin"
+    bin_folder.mkdir()
+    for name, body in (
+        ("sbatch", f'cp "$1" {tmp_path}/submitted; echo "Submitted batch job 12"'),
+        ("srun", "true"),
+        ("sacct", "true"),
+        ("scancel", "true"),
+    ):
+        (bin_folder / name).write_text(f"#!/bin/sh\n{body}\n")
+        (bin_folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{bin_folder}:{os.environ['PATH']}")
+    return tmp_path / "submitted"
+
+
+SLURM = {"cluster": "slurm", "partition": "gpu", "minutes": 90, "gpus_per_run": 4}
+
+
+def test_what_slurm_is_asked_for(crew, sbatch, student, place, monkeypatch):
+    given = (("account", "me"), ("cpus-per-task", "32"))
+    whole = crew(student, workers=8, parameters=given, **SLURM)
+    whole.device = "auto"
+    handle = whole.submit(Job((student,), place, processes=4))
+    lines = set(sbatch.read_text().splitlines())
+    wanted = {
+        "#SBATCH --partition=gpu",
+        "#SBATCH --time=90",
+        "#SBATCH --gpus-per-node=4",
+        "#SBATCH --cpus-per-task=32",
+        "#SBATCH --account=me",
+        "#SBATCH --nodes=1",
+    }
+    assert wanted <= lines
+    assert sum("cpus-per-task" in line for line in lines) == 1
+    assert handle.job_id == "12"
+    # the name that submitit gives an option is sbatch's
+    assert "--gpus-per-node=4" in _make_sbatch_string("x", place.runs, gpus_per_node=4)
+    assert not whole.grouped
+    assert "gpus_per_node" not in Settings(**SLURM).of_submitit("cpu")
+
+
+def test_a_job_that_slurm_refuses(crew, sbatch, student, tmp_path):
+    (tmp_path / "bin" / "sbatch").write_text("#!/bin/sh\necho invalid partition >&2; exit 1\n")
+    with pytest.raises(CwdError, match=r"SLURM refused the job .*check --partition"):
+        crew(student, **SLURM).go()
+
+
+def test_settings_that_are_wrong(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(CwdError, match="sbatch isn't on this machine"):
+        Settings(cluster="slurm")
+    with pytest.raises(CwdError, match="no cluster 'pbs'"):
+        Settings(cluster="pbs")
+    with pytest.raises(CwdError, match="workers is 0, give at least 1"):
+        Settings(workers=0)
+    assert pair("mail-type=END=1") == ("mail-type", "END=1")
+    with pytest.raises(CwdError, match="write name=value"):
+        pair("account")
+
+
+def options(*words):
+    return __main__.parser().parse_args(["train", "--profile", "smoke", *words])
+
+
+def test_which_runs_are_meant(tmp_path):
+    workspace = open_profile("smoke", str(tmp_path), device="cpu")
+    table = chosen_runs(workspace, options("--study", "table5"))
+    assert {run.recipe for run in table} >= {"", "PI + HO + CW_f"}
+    assert chosen_runs(workspace, options("--study", "all")) == every_run(workspace)
+    (one,) = chosen_runs(
+        workspace, options("--recipe", "CW_f", "--seed", "3", "--network", "PSPNet-MBV2(0.35)")
+    )
+    assert (one.recipe, one.seed, one.network) == ("CW_f", 3, "PSPNet-MBV2(0.35)")
+    (alone,) = chosen_runs(workspace, options("--recipe", ""))
+    assert alone == workspace.profile.student
+
+
+def test_the_command_hands_the_runs_to_workers(monkeypatch, tmp_path, capsys):
+    handed = []
+    monkeypatch.setattr(jobs, "train_all", lambda *given: handed.append(given))
+    words = ["--data-root", str(tmp_path), "--seeds", "5", "--device", "cpu", "--recipe", "CW_f"]
+    words += ["--workers", "3", "--retries", "0"]
+    monkeypatch.setattr(sys, "argv", ["cwd", "train", "--profile", "smoke", *words])
+    assert __main__.main() == 0
+    ((runs, place, settings),) = handed
+    assert [run.recipe for run in runs] == ["CW_f"]
+    assert (place.data_root, place.device, place.allow_weak_teacher) == (tmp_path, "cpu", True)
+    assert settings == Settings(workers=3, retries=0)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    assert __main__.main() == 2
+    assert "torchrun's processes" in capsys.readouterr().err
+
+
+def test_reproduce_trains_first(monkeypatch, tmp_path):
+    called = []
+
+    def run(words, **given):
+        called.append((words, dict(os.environ)))
+        return subprocess.CompletedProcess(words, len(called) - 1, stderr="x\nerror: no disk.\n")
+
+    monkeypatch.setattr(reproduce.subprocess, "run", run)
+    parameters = {"profile": "smoke", "data_root": "d", "seeds": "1,2", "device": "cpu"}
+    reproduce.train_first(parameters, 4, tmp_path)
+    ((words, environment),) = called
+    parsed = __main__.parser().parse_args(words[3:])
+    assert (parsed.command, parsed.study, parsed.workers) == ("train", "all", 4)
+    assert {name: getattr(parsed, name) for name in parameters} == parameters
+    assert environment["CWD_PROGRESS_FILE"].startswith(str(tmp_path))
+    with pytest.raises(CwdError, match=r"^training in 4 jobs: no disk\.$"):
+        reproduce.train_first(parameters, 4, tmp_path)

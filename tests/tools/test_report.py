@@ -1,0 +1,58 @@
+"""`make report`: from recorded files to pages, without training."""
+
+import pandas as pd
+import pytest
+from invented import Invented, recorded
+
+from cwd.experiments import workspace
+from cwd.experiments.profile import load_profile
+from cwd.experiments.records import Records
+from cwd.system.errors import CwdError
+from cwd.tools.report import report
+
+
+@pytest.fixture
+def page(tmp_path, monkeypatch):
+    monkeypatch.setattr(workspace.paths, "RUNS", tmp_path / "runs")
+    table3 = ("CW_f", "CW_f(metric=bhattacharyya)", "CW_f(metric=l2)", "CW_f(metric=swapped)")
+    source = Invented({recipe: (51.5, 52.25, 53.0) for recipe in table3} | {"": (50.0, 51.0, 52.0)})
+    recorded(tmp_path, source)
+    return report(results=tmp_path / "results", output=tmp_path / "report")
+
+
+def test_tables_and_figures(page, tmp_path):
+    table = pd.read_csv(page.parent / "quick" / "tables" / "table3.csv", index_col=0)
+    assert table.loc["CW_f", "our mIoU (scenes)"] == 52.25
+    assert table.loc["CW_f", "paper mIoU (Cityscapes)"] == 73.52
+    figures = {path.stem for path in (page.parent / "quick" / "figures").glob("*.png")}
+    assert {"table3", "claims"} <= figures
+    assert "figure3" not in figures  # nothing of it was measured
+    assert not (tmp_path / "runs").exists()  # nothing was trained
+
+
+def test_the_page_says_what_was_measured_where_and_what_was_not(page):
+    text = page.read_text()
+    assert "a CPU, 2 threads" in text
+    assert "0123456789ab" in text
+    assert "14 of 15 rows of table2, not measured" in text
+    assert "6 of 6 rows of table5, not measured" in text
+
+
+def test_pictures_come_from_the_committed_notebooks(page):
+    pictures = {path.stem for path in (page.parent / "pictures" / "figures").glob("*.png")}
+    assert {"figure5", "figure6", "figure7", "figure8"} <= pictures
+
+
+def test_nothing_recorded(tmp_path):
+    (tmp_path / "results").mkdir()
+    with pytest.raises(CwdError, match="holds no results"):
+        report(results=tmp_path / "results", output=tmp_path / "report")
+
+
+def test_a_damaged_record_is_named(tmp_path):
+    profile = load_profile("quick")
+    records = Records(profile, results=tmp_path)
+    (tmp_path / "quick").mkdir()
+    (tmp_path / "quick" / f"{profile.teacher.name}.json").write_text("{")
+    with pytest.raises(CwdError, match=r"PSPNet-R18-alone.*json can't be read"):
+        records.metrics(profile.teacher)

@@ -1,0 +1,209 @@
+"""The runner: what it leaves, what it refuses, and how it says so."""
+
+import io
+import math
+import os
+import re
+import sys
+
+import nbformat
+import pytest
+import yaml
+from nbformat import v4
+
+from cwd import __main__
+from cwd.system import progress
+from cwd.system.errors import CwdError
+from cwd.system.files import exclusive
+from cwd.system.progress import ProgressTail, Terminal, report
+from cwd.tools.reproduce import reproduce
+
+PARAMETERS = (
+    'profile: str = "quick"\ndata_root: str = "data"\nseeds: str = ""\ndevice: str = "auto"'
+)
+PICTURE = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de"
+    "0000000c49444154789c63606060000000040001f61738550000000049454e44ae426082"
+)
+
+
+@pytest.fixture
+def go(tmp_path):
+    """Run the notebooks of this test's folder into its output."""
+    (tmp_path / "notebooks").mkdir()
+
+    def call(**options):
+        places = {"notebooks": tmp_path / "notebooks", "output": tmp_path / "out"}
+        return reproduce("smoke", data_root=tmp_path, **places, **options)
+
+    def write(name, *sources, parameters=PARAMETERS):
+        cells = [v4.new_markdown_cell(f"# About {name}")]
+        cells += [v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})]
+        cells += [v4.new_code_cell(source) for source in sources]
+        book = v4.new_notebook(cells=cells, metadata={"language_info": {"name": "python"}})
+        book.metadata.kernelspec = {"name": "python3", "language": "python", "display_name": "P"}
+        nbformat.write(book, tmp_path / "notebooks" / f"{name}.ipynb")
+
+    call.write = write
+    return call
+
+
+REPORT = """
+import os
+with open(os.environ["CWD_PROGRESS_FILE"], "a") as file:
+    file.write("~step 1\\nrun finished\\n")
+"""
+
+
+def test_a_run_leaves_everything(go, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("CWD_PROFILE", "quick")  # nbval's, must not go before the parameters
+    monkeypatch.setattr(progress.TERMINAL, "last", -math.inf)  # no transient line was shown lately
+    go.write("00_first", REPORT, "print(profile, seeds, device, os.environ.get('CWD_PROFILE'))")
+    go.write("A1_appendix", "print('at the end')")
+    output = tmp_path / "out"
+    for folder in ("tables", "figures"):
+        (output / folder).mkdir(parents=True)
+    (output / "tables" / "table2.csv").write_text("method,ours\nCW_f,36.9\n")
+    (output / "figures" / "curve.png").write_bytes(PICTURE)
+
+    assert go(seeds="0,1") == output
+    parameters = yaml.safe_load((output / "parameters.yaml").read_text())
+    assert parameters == {
+        "profile": "smoke",
+        "data_root": str(tmp_path),
+        "seeds": "0,1",
+        "device": "auto",
+    }
+    first = (output / "notebooks" / "00_first.ipynb").read_text()
+    assert "smoke 0,1 auto None" in first
+    index = (output / "index.html").read_text()
+    links = re.findall(r'(?:href|src)="([^"]+)"', index)
+    assert len(links) == 4
+    assert all((output / link).is_file() for link in links)
+    assert index.index("About 00_first") < index.index("About A1_appendix")
+
+    said = capsys.readouterr()
+    assert "36.9" in said.out
+    assert "index.html" in said.out
+    assert said.err.splitlines()[0].startswith("[1/2] 00_first")
+    assert "run finished" in said.err.splitlines()
+    assert re.search(r"^\[2/2\] A1_appendix  done in 0 min \d+ s$", said.err, re.M)
+    assert os.environ["CWD_PROFILE"] == "quick"
+    assert not (output / ".progress").exists()
+
+
+def test_some_notebooks(go, tmp_path):
+    go.write("00_first", "assert False")
+    go.write("01_second", "pass")
+    index = go(only="01") / "index.html"
+    assert "01_second" in index.read_text()
+    assert "00_first" not in index.read_text()
+    with pytest.raises(CwdError, match="no notebook 7 for this profile: use some of 00, 01"):
+        go(only="01,7")
+
+
+def test_a_parameter_that_a_notebook_lacks(go, tmp_path):
+    go.write("00_first", "pass", parameters='profile: str = "quick"')
+    with pytest.raises(
+        CwdError, match=r"00_first\.ipynb has no parameter data_root, device, seeds"
+    ):
+        go()
+    assert not (tmp_path / "out" / "notebooks").exists()
+
+
+def test_a_cell_that_fails(go, tmp_path):
+    go.write("00_first", "x = 1", "1 / 0")
+    with pytest.raises(CwdError) as caught:
+        go()
+    sentence = str(caught.value)
+    assert sentence.startswith("00_first.ipynb, cell 4: ZeroDivisionError: division by zero")
+    executed = tmp_path / "out" / "notebooks" / "00_first.ipynb"
+    assert str(executed) in sentence
+    assert "Traceback" in executed.read_text()
+
+
+def test_a_readable_error_stays_readable(go):
+    go.write("00_first", "class CwdError(Exception):\n    pass\nraise CwdError('Do this.')")
+    with pytest.raises(CwdError, match=r"cell 3: Do this\. \(The traceback"):
+        go()
+
+
+def test_a_kernel_that_dies(go):
+    go.write("00_first", "import os\nos.kill(os.getpid(), 9)")
+    with pytest.raises(CwdError, match="kernel died, most likely for want of memory"):
+        go()
+
+
+def test_two_at_once(go, tmp_path):
+    go.write("00_first", "pass")
+    with (
+        exclusive(tmp_path / "out" / ".lock", "this test"),
+        pytest.raises(CwdError, match="in the hands of another process"),
+    ):
+        go()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--profile", "nonsense"], "no profile 'nonsense'"),
+        (["--profile", "smoke", "--seeds", "one"], "seeds 'one' must be"),
+    ],
+)
+def test_the_command_line_says_one_sentence(monkeypatch, capsys, arguments, sentence):
+    monkeypatch.setattr(sys, "argv", ["cwd", "reproduce", *arguments])
+    assert __main__.main() == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    (line,) = said.err.splitlines()
+    assert line.startswith("error: ")
+    assert sentence in line
+
+
+def test_an_interrupt_says_how_to_go_on(monkeypatch, capsys):
+    def bench():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["cwd", "bench"])
+    monkeypatch.setattr(__main__, "bench", bench)
+    assert __main__.main() == 130
+    assert "the same command goes on" in capsys.readouterr().err
+
+
+class Screen(io.StringIO):
+    """A terminal."""
+
+    def isatty(self):
+        return True
+
+
+def test_transient_lines_overwrite_each_other(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", screen := Screen())
+    monkeypatch.setenv("COLUMNS", "20")
+    terminal = Terminal()
+    terminal.show("step 10", transient=True)
+    terminal.show("step 9", transient=True)
+    terminal.show("done", transient=False)
+    assert screen.getvalue() == "step 10\rstep 9 \rdone  \n"
+    terminal.show("x" * 30, transient=True)
+    terminal.clear()
+    assert screen.getvalue().endswith("\n" + "x" * 19 + "\r" + " " * 19 + "\r")
+
+
+def test_a_log_file_gets_few_transient_lines(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", log := io.StringIO())
+    terminal = Terminal()
+    for step in range(5):
+        terminal.show(f"step {step}", transient=True)
+    terminal.show("done", transient=False)
+    assert log.getvalue() == "step 0\ndone\n"
+
+
+def test_reports_travel_through_the_file(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "stderr", log := io.StringIO())
+    monkeypatch.setattr(progress, "TERMINAL", Terminal())
+    with ProgressTail(tmp_path / "progress"):
+        monkeypatch.setenv(progress.VARIABLE, str(tmp_path / "progress"))
+        report("step 1", transient=True)
+        report("run finished")
+    assert log.getvalue() == "step 1\nrun finished\n"

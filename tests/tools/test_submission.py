@@ -1,0 +1,140 @@
+"""The zip for the Cityscapes server, and the rehearsal of a profile."""
+
+import io
+import json
+import zipfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from cwd.data.datasets import build_dataset
+from cwd.data.opening import scenes_root
+from cwd.evaluation.miou import scores
+from cwd.system import paths
+from cwd.system.errors import CwdError
+from cwd.tools import rehearse as module
+from cwd.tools.rehearse import rehearse
+from cwd.tools.submission import submission
+from cwd.training.loop import train
+
+# the ids that are evaluated, as Cityscapes' documentation lists them
+EVALUATED = [7, 8, 11, 12, 13, 17, *range(19, 29), 31, 32, 33]
+
+
+@pytest.fixture
+def finished(tmp_path, monkeypatch, data_root, student):
+    monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
+    return train(student, runs=paths.RUNS, data_root=data_root, device="cpu")
+
+
+def test_the_zip_is_what_the_server_expects(finished, data_root, tmp_path):
+    path = submission(
+        finished.run, data_root=data_root, split="val", device="cpu", output=tmp_path / "out.zip"
+    )
+    val = build_dataset("scenes", scenes_root(finished.run.data, data_root), "val")
+    confusion = torch.zeros(19, 19, dtype=torch.int64)
+    with zipfile.ZipFile(path) as archive:
+        assert sorted(archive.namelist()) == sorted(image.name for image, _ in val.pairs)
+        for (image, label), sample in zip(val.pairs, val, strict=True):
+            picture = Image.open(io.BytesIO(archive.read(image.name)))
+            assert picture.mode == "L"
+            ids = np.asarray(picture)
+            assert ids.shape == sample.target.shape
+            assert set(np.unique(ids)) <= set(EVALUATED)
+            known = np.isin(np.asarray(Image.open(label)), EVALUATED)
+            pairs = zip(np.asarray(Image.open(label))[known], ids[known], strict=True)
+            for true, predicted in pairs:
+                confusion[EVALUATED.index(true), EVALUATED.index(predicted)] += 1
+    # scored by ids, the files give the run's own mIoU
+    expected = finished.metrics
+    assert scores(confusion, val.classes)["miou"] == pytest.approx(expected["miou"], abs=0.5)
+
+
+def test_what_can_not_be_submitted(finished, data_root, tmp_path, student):
+    other = replace(student, seed=7)
+    with pytest.raises(CwdError, match="train the run first"):
+        submission(other, data_root=data_root, output=tmp_path / "out.zip")
+    camvid = replace(student, data=replace(student.data, name="camvid"))
+    with pytest.raises(CwdError, match="trained on camvid"):
+        submission(camvid, data_root=data_root, output=tmp_path / "out.zip")
+    with pytest.raises(CwdError, match=r"no images in leftImg8bit/test/"):
+        submission(finished.run, data_root=data_root, output=tmp_path / "out.zip")
+    assert not (tmp_path / "out.zip").exists()
+
+
+def test_a_rehearsal_trains_what_the_profile_names(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
+    small = module.fake_trees.cityscapes
+    monkeypatch.setitem(
+        module.TREES,
+        "cityscapes",
+        lambda root, count: small(root, splits=("train", "val"), count=count, size=(64, 128)),
+    )
+    text = (paths.PROFILES / "cityscapes.yaml").read_text()
+    text = text.replace("PSPNet-R101", "PSPNet-R18(0.25)").replace("512, 512", "32, 64")
+    text = text.replace("network: PSPNet-R18, init", "network: PSPNet-R18(0.125), init")
+    own = tmp_path / "tiny.yaml"
+    own.write_text(text)
+    table = rehearse(str(own), steps=2, device="cpu", output=tmp_path / "out")
+    assert list(table.index) == ["teacher", "student alone", "PI + HO + CW_f"]
+    assert table["network"].tolist() == ["PSPNet-R18(0.25)"] + 2 * ["PSPNet-R18(0.125)"]
+    assert (table["peak memory (GiB)"] > 0.1).all()
+    # again: nothing of the first time is taken for the second
+    first = {path: path.stat().st_ctime_ns for path in (tmp_path / "out/runs").glob("PSP*")}
+    rehearse(str(own), steps=2, device="cpu", output=tmp_path / "out")
+    assert all(path.stat().st_ctime_ns > before for path, before in first.items())
+    folders = {path.name.split("-s0")[0] for path in (tmp_path / "out/runs").glob("PSP*")}
+    assert len(folders) == 3
+
+
+def test_a_rehearsal_of_detectors(tmp_path, monkeypatch):
+    small = module.fake_trees.coco
+    monkeypatch.setitem(
+        module.TREES, "coco", lambda root, count: small(root, train=count + 1, val=2)
+    )
+    text = yaml.safe_load((paths.PROFILES / "coco.yaml").read_text())
+    instance = text["transformation"]["instance"]
+    for section in (text["detection"], instance):
+        section["schedule"] |= {"batch": 2, "short": 64, "long": 96}
+    for pair in (*text["detection"]["pairs"], instance):
+        for part, width in (("teacher", 0.25), ("student", 0.125)):
+            kind = pair[part]["network"].partition("-")[0]
+            pair[part]["network"] = f"{kind}-R18({width}, fpn=16)"
+    own = tmp_path / "tiny.yaml"
+    own.write_text(yaml.safe_dump(text))
+    table = rehearse(str(own), steps=1, device="cpu", output=tmp_path / "out")
+    assert len(table) == 12
+    assert table.index[2] == "Faster R-CNN: CW_fpn"
+    masked = ["Mask R-CNN: teacher", "Mask R-CNN: student alone", "Mask R-CNN: CT_fpn"]
+    assert table.index[-3:].tolist() == masked
+    assert set(table["size"]) == {"64x96"}
+
+
+def test_a_rehearsal_of_classifiers(tmp_path, monkeypatch):
+    small = module.fake_trees.imagenet
+    monkeypatch.setitem(
+        module.TREES, "imagenet", lambda root, count: small(root, train=count, size=(40, 48))
+    )
+    text = yaml.safe_load((paths.PROFILES / "imagenet.yaml").read_text())
+    section = text["transformation"]["classification"]
+    section["schedule"] |= {"batch": 6, "crop": 32, "short": 36}
+    section["teacher"]["network"] = "Classifier-R18(0.25)"
+    section["student"]["network"] = "Classifier-MBV1(0.25)"
+    own = tmp_path / "tiny.yaml"
+    own.write_text(yaml.safe_dump(text))
+    table = rehearse(str(own), steps=1, device="cpu", output=tmp_path / "out")
+    names = ["classifier: teacher", "classifier: student alone", "classifier: CT_f"]
+    assert table.index.tolist() == names
+    assert set(table["size"]) == {"32x32"}
+    # the teacher has no steps in the profile, and none here
+    configs = sorted((tmp_path / "out/runs").glob("Classifier-R18*/config.json"))
+    assert [json.loads(path.read_text())["schedule"]["steps"] for path in configs] == [0]
+
+
+def test_scenes_need_no_rehearsal():
+    with pytest.raises(CwdError, match="need no rehearsal"):
+        rehearse("smoke")
