@@ -9,8 +9,8 @@ RECIPE = PI + HO + CW_f
 NETWORK =
 SEED = 0
 SPLIT = test
-PYTHON = $(shell for p in python3.11 python3.12 python3; do \
-	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && \
+PYTHON = $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && \
 	echo $$p && break; done)
 
 RUN = .venv/bin/python
@@ -53,9 +53,10 @@ test: lint ## lint, unit tests, and what the notebooks print
 	CWD_DATA_ROOT="$(DATA_ROOT)" $(RUN) -m pytest
 	CWD_PROFILE=smoke $(RUN) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=600 notebooks
 
-lint: .venv/.installed ## ruff: rules and format, notebooks too
+lint: .venv/.installed ## ruff (rules and format, notebooks too), and which room imports which
 	$(RUN) -m ruff check --quiet .
 	$(RUN) -m ruff format --quiet --check .
+	@said=$$(.venv/bin/lint-imports --no-cache --no-logo 2>&1) || { echo "$$said"; exit 1; }
 
 lab: .venv/.installed ## JupyterLab in notebooks/
 	@cd notebooks && ../$(RUN) -m jupyterlab
@@ -78,7 +79,7 @@ publish: .venv/.installed ## put the outputs of build/PROFILE into the committed
 
 lock: ## renew requirements.lock from pyproject.toml (LOCK_WITH="torch==...")
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
-	build/lock/bin/python -m pip -qq install -e '.[notebooks,test]' setuptools $(LOCK_WITH)
+	build/lock/bin/python -m pip -qq install -e '.[detection,notebooks,slurm,test]' setuptools $(LOCK_WITH)
 	grep '^#' requirements.lock > build/lock/new
 	build/lock/bin/python -m pip freeze --all --exclude-editable \
 		| grep -viE '^(nvidia-|cuda-|triton|pip=)' | sed 's/+.*//' >> build/lock/new
@@ -95,9 +96,9 @@ distclean: ## remove results, trained runs, decoded datasets and .venv
 # one with another place was copied: both are made anew.
 .venv/.installed: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { \
-		echo "error: no Python 3.11 or 3.12 found: install one, or name it: make PYTHON=..." >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || { \
-		echo "error: $(PYTHON) isn't Python 3.11 or 3.12: name one: make PYTHON=..." >&2; exit 1; }
+		echo "error: no Python 3.11 to 3.13 found: install one, or name it: make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
+		echo "error: $(PYTHON) isn't Python 3.11 to 3.13: name one: make PYTHON=..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "error: $(PYTHON) has no venv module: install it (Debian: python3.11-venv)" >&2; exit 1; }
 	@echo "installing into .venv, once (several minutes when PyTorch has to be downloaded)"
