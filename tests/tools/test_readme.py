@@ -1,0 +1,81 @@
+"""README's numbers are the recorded ones, and its loop trains."""
+
+import json
+import re
+import statistics
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from cwd.system import paths
+from cwd.system.errors import CwdError
+from cwd.tools.readme import FILES, renewed
+
+README = paths.ROOT / "README.md"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_generated_sections_are_as_written(name):
+    text = (paths.ROOT / name).read_text()
+    assert renewed(text, name) == text, "run `make readme`"
+
+
+def test_a_readme_without_its_marks_is_refused():
+    with pytest.raises(CwdError, match=r"README.md has no <!-- make readme"):
+        renewed("nothing", "README.md")
+
+
+@pytest.mark.parametrize(("profile", "columns"), [("quick", (2, 5)), ("camvid-cpu", (3, 6))])
+def test_the_table_of_losses_by_hand(profile, columns):
+    """From the JSON files alone: mean and standard deviation of paired differences."""
+    miou = {}
+    for path in (paths.RESULTS / profile).glob("PSPNet-R18-0.25-*-s?-*.json"):
+        record = json.loads(path.read_text())
+        if record["run"]["network"] == "PSPNet-R18(0.25)":
+            run = record["run"]
+            miou.setdefault(run["recipe"], {})[run["seed"]] = record["metrics"]["miou"]
+    lines = re.findall(r"^\| (MIMIC|AT|PI|LOCAL|PA|IFV|HO|CW) \|(.+)\|$", README.read_text(), re.M)
+    assert len(lines) == 8
+    for loss, cells in lines:
+        said = [loss, *(cell.strip() for cell in cells.split("|"))]
+        for tap, column in zip("fs", columns, strict=True):
+            recipe = {"PI_s": "PI", "HO_s": "HO"}.get(f"{loss}_{tap}", f"{loss}_{tap}")
+            seeds = miou.get(recipe, {})
+            gains = [value - miou[""][seed] for seed, value in seeds.items()]
+            expected = ""
+            if gains:
+                expected = f"{statistics.mean(gains):+.2f} ± {statistics.stdev(gains):.2f}"
+            assert said[column] == expected, recipe
+
+
+class Network(nn.Module):
+    """A score map and a feature map of two convolutions."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.feature, self.score = nn.Conv2d(3, width, 3, 8), nn.Conv2d(width, 5, 1)
+
+    def forward(self, images):
+        feature = self.feature(images)
+        return SimpleNamespace(score=self.score(feature), feature=feature)
+
+
+def test_the_loop_trains():
+    (code,) = re.findall(r"```python\n(.+?)```", README.read_text(), re.DOTALL)
+    torch.manual_seed(0)
+    student, teacher = Network(128), Network(512)
+    images, target = torch.randn(2, 3, 32, 32), torch.randint(5, (2, 32, 32))
+
+    def cross_entropy(score, target):
+        return F.cross_entropy(F.interpolate(score, target.shape[1:], mode="bilinear"), target)
+
+    seen = []
+    loader = [(images, target)] * 5
+    names = {"student": student, "teacher": teacher, "loader": loader}
+    code = code.replace("    optimizer.step()", "    optimizer.step(); seen.append(loss.item())")
+    exec(code, names | {"cross_entropy": cross_entropy, "seen": seen})
+    assert seen[-1] < seen[0]
+    assert all(p.grad is None for p in teacher.parameters())
