@@ -8,8 +8,8 @@ from torch import nn
 from cwd.losses import ChannelTransformation, Mimic
 from cwd.models.classification import build_classifier
 from cwd.models.detection.detectors import build_detector
+from cwd.recipes import Distiller, parse_recipe
 from cwd.recipes.detection.distil import DetectionDistiller
-from cwd.recipes.parse import Distiller, parse_recipe
 from cwd.system.errors import CwdError
 
 

@@ -17,8 +17,8 @@ from cwd.losses import (
     PixelWise,
     Unnormalised,
 )
+from cwd.recipes import Distiller, parse_recipe
 from cwd.recipes.notation import NOTATION
-from cwd.recipes.parse import Distiller, parse_recipe
 from cwd.system.errors import CwdError
 
 
