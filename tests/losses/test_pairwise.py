@@ -5,14 +5,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from maps import agree, cosine, features, gradient, length, maps
+from maps import agree, cosine, features, gradient, length, maps, mean_squares
 
 from cwd.losses import IntraClassVariation, LocalAffinity, PairwiseAffinity, pairwise
 from cwd.system.errors import CwdError
-
-
-def mean_squares(u, v):
-    return sum((a - b) ** 2 for a, b in zip(u, v, strict=True)) / len(u)
 
 
 def local_distances(feature):
@@ -36,21 +32,6 @@ def test_local_by_hand(size):
     expected = sum(mean_squares(local_distances(s), local_distances(t)) for s, t in pairs) / 2
     value = LocalAffinity()(student, teacher).item()
     assert value == pytest.approx(expected, rel=1e-12, abs=1e-15)
-
-
-def test_local_by_unfolding():
-    # the nine positions of every window, at once
-    def distances(x):
-        b, c, h, w = x.shape
-        inside = F.unfold(torch.ones_like(x[:, :1]), 3, padding=1).view(b, 9, h, w)
-        inside[:, 4] = 0
-        windows = F.unfold(x, 3, padding=1).view(b, c, 9, h, w)
-        gaps = (windows - x[:, :, None]).square().sum(1)
-        return torch.where(inside > 0, gaps, 1).sqrt().mul(inside).sum(1)
-
-    student, teacher = maps((2, 3, 6, 7))
-    published = F.mse_loss(distances(student), distances(teacher.detach()))
-    agree(LocalAffinity()(student, teacher), published, student)
 
 
 def test_local_ignores_one_vector_at_all_positions():
@@ -110,15 +91,6 @@ def test_pairwise_as_published(size):
     torch.testing.assert_close(published, ours, atol=1e-7, rtol=1e-6)
     ours = PairwiseAffinity()(student, teacher)
     assert not torch.allclose(gradient(published, student), gradient(ours, student))
-
-
-def test_pairwise_by_gram_matrices():
-    # |T'T - S'S|^2 over N x N is |TT'|^2 + |SS'|^2 - 2 |TS'|^2 over C x C
-    student, teacher = maps((2, 3, 6, 7), teacher_channels=4)
-    s, t = (F.normalize(x, dim=1).flatten(2) for x in (student, teacher.detach()))
-    squares = [(a @ b.mT).square().sum() for a, b in ((t, t), (s, s), (t, s))]
-    expected = (squares[0] + squares[1] - 2 * squares[2]) / (2 * 42**2)
-    agree(PairwiseAffinity(0)(student, teacher), expected, student)
 
 
 @pytest.mark.parametrize("block", [1, 2 * 42 * 5, 2 * 42 * 41, 2 * 42 * 42])
@@ -189,31 +161,28 @@ def test_the_length_of_a_feature_that_is_no_classs_mean():
     assert not torch.isclose(loss(longer, teacher, shared), loss(student, teacher, shared))
 
 
-def labels(kind):
-    generator = torch.Generator().manual_seed(3)
-    target = torch.randint(0, 3, (2, 4, 5), generator=generator)
-    if kind == "ignored":
-        target[0, :2], target[1, 3] = 255, 255
-    if kind == "one image only":
-        target[0][target[0] == 1] = 2
-        target[1, 0, 0] = 18
-    if kind == "all ignored in one image":
-        target[0] = 255
-    if kind == "larger than the map":
-        target = torch.randint(0, 3, (2, 8, 10), generator=generator)
-    if kind == "of an odd size":
-        target = torch.randint(0, 3, (2, 9, 13), generator=generator)
-    return target
+def drawn(*size):
+    return torch.randint(0, 3, size, generator=torch.Generator().manual_seed(3))
 
 
-KINDS = [
-    "plain",
-    "ignored",
-    "one image only",
-    "all ignored in one image",
-    "larger than the map",
-    "of an odd size",
-]
+def labels():
+    """Label maps for maps of 4x5, by what they try."""
+    ignored, alone, nothing = (drawn(2, 4, 5) for _ in range(3))
+    ignored[0, :2], ignored[1, 3] = 255, 255
+    alone[0][alone[0] == 1] = 2  # classes 1 and 18 are in one image only
+    alone[1, 0, 0] = 18
+    nothing[0] = 255
+    return {
+        "plain": drawn(2, 4, 5),
+        "ignored": ignored,
+        "one image only": alone,
+        "all ignored in one image": nothing,
+        "larger than the map": drawn(2, 8, 10),
+        "of an odd size": drawn(2, 9, 13),
+    }
+
+
+every_label_map = pytest.mark.parametrize("target", labels().values(), ids=labels())
 
 
 def variation(feature, label):
@@ -226,10 +195,9 @@ def variation(feature, label):
     return result
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_intra_class_by_hand(kind):
+@every_label_map
+def test_intra_class_by_hand(target):
     student, teacher = maps(teacher_channels=6)
-    target = labels(kind)
     expected = 0.0
     for s, t, label in zip(features(student), features(teacher), target.tolist(), strict=True):
         down, right = len(label) / 4, len(label[0]) / 5
@@ -240,8 +208,8 @@ def test_intra_class_by_hand(kind):
     assert value == pytest.approx(expected / (2 * 4 * 5), rel=1e-11)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_intra_class_as_published(kind):
+@every_label_map
+def test_intra_class_as_published(target):
     # YukangWang/IFVD: CriterionIFV, whose ignored pixels are their own mean, of cosine 1
     def similarity(x, target):
         small = F.interpolate(target[:, None].to(x.dtype), x.shape[2:], mode="nearest")
@@ -253,14 +221,13 @@ def test_intra_class_as_published(kind):
         return F.cosine_similarity(x, center, dim=1)
 
     student, teacher = maps(teacher_channels=6)
-    target = labels(kind)
     published = F.mse_loss(similarity(student, target), similarity(teacher.detach(), target))
     agree(IntraClassVariation()(student, teacher, target), published, student)
 
 
 def test_ignored_positions_get_no_gradient():
     student, teacher = maps()
-    target = labels("ignored")
+    target = labels()["ignored"]
     IntraClassVariation()(student, teacher, target).backward()
     length_ = student.grad.norm(dim=1)
     assert (length_[target == 255] == 0).all()
@@ -285,3 +252,9 @@ def test_bad_pool_scale(scale):
 def test_intra_class_without_target():
     with pytest.raises(CwdError, match="give it the target"):
         IntraClassVariation()(*maps())
+
+
+def test_the_ignored_label_is_an_argument():
+    target = labels()["ignored"]
+    expected = IntraClassVariation()(*maps(), target)
+    assert IntraClassVariation(19)(*maps(), target.clamp(max=19)) == expected
