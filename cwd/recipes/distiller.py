@@ -83,11 +83,9 @@ class Distiller(nn.Module):
         given = student_out, teacher_out, target, images
         return {term.name: term.weight * self._value(term, *given) for term in self.terms}
 
-    def _value(
-        self, term: Term, student_out: Any, teacher_out: Any, target: Any, images: Tensor | None
-    ) -> Tensor:
+    def _value(self, term: Term, student_out: Any, teacher_out: Any, *given: Any) -> Tensor:
         loss = self.losses[term.name]
-        given = (target, images) if loss is self.critic else (target,)
+        given = given if loss is self.critic else given[:1]  # the target, and for HO the images
         return loss(self._aligned(term, student_out), term.map_of(teacher_out), *given)
 
     def _aligned(self, term: Term, student_out: Any) -> Tensor:

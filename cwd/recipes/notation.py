@@ -28,33 +28,22 @@ class Default:
 
 @dataclass(frozen=True)
 class Notation:
-    """A symbol of Table 1.
-
-    Attributes:
-        loss: the class.
-        defaults: a default for each map that the loss may be applied to.
-        options: the loss's arguments that a recipe may give.
-        told: those that it gets from `Term.build`, about the maps.
-        bare: the map that the symbol means without a subscript; where the paper always writes
-            one, a recipe has to as well.
-        aligned: whether the student's feature map gets the teacher's channels first (the circled
-            crosses of Table 2).
-        detection: a default for each tap of a detector that the loss may be applied to.
-        kinds: the kinds of detector that it is for; all of them if empty.
-        labelled: whether it needs the class of every position.
-        learns: whether it is trained together with the student.
-    """
+    """A symbol of Table 1, or of the papers that it is compared with."""
 
     loss: type[nn.Module]
-    defaults: dict[str, Default]
-    options: tuple[str, ...] = ()
-    told: tuple[str, ...] = ()
+    defaults: dict[str, Default]  # by the map that the loss may be applied to
+    options: tuple[str, ...] = ()  # the loss's arguments that a recipe may give
+    told: tuple[str, ...] = ()  # those about the maps, which `Term.build` gives
+    # the map that the symbol means without a subscript; where the paper always writes one, a
+    # recipe has to as well
     bare: str | None = None
+    # whether the student's feature map gets the teacher's channels first (the circled crosses of
+    # Table 2)
     aligned: bool = True
-    detection: dict[str, Default] = field(default_factory=dict)
-    kinds: tuple[str, ...] = ()
-    labelled: bool = False
-    learns: bool = False
+    detection: dict[str, Default] = field(default_factory=dict)  # by the tap of a detector
+    kinds: tuple[str, ...] = ()  # of detector that it is for; all of them if empty
+    labelled: bool = False  # whether it needs the class of every position
+    learns: bool = False  # whether it is trained together with the student
 
     @property
     def taps(self) -> dict[str, Default]:

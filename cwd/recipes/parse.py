@@ -31,24 +31,14 @@ EXAMPLES = {SEGMENTATION: "CW_f", DETECTOR: "CW_fpn", CLASSIFIER: "CT_f"}
 
 @dataclass(frozen=True)
 class Term:
-    """One loss term of a recipe, with nothing left to default.
+    """One loss term of a recipe, with nothing left to default."""
 
-    Attributes:
-        symbol: the loss, a key of `cwd.recipes.notation.SYMBOLS`.
-        tap: "s" for the score map, "f" for the feature map, "fpn" or "neck" for a pyramid, empty
-            for one of `RIVALS`.
-        weight: the factor in front of the loss (alpha in eq. 5 and 8).
-        align: style of the channel alignment, see `cwd.losses.ChannelAlignment`.
-        options: keyword arguments of the loss.
-        levels: how many levels of a pyramid, from the finest on.
-    """
-
-    symbol: str
-    tap: str
-    weight: float
-    align: str = "conv"
-    options: tuple[tuple[str, Any], ...] = ()
-    levels: int = LEVELS
+    symbol: str  # a key of `cwd.recipes.notation.SYMBOLS`
+    tap: str  # "s", the score map; "f", the feature map; "fpn" or "neck"; empty for `RIVALS`
+    weight: float  # the factor in front of the loss (alpha in eq. 5 and 8)
+    align: str = "conv"  # style of the channel alignment, see `cwd.losses.ChannelAlignment`
+    options: tuple[tuple[str, Any], ...] = ()  # keyword arguments of the loss
+    levels: int = LEVELS  # of a pyramid, from the finest on
 
     @property
     def name(self) -> str:
@@ -71,13 +61,8 @@ class Term:
         A loss that learns, or has a critic, is told the teacher's `channels`, the student's (equal
         if None), and the maps' height and width.
         """
-        about = {
-            "channels": channels,
-            "map_size": map_size,
-            "student_channels": student_channels or channels,
-            "teacher_channels": channels,
-        }
-        notation = SYMBOLS[self.symbol]
+        notation, about = SYMBOLS[self.symbol], {"channels": channels, "map_size": map_size}
+        about |= {"student_channels": student_channels or channels, "teacher_channels": channels}
         return notation.loss(**{name: about[name] for name in notation.told}, **dict(self.options))
 
     def map_of(self, output: Any) -> Tensor:

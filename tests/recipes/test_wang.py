@@ -7,7 +7,6 @@ from torch import nn
 
 from cwd.recipes.detection import wang
 from cwd.recipes.detection.wang import FineGrainedImitation, near_objects
-from cwd.system.errors import CwdError
 
 TARGETS = [objects((3, 2, 14, 9), (40, 10, 63, 30)), objects((20, 4, 29, 31))]
 
@@ -95,8 +94,3 @@ def test_imitation_without_objects():
     torch.testing.assert_close(
         loss(s, t, [TARGETS[0], objects()]), loss(s1, t1, TARGETS[:1]), rtol=1e-12, atol=0
     )
-
-
-def test_imitation_needs_anchors():
-    with pytest.raises(CwdError, match="Faster R-CNN or RetinaNet"):
-        FineGrainedImitation(nn.Identity(), nn.Identity())

@@ -1,6 +1,5 @@
 """Chen et al. 2017: soft classes, boxes as good as the teacher's, and hints, for Faster R-CNN."""
 
-import math
 from typing import ClassVar
 
 import torch
@@ -9,7 +8,7 @@ from torch import Tensor, nn
 
 from cwd.models.detection.outputs import DetectionOutput as Output
 from cwd.models.detection.outputs import Objects
-from cwd.recipes.detection.shared import Rival, paired
+from cwd.recipes.detection.shared import Rival, at_least_zero, paired
 from cwd.system.errors import CwdError
 
 BACKGROUND = 1.5  # w of the background; every other class has 1
@@ -40,30 +39,19 @@ class WeightedHints(Rival):
     convolutions, kept where the channels agree, as published.
 
     Args:
-        student: a Faster R-CNN.
-        teacher: the same, with the same anchors.
+        student: a Faster R-CNN, which has to be given the targets.
+        teacher: the same; all Faster R-CNNs have the same anchors.
         mu: the share of the annotated class, 0 to 1.
         nu: the weight of L_b.
         gamma: the weight of L_hint.
         margin: m; the student's box is left alone once it is better than the teacher's by this.
-
-    Raises:
-        CwdError: an option is out of range; a detector isn't a Faster R-CNN; the student was given
-            no targets; the two have different anchors.
     """
 
     options: ClassVar = {
-        "mu": (
-            "no share of the annotated class: give a number from 0 to 1",
-            lambda value: 0 <= value <= 1,
-        )
-    } | {
-        name: (f"no {what}: give a number, at least 0", lambda value: 0 <= value < math.inf)
-        for name, what in (
-            ("nu", "weight of a term"),
-            ("gamma", "weight of a term"),
-            ("margin", "margin of a squared error"),
-        )
+        "mu": ("no share of the annotated class: give a number from 0 to 1", lambda v: 0 <= v <= 1),
+        "nu": ("no weight of a term: give a number, at least 0", at_least_zero),
+        "gamma": ("no weight of a term: give a number, at least 0", at_least_zero),
+        "margin": ("no margin of a squared error: give a number, at least 0", at_least_zero),
     }
 
     def __init__(
@@ -78,11 +66,6 @@ class WeightedHints(Rival):
     ) -> None:
         self.check(mu=mu, nu=nu, gamma=gamma, margin=margin)
         super().__init__()
-        if {student.stages_of_detection, teacher.stages_of_detection} != {2}:
-            raise CwdError(
-                "Chen's method needs proposals, which only Faster R-CNN makes: use it with a "
-                "student and a teacher of that kind."
-            )
         self.mu, self.nu, self.gamma, self.margin = mu, nu, gamma, margin
         self.adapters = nn.ModuleList(
             nn.Conv2d(student.channels, teacher.channels, 1) for _ in range(HINTED)
@@ -132,20 +115,11 @@ class WeightedHints(Rival):
 def _answers(student: Output, teacher: Output) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What the teacher says of the student's anchors and proposals.
 
-    Objectness [A], deltas [A, 4], logits [R, K + 1], box deltas [R, K + 1, 4]; see `Regions`. Were
-    its anchors others, its deltas would be relative to other boxes.
+    Objectness [A], deltas [A, 4], logits [R, K + 1], box deltas [R, K + 1, 4]; see `Regions`.
     """
-    detector, levels = teacher.source, teacher.levels
-    size = detector.size(levels)
-    ours = torch.cat(student.source.anchors(student.levels, student.source.size(student.levels)))
-    theirs = torch.cat(detector.anchors(levels, size))
-    if ours.shape != theirs.shape or not torch.equal(ours, theirs):
-        raise CwdError(
-            f"the student has {len(ours)} anchors and the teacher {len(theirs)}, not the same: "
-            "Chen's method compares them one by one, so give both detectors the same anchors."
-        )
-    proposals = student.regions.proposals
-    return *detector.first_stage(levels), *detector.second_stage(levels, proposals, size)
+    detector, levels, proposals = teacher.source, teacher.levels, student.regions.proposals
+    second = detector.second_stage(levels, proposals, detector.size(levels))
+    return *detector.first_stage(levels), *second
 
 
 def _softened_objects(student: Tensor, teacher: Tensor) -> Tensor:

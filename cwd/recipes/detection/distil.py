@@ -9,7 +9,7 @@ from cwd.models.detection.base import Detector
 from cwd.models.detection.outputs import DetectionOutput, Objects
 from cwd.recipes.distiller import Distiller
 from cwd.recipes.notation import RIVALS, SYMBOLS
-from cwd.recipes.parse import Term
+from cwd.recipes.parse import Term, check_terms
 from cwd.system.errors import CwdError
 
 
@@ -31,14 +31,12 @@ class OverLevels(nn.Module):
     def __init__(self, term: Term, student: Detector, teacher: Detector) -> None:
         super().__init__()
         self.term, widths = term, (student.channels, teacher.channels)
+        levels, differ = range(term.levels), SYMBOLS[term.symbol].aligned and len(set(widths)) > 1
         self.losses = nn.ModuleList(
-            term.build(teacher.channels, student_channels=student.channels)
-            for _ in range(term.levels)
+            term.build(teacher.channels, student_channels=student.channels) for _ in levels
         )
-        differ = SYMBOLS[term.symbol].aligned and widths[0] != widths[1]
         self.alignments = nn.ModuleList(
-            ChannelAlignment(*widths, term.align) if differ else nn.Identity()
-            for _ in range(term.levels)
+            ChannelAlignment(*widths, term.align) if differ else nn.Identity() for _ in levels
         )
 
     def forward(
@@ -46,12 +44,8 @@ class OverLevels(nn.Module):
     ) -> Tensor:
         """See the class."""
         levels = self.term.levels_of(student), self.term.levels_of(teacher)
-        return sum(
-            loss(align(student_map), teacher_map)
-            for loss, align, student_map, teacher_map in zip(
-                self.losses, self.alignments, *levels, strict=True
-            )
-        )
+        parts = zip(self.losses, self.alignments, *levels, strict=True)
+        return sum(loss(align(s), t) for loss, align, s, t in parts)
 
 
 class DetectionDistiller(Distiller):
@@ -60,10 +54,12 @@ class DetectionDistiller(Distiller):
     All that its losses hold is trained with the student.
 
     Raises:
-        CwdError: the two are different kinds of detector, or for different classes.
+        CwdError: the two are different kinds of detector, or for different classes; a term isn't
+            for this kind.
     """
 
     def __init__(self, recipe: tuple[Term, ...], student: Detector, teacher: Detector) -> None:
+        check_terms(" + ".join(term.name for term in recipe), recipe, student.name)
         super().__init__(recipe, student, teacher)
 
     def _check(self, student: Detector, teacher: Detector) -> None:
@@ -75,22 +71,19 @@ class DetectionDistiller(Distiller):
             )
 
     def _add(self, term: Term, student: Detector, teacher: Detector, *_: Any) -> None:
-        rival = RIVALS.get(term.symbol)
-        self.losses[term.name] = (
-            rival.loss(student, teacher, **dict(term.options))
-            if rival
-            else OverLevels(term, student, teacher)
-        )
+        if term.symbol in RIVALS:
+            loss = RIVALS[term.symbol].loss(student, teacher, **dict(term.options))
+        else:
+            loss = OverLevels(term, student, teacher)
+        self.losses[term.name] = loss
 
     @property
     def trained(self) -> nn.ModuleDict:
         """See the class."""
         return self.losses
 
-    def _value(
-        self, term: Term, student_out: Any, teacher_out: Any, target: Any, images: Tensor | None
-    ) -> Tensor:
-        return self.losses[term.name](student_out, teacher_out, target)
+    def _value(self, term: Term, student_out: Any, teacher_out: Any, *given: Any) -> Tensor:
+        return self.losses[term.name](student_out, teacher_out, given[0])
 
     def compared(self, name: str, student_out: DetectionOutput) -> Tensor:
         """The finest level of the student's pyramid as a term compares it with the teacher's."""

@@ -25,12 +25,6 @@ class FeatureOverhaul(Rival):
     norm of the teacher's stage, as they are when the loss is made. Connectors are 1x1 convolutions
     without bias and batch norm. The published codes cover classification and segmentation. The
     weight is 1e-5, that of segmentation, whose maps are about as large.
-
-    Attributes:
-        margins: m of the stages, [1, C_l, 1, 1].
-
-    Raises:
-        CwdError: the stages differ in batch, height or width.
     """
 
     def __init__(self, student: nn.Module, teacher: nn.Module) -> None:
@@ -42,7 +36,7 @@ class FeatureOverhaul(Rival):
 
     @property
     def margins(self) -> list[Tensor]:
-        """See the class."""
+        """m of the stages, [1, C_l, 1, 1]."""
         return [getattr(self, f"margin{stage}") for stage in range(len(self.connectors))]
 
     def forward(self, student: Output, teacher: Output, targets: list[Objects]) -> Tensor:

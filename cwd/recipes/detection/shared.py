@@ -1,5 +1,6 @@
 """What the rivals of Table 9 have in common: options, pairs of maps, and batch norm."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -11,18 +12,23 @@ from cwd.system.distributed import processes
 from cwd.system.errors import CwdError
 
 
+def at_least_zero(value: float) -> bool:
+    """Whether a number is finite and not negative."""
+    return 0 <= value < math.inf
+
+
 class Rival(nn.Module):
     """A loss of two `DetectionOutput`s and the objects of B images, a scalar.
 
-    Attributes:
-        options: of each that a recipe may give, what a bad value is, and whether one is good.
+    It raises a `CwdError` where an option is bad, or the detectors or their levels don't fit.
     """
 
+    # of each option that a recipe may give: what a bad value is, and whether one is good
     options: ClassVar[dict[str, tuple[str, Callable[[Any], bool]]]] = {}
 
     @classmethod
     def check(cls, **options: Any) -> None:
-        """Refuse a bad value by a `CwdError`, which the constructor does as well."""
+        """Refuse a bad value, as the constructor does."""
         for name, value in options.items():
             meaning, fits = cls.options[name]
             try:

@@ -10,7 +10,6 @@ from torchvision.ops import box_iou
 from cwd.models.detection.outputs import DetectionOutput as Output
 from cwd.models.detection.outputs import Objects
 from cwd.recipes.detection.shared import Rival, paired
-from cwd.system.errors import CwdError
 
 STD = 1e-4  # of the adapters' first weights
 BLOCK = 16  # objects whose overlap with all anchors is computed at once
@@ -36,15 +35,12 @@ class FineGrainedImitation(Rival):
         teacher: a detector with the same levels.
         threshold: psi, from 0 to below 1.
         relu: whether adapters end in a ReLU, "no" or, as published, "yes".
-
-    Raises:
-        CwdError: an option is out of range; the student has no anchors; the levels differ.
     """
 
     options: ClassVar = {
         "threshold": (
             "no share of the best overlap: give a number from 0 to below 1",
-            lambda value: 0 <= value < 1,
+            lambda v: 0 <= v < 1,
         ),
         "relu": ("unknown: use yes, as published, or no", {"yes", "no"}.__contains__),
     }
@@ -54,11 +50,6 @@ class FineGrainedImitation(Rival):
     ) -> None:
         self.check(threshold=threshold, relu=relu)
         super().__init__()
-        if not hasattr(student, "anchors"):
-            raise CwdError(
-                "Wang's method finds objects by anchors, which RepPoints has none of: use it with "
-                "Faster R-CNN or RetinaNet."
-            )
         self.threshold, self.relu = threshold, relu == "yes"
         self.adapters = nn.ModuleList(
             nn.Conv2d(student.channels, teacher.channels, 3, padding=1) for _ in student.strides

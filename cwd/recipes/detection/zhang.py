@@ -55,15 +55,12 @@ class AttentionGuidedNonLocal(Rival):
         student: a detector, whose number of stages decides.
         teacher: a detector with the same levels.
         temperature: T; None is the published one.
-
-    Raises:
-        CwdError: the temperature isn't positive; the levels differ.
     """
 
     options: ClassVar = {
         "temperature": (
             "no temperature: give a positive number",
-            lambda value: value is None or 0 < value < math.inf,
+            lambda v: v is None or 0 < v < math.inf,
         )
     }
 
