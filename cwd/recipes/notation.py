@@ -1,6 +1,6 @@
 """The symbols of recipes: each loss, the maps that it may be applied to, and its weights."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -31,7 +31,7 @@ class Notation:
     """A symbol of Table 1, or of the papers that it is compared with."""
 
     loss: type[nn.Module]
-    defaults: dict[str, Default]  # by the map that the loss may be applied to
+    taps: dict[str, Default]  # what it means by itself, by the map that it may be applied to
     options: tuple[str, ...] = ()  # the loss's arguments that a recipe may give
     told: tuple[str, ...] = ()  # those about the maps, which `Term.build` gives
     # the map that the symbol means without a subscript; where the paper always writes one, a
@@ -40,15 +40,14 @@ class Notation:
     # whether the student's feature map gets the teacher's channels first (the circled crosses of
     # Table 2)
     aligned: bool = True
-    detection: dict[str, Default] = field(default_factory=dict)  # by the tap of a detector
     kinds: tuple[str, ...] = ()  # of detector that it is for; all of them if empty
     labelled: bool = False  # whether it needs the class of every position
     learns: bool = False  # whether it is trained together with the student
 
     @property
-    def taps(self) -> dict[str, Default]:
-        """The defaults of all maps."""
-        return self.defaults | self.detection
+    def defaults(self) -> dict[str, Default]:
+        """`taps` without those of detectors."""
+        return {tap: default for tap, default in self.taps.items() if tap in TAPS}
 
 
 def _both(weight: float) -> dict[str, Default]:
@@ -60,8 +59,7 @@ def _each_level(weight: float, **options: Any) -> dict[str, Default]:
 
 
 def _rival(loss: type[nn.Module], weight: float, *kinds: str) -> Notation:
-    detection = {"": Default(weight)}
-    return Notation(loss, {}, tuple(loss.options), bare="", detection=detection, kinds=kinds)
+    return Notation(loss, {"": Default(weight)}, tuple(loss.options), bare="", kinds=kinds)
 
 
 SOFTENED = ("temperature", "metric")
@@ -71,9 +69,9 @@ NOTATION = {
     # Pyramid: the published detection code's weight, on each level.
     "CW": Notation(
         losses.ChannelWise,
-        {"f": Default(35.0, (("temperature", 1.0),)), "s": Default(3.0, (("temperature", 4.0),))},
+        {"f": Default(35.0, (("temperature", 1.0),)), "s": Default(3.0, (("temperature", 4.0),))}
+        | _each_level(5.0, temperature=1.0),
         SOFTENED,
-        detection=_each_level(5.0, temperature=1.0),
     ),
     # Supplement S4: alpha_pi = 10 and alpha_ho = 0.1.
     "PI": Notation(losses.PixelWise, _both(10.0), SOFTENED, bare="s"),
@@ -82,7 +80,7 @@ NOTATION = {
     # halves it); SKDS's script has 0.5 for PA; IFVD's code 200; MIMIC has 1 in the
     # comparisons of CIRKD. No source gives one for LOCAL, CD and RAW (the last two are controls,
     # not in the paper's tables): theirs make the term about as large as the cross-entropy at first.
-    "MIMIC": Notation(losses.Mimic, _both(1.0), detection=_each_level(1.0)),
+    "MIMIC": Notation(losses.Mimic, _both(1.0) | _each_level(1.0)),
     "AT": Notation(losses.AttentionTransfer, _both(1000.0), ("p",)),
     "LOCAL": Notation(losses.LocalAffinity, _both(0.001), aligned=False),
     "PA": Notation(losses.PairwiseAffinity, _both(0.5), ("pool_scale",), aligned=False),
@@ -103,11 +101,10 @@ RIVALS = {
 SECOND = {
     "CT": Notation(
         losses.ChannelTransformation,
-        {"f": Default(1.0)},
+        {"f": Default(1.0)} | _each_level(1.0),
         ("hidden", "kernel", "activation"),
         told=("student_channels", "teacher_channels"),
         aligned=False,
-        detection=_each_level(1.0),
         learns=True,
     ),
 }

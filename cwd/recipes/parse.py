@@ -95,10 +95,9 @@ def check_terms(recipe: str, terms: tuple[Term, ...], network: str) -> None:
     """Refuse a recipe with a term for another kind of network by a `CwdError`."""
     kind = kind_of(network)
     for term in terms:
-        notation, fitting = SYMBOLS[term.symbol], [SEGMENTATION]
-        if term.tap in notation.detection:
-            fitting = [DETECTOR]
-        elif term.tap == "f" and not notation.labelled:
+        notation = SYMBOLS[term.symbol]
+        fitting = [SEGMENTATION if term.tap in TAPS else DETECTOR]
+        if term.tap == "f" and not notation.labelled:
             fitting.append(CLASSIFIER)  # which has scores and classes of whole images
         if kind not in fitting:
             raise CwdError(

@@ -13,8 +13,6 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from cwd.system.device import pick_device
@@ -27,14 +25,18 @@ PATIENCE = timedelta(hours=2)
 Value = TypeVar("Value")
 
 
-def open_fabric(accelerator: str, precision: str) -> Fabric:
-    """Fabric on one device; under torchrun on one device for each of its processes.
+def open_fabric(accelerator: str, precision: str) -> Any:
+    """Lightning's Fabric on one device; under torchrun on one for each of its processes.
 
     `accelerator` is "cpu" or "cuda", and `precision` in Fabric's words.
 
     Raises:
         CwdError: torchrun started more processes on this machine than it has GPUs.
     """
+    # imported here: that takes a second, which only training has
+    from lightning_fabric import Fabric  # noqa: PLC0415
+    from lightning_fabric.strategies import DDPStrategy  # noqa: PLC0415
+
     if not dist.is_torchelastic_launched():
         return Fabric(accelerator=accelerator, devices=1, precision=precision)
     here, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
