@@ -74,30 +74,6 @@ def test_gradient_is_what_the_derivation_says():
     torch.testing.assert_close(student.grad.flatten(2), 2.0 / 6 * (q - p))
 
 
-@pytest.mark.parametrize("metric", METRICS)
-def test_a_constant_of_what_sums_to_one_changes_nothing(metric):
-    student, teacher = maps()
-    per_channel = student + torch.randn(2, 3, 1, 1, dtype=torch.float64)
-    per_pixel = student + torch.randn(2, 1, 4, 5, dtype=torch.float64)
-    for loss, same, other in (
-        (ChannelWise(2.0, metric), per_channel, per_pixel),
-        (PixelWise(2.0, metric), per_pixel, per_channel),
-    ):
-        torch.testing.assert_close(loss(same, teacher), loss(student, teacher))
-        assert not torch.isclose(loss(other, teacher), loss(student, teacher))
-
-
-def test_bhattacharyya_and_l2_are_symmetric_and_kl_is_not():
-    student, teacher = maps()
-    for kind in (ChannelWise, PixelWise):
-        for metric in ("bhattacharyya", "l2"):
-            loss = kind(1.0, metric)
-            torch.testing.assert_close(loss(student, teacher), loss(teacher, student))
-        there, back = kind(1.0, "kl"), kind(1.0, "swapped")
-        torch.testing.assert_close(there(student, teacher), back(teacher, student))
-        assert not torch.isclose(there(student, teacher), back(student, teacher))
-
-
 def test_published_form_underflows_where_ours_does_not():
     student, teacher = maps((1, 1, 8, 8), torch.float32)
     published = (10 * student.flatten(2) / 0.01).softmax(2).log()

@@ -39,14 +39,6 @@ def test_attention_transfer_as_published():
     agree(AttentionTransfer()(student, teacher), published, student)
 
 
-@pytest.mark.parametrize("p", [1, 2, 3])
-def test_attention_ignores_scale_and_sign(p):
-    student, teacher = maps()
-    loss = AttentionTransfer(p)
-    factor = torch.tensor([0.01, -7.0], dtype=torch.float64).view(2, 1, 1, 1)  # one per image
-    torch.testing.assert_close(loss(factor * student, teacher), loss(student, teacher))
-
-
 @pytest.mark.parametrize("p", [0, -1, math.inf, math.nan, "two"])
 def test_bad_power(p):
     with pytest.raises(CwdError, match=f"p={p} is no power"):
@@ -73,14 +65,6 @@ def test_activations_below_the_least_count_as_it(loss):
     negative, positive = torch.full((1, 1, 1, 2), -3.0), torch.full((1, 1, 1, 2), 2.0)
     assert loss(negative, positive).item() == pytest.approx(2 * math.log(2e6), rel=1e-6)
     assert loss(positive, negative).item() == pytest.approx(1e-6 * math.log(5e-7), rel=1e-6)
-
-
-def test_channel_mean_ignores_where():
-    student, teacher = maps()
-    order = torch.randperm(20, generator=torch.Generator().manual_seed(1))
-    moved = student.flatten(2)[:, :, order].view(student.shape)
-    torch.testing.assert_close(ChannelMean()(moved, teacher), ChannelMean()(student, teacher))
-    assert not torch.isclose(Mimic()(moved, teacher), Mimic()(student, teacher))
 
 
 def test_alignment():
