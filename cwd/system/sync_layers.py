@@ -43,21 +43,21 @@ class _WholeBatchNorm2d(nn.BatchNorm2d):
         return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
 
-class _WholeBatchDropout(nn.Dropout):
+class _WholeBatchDropout(nn.Module):
     """Dropout whose mask is drawn for the images of all processes, as one process draws it."""
 
+    def __init__(self, dropout: nn.Dropout | nn.Dropout2d) -> None:
+        super().__init__()
+        self.p, self.channels = dropout.p, isinstance(dropout, nn.Dropout2d)
+
     def forward(self, x: Tensor) -> Tensor:
-        return x * mine(self._mask(x)) if self.training else x
-
-    def _mask(self, x: Tensor) -> Tensor:
-        # for what each value is, its place in memory matters, so the mask lies as `x` does
-        whole = torch.cat([torch.empty_like(x)] * processes()).fill_(1)
-        return F.dropout(whole, self.p)
-
-
-class _WholeBatchDropout2d(_WholeBatchDropout):
-    def _mask(self, x: Tensor) -> Tensor:
-        return F.dropout2d(x.new_ones(processes() * x.shape[0], x.shape[1], 1, 1), self.p)
+        if not self.training:
+            return x
+        if self.channels:
+            mask = F.dropout2d(x.new_ones(processes() * x.shape[0], x.shape[1], 1, 1), self.p)
+        else:  # for what each value is, its place in memory matters, so the mask lies as `x` does
+            mask = F.dropout(torch.cat([torch.empty_like(x)] * processes()).fill_(1), self.p)
+        return x * mine(mask)
 
 
 def synchronise(module: nn.Module, fused: bool = False) -> nn.Module:
@@ -70,9 +70,7 @@ def synchronise(module: nn.Module, fused: bool = False) -> nn.Module:
         if isinstance(child, nn.BatchNorm2d):
             layer = convert_sync_batchnorm(child) if fused else _WholeBatchNorm2d(child)
         elif isinstance(child, nn.Dropout | nn.Dropout2d):
-            layer = (_WholeBatchDropout if isinstance(child, nn.Dropout) else _WholeBatchDropout2d)(
-                child.p
-            )
+            layer = _WholeBatchDropout(child)
         else:
             layer = synchronise(child, fused)
         setattr(module, name, layer)

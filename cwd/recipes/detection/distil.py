@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from cwd.losses import ChannelAlignment
 from cwd.models.detection.base import Detector
-from cwd.models.detection.outputs import DetectionOutput, Objects
+from cwd.models.detection.outputs import DetectionOutput as Output
+from cwd.models.detection.outputs import Objects
 from cwd.recipes.distiller import Distiller
 from cwd.recipes.notation import RIVALS, SYMBOLS
 from cwd.recipes.parse import Term, check_terms
@@ -39,9 +40,7 @@ class OverLevels(nn.Module):
             ChannelAlignment(*widths, term.align) if differ else nn.Identity() for _ in levels
         )
 
-    def forward(
-        self, student: DetectionOutput, teacher: DetectionOutput, targets: list[Objects]
-    ) -> Tensor:
+    def forward(self, student: Output, teacher: Output, targets: list[Objects]) -> Tensor:
         """See the class."""
         levels = self.term.levels_of(student), self.term.levels_of(teacher)
         parts = zip(self.losses, self.alignments, *levels, strict=True)
@@ -85,7 +84,7 @@ class DetectionDistiller(Distiller):
     def _value(self, term: Term, student_out: Any, teacher_out: Any, *given: Any) -> Tensor:
         return self.losses[term.name](student_out, teacher_out, given[0])
 
-    def compared(self, name: str, student_out: DetectionOutput) -> Tensor:
+    def compared(self, name: str, student_out: Output) -> Tensor:
         """The finest level of the student's pyramid as a term compares it with the teacher's."""
         over = self.losses[name]
         student_map = over.alignments[0](over.term.map_of(student_out))
