@@ -17,11 +17,7 @@ BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86 and Arm names in /proc/c
 
 
 def pick_device(device: str) -> str:
-    """Resolve "auto" to "cuda" where there is a GPU, else "cpu".
-
-    Raises:
-        CwdError: the device is unknown, or "cuda" is asked for and not there.
-    """
+    """Resolve "auto"; a device that is unknown or not there is a `CwdError`."""
     if device not in ("auto", "cpu", "cuda"):
         raise CwdError(f"device {device!r} is unknown: use auto, cpu or cuda.")
     there = torch.cuda.is_available()

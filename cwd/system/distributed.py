@@ -28,10 +28,7 @@ Value = TypeVar("Value")
 def open_fabric(accelerator: str, precision: str) -> Any:
     """Lightning's Fabric on one device; under torchrun on one for each of its processes.
 
-    `accelerator` is "cpu" or "cuda", and `precision` in Fabric's words.
-
-    Raises:
-        CwdError: torchrun started more processes on this machine than it has GPUs.
+    `precision` is in Fabric's words. More processes on this machine than GPUs are a `CwdError`.
     """
     # imported here: that takes a second, which only training has
     from lightning_fabric import Fabric  # noqa: PLC0415
@@ -80,11 +77,7 @@ def rank() -> int:
 
 
 def rows(batch: int) -> slice:
-    """This process's rows of a batch of so many images.
-
-    Raises:
-        CwdError: the processes can't have equally many.
-    """
+    """This process's rows of a batch; one that can't be shared equally is a `CwdError`."""
     count = processes()
     if batch % count:
         fitting = ", ".join(str(n) for n in range(1, batch + 1) if batch % n == 0)

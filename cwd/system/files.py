@@ -18,8 +18,7 @@ from cwd.system.errors import CwdError
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write` with a temporary path beside `path`, then rename it into place.
 
-    Raises:
-        CwdError: the disk is full or the folder can't be written; `path` is as it was before.
+    After a `CwdError` (a full disk, a folder that can't be written) `path` is as it was before.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -63,11 +62,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:
-    """Read a JSON file.
-
-    Raises:
-        CwdError: the file is missing or damaged; its sentence ends with `remedy`.
-    """
+    """Read a JSON file; if it is missing or damaged, the `CwdError` ends with `remedy`."""
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -82,13 +77,11 @@ def save_figure(figure: Any, path: Path) -> None:
 
 @contextlib.contextmanager
 def exclusive(path: Path, what: str, patience: float = 5.0) -> Iterator[None]:
-    """Hold an advisory lock on `path` while the block runs; an error calls the thing `what`.
+    """Hold an advisory lock on `path` while the block runs.
 
     The lock belongs to the process: it is gone the moment the process dies, even by SIGKILL. A
-    notebook's kernel outlives its killed runner by two seconds, hence five of patience.
-
-    Raises:
-        CwdError: another process holds the lock, or the lock file can't be made.
+    notebook's kernel outlives its killed runner by two seconds, hence five of patience; after them
+    a `CwdError` says that `what` is another process's.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
