@@ -27,12 +27,12 @@ class FakeDetector(nn.Module):
 
     num_classes = CLASSES
 
-    def __init__(self, channels=4, widths=(2, 3, 4, 5), stages=2, seed=0, unit=1.0):
+    def __init__(self, channels=4, widths=(2, 3, 4, 5), stages=2, seed=0):
         super().__init__()
         torch.manual_seed(seed)
         self.channels, self.stage_channels, self.stages_of_detection = channels, widths, stages
         self.strides = tuple((4 if stages == 2 else 8) * 2**level for level in range(5))
-        self.backbone, self.unit = FakeBackbone(widths), unit
+        self.backbone = FakeBackbone(widths)
         self.objectness = nn.Conv2d(channels, len(SHAPES), 1)
         self.deltas = nn.Conv2d(channels, 4 * len(SHAPES), 1)
         self.regions = nn.Linear(4 + channels, (CLASSES + 1) * 5)
@@ -48,7 +48,7 @@ class FakeDetector(nn.Module):
             boxes = [
                 (x - w / 2, y - h / 2, x + w / 2, y + h / 2) for x, y in middles for w, h in SHAPES
             ]
-            found.append(torch.tensor(boxes, device=level.device) * stride * self.unit)
+            found.append(torch.tensor(boxes, device=level.device) * stride)
         return found
 
     def first_stage(self, levels):
@@ -65,10 +65,10 @@ class FakeDetector(nn.Module):
         return out[:, : CLASSES + 1], out[:, CLASSES + 1 :].unflatten(1, (-1, 4))
 
 
-def detectors(stages=2, teacher_channels=4, teacher_widths=(2, 3, 4, 5), **options):
+def detectors(stages=2, teacher_channels=4, teacher_widths=(2, 3, 4, 5)):
     """A student and a teacher, in float64."""
     student = FakeDetector(stages=stages)
-    teacher = FakeDetector(teacher_channels, teacher_widths, stages, seed=1, **options)
+    teacher = FakeDetector(teacher_channels, teacher_widths, stages, seed=1)
     return student.double(), teacher.double()
 
 

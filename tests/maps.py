@@ -21,10 +21,14 @@ def softmax(values, tau=1.0):
     return [v / sum(p) for v in p]
 
 
-def kl(teacher_values, student_values, tau):
-    """KL of two softmax distributions over lists of numbers, in plain Python."""
-    p, q = softmax(teacher_values, tau), softmax(student_values, tau)
-    return sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+def channels(x):
+    """All channels of [B, C, H, W], each a list over its positions."""
+    return x.detach().flatten(0, 1).flatten(1).tolist()
+
+
+def positions(x):
+    """All positions of [B, C, H, W], each a list over its channels."""
+    return x.detach().movedim(1, -1).flatten(0, 2).tolist()
 
 
 def features(x):
@@ -42,6 +46,10 @@ def length(v):
 
 def cosine(u, v):
     return sum(a * b for a, b in zip(u, v, strict=True)) / (length(u) * length(v))
+
+
+def mean_squares(u, v):
+    return sum((a - b) ** 2 for a, b in zip(u, v, strict=True)) / len(u)
 
 
 def gradient(value, student):

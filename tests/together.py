@@ -19,8 +19,7 @@ from cwd.config.run import Data, Run
 from cwd.config.schedule import ClassificationSchedule, DetectionSchedule, Schedule
 from cwd.data.loading import Batches
 from cwd.system import distributed, paths
-from cwd.system.distributed import mine, total
-from cwd.system.engine import join
+from cwd.system.distributed import join, mine, total
 from cwd.system.errors import CwdError
 from cwd.system.sync_layers import synchronise
 from cwd.training import loop

@@ -23,7 +23,7 @@ from cwd.models.segmentation import (
     build_network,
     count_multiply_adds,
 )
-from cwd.recipes.parse import Distiller, Term
+from cwd.recipes import Distiller, Term
 from cwd.system.device import pick_precision
 from cwd.system.timing import race
 from cwd.training.tasks.choice import task_of

@@ -1,4 +1,9 @@
-"""Distillation losses: every one a module called as `loss(student_map, teacher_map, target)`."""
+"""Distillation losses: every one a module called as `loss(student_map, teacher_map, target)`.
+
+Maps are [B, C, H, W] of any float type, the student's of any size, and the value is a scalar. No
+gradient reaches the teacher. Where the maps differ in batch, or in channels that are compared one
+by one, a loss raises `CwdError`; see `cwd.losses.maps.matched`.
+"""
 
 from cwd.losses.channelwise import ChannelWise
 from cwd.losses.controls import ChannelMean, Unnormalised

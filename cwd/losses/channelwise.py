@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cwd.losses.distances import METRICS, Softened
-from cwd.losses.maps import matched
+from cwd.losses.maps import Target, matched
 
 
 class ChannelWise(Softened):
@@ -25,15 +25,9 @@ class ChannelWise(Softened):
 
     Shape:
         student_map and teacher_map [B, C, H, W] to a scalar; `target` is not used.
-
-    Raises:
-        CwdError: the temperature isn't positive; the metric is unknown; the maps differ in batch
-            or channels.
     """
 
-    def forward(
-        self, student_map: Tensor, teacher_map: Tensor, target: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, student_map: Tensor, teacher_map: Tensor, target: Target = None) -> Tensor:
         student_map, teacher_map = matched(student_map, teacher_map)
         tau = self.temperature
         log_s = F.log_softmax(student_map.flatten(2) / tau, dim=2)  # [B, C, N]

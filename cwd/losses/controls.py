@@ -7,14 +7,14 @@ with the same two metrics; the other two are here.
 
 from torch import Tensor, nn
 
-from cwd.losses.maps import matched
+from cwd.losses.maps import Target, matched
 from cwd.system.errors import CwdError
 
 SMALLEST = 1e-6  # a smaller or negative activation counts as this one under a logarithm
 DIVERGENCES = ("l2", "kl")
 
 
-def divergence(s: Tensor, t: Tensor, metric: str) -> Tensor:
+def _divergence(s: Tensor, t: Tensor, metric: str) -> Tensor:
     """Sum over all entries of (s - t)^2 for "l2", of t log(t / s) for "kl".
 
     The second is no divergence, since its arguments don't sum to one: it falls without end as s
@@ -26,15 +26,8 @@ def divergence(s: Tensor, t: Tensor, metric: str) -> Tensor:
     return (t * (t.log() - s.log())).sum()
 
 
-class Control(nn.Module):
-    """What the two controls have in common: a metric.
-
-    Args:
-        metric: "l2", the published code's mse, or "kl".
-
-    Raises:
-        CwdError: the metric is unknown.
-    """
+class _Control(nn.Module):
+    """What the two controls have in common: a metric, "l2", the published code's mse, or "kl"."""
 
     def __init__(self, metric: str = "l2") -> None:
         super().__init__()
@@ -46,7 +39,7 @@ class Control(nn.Module):
         return f"metric={self.metric}"
 
 
-class ChannelMean(Control):
+class ChannelMean(_Control):
     """CD, channel distillation (Zhou et al. 2020), which section 1.1 sets itself apart from.
 
         m_c = mean over the N = H W positions of y_c
@@ -60,20 +53,14 @@ class ChannelMean(Control):
 
     Shape:
         student_map and teacher_map [B, C, H, W] to a scalar; `target` is not used.
-
-    Raises:
-        CwdError: the metric is unknown; the maps differ in batch or channels.
     """
 
-    def forward(
-        self, student_map: Tensor, teacher_map: Tensor, target: Tensor | None = None
-    ) -> Tensor:
-        maps = matched(student_map, teacher_map)
-        s, t = (x.mean(dim=(2, 3)) for x in maps)  # [B, C]
-        return divergence(s, t, self.metric) / s.numel()
+    def forward(self, student_map: Tensor, teacher_map: Tensor, target: Target = None) -> Tensor:
+        s, t = (x.mean(dim=(2, 3)) for x in matched(student_map, teacher_map))  # [B, C]
+        return _divergence(s, t, self.metric) / s.numel()
 
 
-class Unnormalised(Control):
+class Unnormalised(_Control):
     """RAW, the activations as they are: the published code's normalisation `none`.
 
         loss = 1 / (B N)  sum_b sum_c sum_i  (s_c,i - t_c,i)^2
@@ -86,14 +73,9 @@ class Unnormalised(Control):
 
     Shape:
         student_map and teacher_map [B, C, H, W] to a scalar; `target` is not used.
-
-    Raises:
-        CwdError: the metric is unknown; the maps differ in batch or channels.
     """
 
-    def forward(
-        self, student_map: Tensor, teacher_map: Tensor, target: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, student_map: Tensor, teacher_map: Tensor, target: Target = None) -> Tensor:
         s, t = matched(student_map, teacher_map)
         b, _, h, w = s.shape
-        return divergence(s, t, self.metric) / (b * h * w)
+        return _divergence(s, t, self.metric) / (b * h * w)

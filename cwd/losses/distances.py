@@ -1,7 +1,5 @@
 """Distributions of activations: a temperature, and four ways to compare two of them."""
 
-from collections.abc import Callable
-
 from torch import Tensor, nn
 
 from cwd.system.errors import CwdError
@@ -28,12 +26,7 @@ def l2(log_t: Tensor, log_s: Tensor, dim: int) -> Tensor:
 
 
 COLDEST, HOTTEST = 1e-4, 1e6  # beyond them float32 has no digits left for a divergence
-METRICS: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
-    "kl": kl,
-    "bhattacharyya": bhattacharyya,
-    "l2": l2,
-    "swapped": swapped,
-}
+METRICS = {"kl": kl, "bhattacharyya": bhattacharyya, "l2": l2, "swapped": swapped}
 
 
 class Softened(nn.Module):

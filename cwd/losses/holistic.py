@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.nn.utils.parametrize import cached
 
-from cwd.losses.maps import matched
+from cwd.losses.maps import Target, matched
 from cwd.system.errors import CwdError
 
 PENALTY = 10.0  # factor of the gradient penalty (Gulrajani et al. 2017)
@@ -22,11 +22,7 @@ class SelfAttention(nn.Module):
 
         out = x + gamma  sum_j softmax_j(q_i . k_j) v_j,   gamma = 0 at first
 
-    Args:
-        channels: C; queries and keys have C / 8.
-
-    Shape:
-        [B, C, H, W] in and out.
+    Maps are [B, C, H, W]; queries and keys have C / 8 channels.
     """
 
     def __init__(self, channels: int) -> None:
@@ -110,7 +106,7 @@ class Holistic(nn.Module):
         `target` is not used.
 
     Raises:
-        CwdError: there are no images; the maps differ in batch or channels, or are too small.
+        CwdError: there are no images; the maps are too small.
     """
 
     def __init__(self, channels: int, map_size: tuple[int, int]) -> None:
@@ -121,7 +117,7 @@ class Holistic(nn.Module):
         self,
         student_map: Tensor,
         teacher_map: Tensor,
-        target: Tensor | None = None,
+        target: Target = None,
         images: Tensor | None = None,
     ) -> Tensor:
         if images is None:
@@ -137,12 +133,8 @@ class Holistic(nn.Module):
     ) -> Tensor:
         """What the critic minimises; shapes as for the class.
 
-        Args:
-            student_map: Q^s.
-            teacher_map: Q^t.
-            images: what both were computed from.
-            where: [B, 1, 1, 1] in 0 to 1, the places between the maps at which the penalty looks;
-                drawn here if None. Processes that share a batch hand in their part of one draw.
+        `where` are the places between the maps at which the penalty looks, [B, 1, 1, 1] in 0 to 1,
+        drawn here if None. Processes that share a batch hand in their part of one draw.
         """
         self.critic.requires_grad_(True)
         with torch.autocast(student_map.device.type, enabled=False), cached():
@@ -155,7 +147,6 @@ class Holistic(nn.Module):
         if where is None:
             where = torch.rand(len(s), 1, 1, 1, dtype=s.dtype, device=s.device)
         between = (where * t + (1 - where) * s).requires_grad_()
-        (gradient,) = torch.autograd.grad(
-            self.critic(between, images).sum(), between, create_graph=True
-        )
+        judged = self.critic(between, images).sum()
+        (gradient,) = torch.autograd.grad(judged, between, create_graph=True)
         return (gradient.flatten(1).norm(dim=1) - 1).square().mean()

@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from cwd.system.errors import CwdError
 
+Target = Tensor | None  # int64 [B, H, W], the classes of positions; few losses look at them
+
 
 def matched(
     student_map: Tensor, teacher_map: Tensor, *, same_channels: bool = True
@@ -16,14 +18,11 @@ def matched(
     differ, the student's map is resized bilinearly to the teacher's size. Half-precision maps
     become float32, since sums over thousands of positions don't fit into bfloat16.
 
-    Args:
-        student_map: [B, C, h, w], any float type.
-        teacher_map: [B, C, H, W], any float type.
-        same_channels: whether the loss compares channel with channel; one that compares
-            similarities between positions takes maps with any numbers of channels.
+    A loss that compares similarities between positions, not channel with channel, takes maps with
+    any numbers of channels.
 
-    Returns:
-        Both as [B, C, H, W], in float32 or float64.
+    Shape:
+        [B, C, h, w] and [B, C, H, W] to two of [B, C, H, W].
 
     Raises:
         CwdError: the maps aren't four-dimensional, or differ in batch size or channels.
@@ -64,9 +63,6 @@ class ChannelAlignment(nn.Sequential):
 
     Shape:
         [B, student_channels, H, W] to [B, teacher_channels, H, W].
-
-    Raises:
-        CwdError: `style` is neither of the two.
     """
 
     def __init__(self, student_channels: int, teacher_channels: int, style: str = "conv") -> None:

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from cwd.losses.maps import matched
+from cwd.losses.maps import Target, matched
 from cwd.system.errors import CwdError
 
 SHORTEST = 1e-6  # a shorter feature counts as one without direction
@@ -33,17 +33,12 @@ class LocalAffinity(nn.Module):
 
     Shape:
         student_map [B, C, H, W] and teacher_map [B, C', H, W] to a scalar; `target` is not used.
-
-    Raises:
-        CwdError: the maps differ in batch.
     """
 
     # right, below, below right, below left: the other four are these, seen from the neighbour
     steps = ((0, 1), (1, 0), (1, 1), (1, -1))
 
-    def forward(
-        self, student_map: Tensor, teacher_map: Tensor, target: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, student_map: Tensor, teacher_map: Tensor, target: Target = None) -> Tensor:
         student_map, teacher_map = matched(student_map, teacher_map, same_channels=False)
         return F.mse_loss(self.distances(student_map), self.distances(teacher_map))
 
@@ -74,27 +69,20 @@ class PairwiseAffinity(nn.Module):
     under autocast: bfloat16 has three digits, and similarities differ in the third.
 
     Args:
-        pool_scale: windows' sides as a share of the map's; 0 is full resolution.
+        pool_scale: windows' sides as a share of the map's, 0 to 1; 0 is full resolution.
 
     Shape:
         student_map [B, C, H, W] and teacher_map [B, C', H, W] to a scalar; `target` is not used.
-
-    Raises:
-        CwdError: pool_scale isn't between 0 and 1; the maps differ in batch.
     """
 
     def __init__(self, pool_scale: float = 0.5) -> None:
         super().__init__()
         if isinstance(pool_scale, str) or not 0 <= pool_scale <= 1:
-            raise CwdError(
-                f"pool_scale={pool_scale} is no share of the map: give a number from 0 (full "
-                "resolution) to 1."
-            )
+            remedy = "give a number from 0 (full resolution) to 1"
+            raise CwdError(f"pool_scale={pool_scale} is no share of the map: {remedy}.")
         self.pool_scale = pool_scale
 
-    def forward(
-        self, student_map: Tensor, teacher_map: Tensor, target: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, student_map: Tensor, teacher_map: Tensor, target: Target = None) -> Tensor:
         student_map, teacher_map = matched(student_map, teacher_map, same_channels=False)
         window = [max(1, int(side * self.pool_scale)) for side in teacher_map.shape[2:]]
         s, t = (
@@ -119,11 +107,7 @@ class PairwiseAffinity(nn.Module):
 def squared_errors(s_rows: Tensor, s: Tensor, t_rows: Tensor, t: Tensor) -> Tensor:
     """Sum of (a_ij of the student - a_ij of the teacher)^2 over a block of rows i.
 
-    Args:
-        s_rows: unit features [B, C, R] of the student at the rows' positions.
-        s: the same at all positions, [B, C, N].
-        t_rows: the teacher's, [B, C', R].
-        t: the teacher's, [B, C', N].
+    Unit features are [B, C, R] at the rows' positions and [B, C, N] at all, the teacher's of C'.
     """
     return (s_rows.mT @ s - t_rows.mT @ t).square().sum()  # of [B, R, N]
 
@@ -146,16 +130,14 @@ class IntraClassVariation(nn.Module):
         student_map [B, C, h, w], teacher_map [B, C', h', w'], target int64 [B, H, W] to a scalar.
 
     Raises:
-        CwdError: there is no target; the maps differ in batch.
+        CwdError: there is no target.
     """
 
     def __init__(self, ignore_index: int = 255) -> None:
         super().__init__()
         self.ignore_index = ignore_index
 
-    def forward(
-        self, student_map: Tensor, teacher_map: Tensor, target: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, student_map: Tensor, teacher_map: Tensor, target: Target = None) -> Tensor:
         if target is None:
             raise CwdError("IFVD compares pixels of a class: give it the target [B, H, W].")
         student_map, teacher_map = matched(student_map, teacher_map, same_channels=False)

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cwd.losses.distances import METRICS, Softened
-from cwd.losses.maps import matched
+from cwd.losses.maps import Target, matched
 from cwd.system.errors import CwdError
 
 SMALLEST = 1e-12  # an image whose activations are all smaller has no attention
@@ -17,14 +17,9 @@ class Mimic(nn.Module):
 
     Shape:
         student_map and teacher_map [B, C, H, W] to a scalar; `target` is not used.
-
-    Raises:
-        CwdError: the maps differ in batch or channels.
     """
 
-    def forward(
-        self, student_map: Tensor, teacher_map: Tensor, target: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, student_map: Tensor, teacher_map: Tensor, target: Target = None) -> Tensor:
         return F.mse_loss(*matched(student_map, teacher_map))
 
 
@@ -39,9 +34,6 @@ class AttentionTransfer(nn.Module):
 
     Shape:
         student_map [B, C, H, W] and teacher_map [B, C', H, W] to a scalar; `target` is not used.
-
-    Raises:
-        CwdError: p isn't a number from 1 on; the maps differ in batch.
     """
 
     def __init__(self, p: float = 2.0) -> None:
@@ -50,13 +42,11 @@ class AttentionTransfer(nn.Module):
             raise CwdError(f"p={p} is no power for AT: give a number from 1 on, such as 2.")
         self.p = p
 
-    def forward(
-        self, student_map: Tensor, teacher_map: Tensor, target: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, student_map: Tensor, teacher_map: Tensor, target: Target = None) -> Tensor:
         student_map, teacher_map = matched(student_map, teacher_map, same_channels=False)
-        return F.mse_loss(self.attention(student_map), self.attention(teacher_map))
+        return F.mse_loss(self._attention(student_map), self._attention(teacher_map))
 
-    def attention(self, x: Tensor) -> Tensor:
+    def _attention(self, x: Tensor) -> Tensor:
         """The attention map Q of [B, C, H, W], flattened and of length 1: [B, N]."""
         # Q ignores an image's scale; with 1 as the largest, powers neither over- nor underflow
         scale = x.detach().abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(SMALLEST)
@@ -79,15 +69,9 @@ class PixelWise(Softened):
 
     Shape:
         student_map and teacher_map [B, C, H, W] to a scalar; `target` is not used.
-
-    Raises:
-        CwdError: the temperature isn't positive; the metric is unknown; the maps differ in batch
-            or channels.
     """
 
-    def forward(
-        self, student_map: Tensor, teacher_map: Tensor, target: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, student_map: Tensor, teacher_map: Tensor, target: Target = None) -> Tensor:
         student_map, teacher_map = matched(student_map, teacher_map)
         tau = self.temperature
         log_s = F.log_softmax(student_map / tau, dim=1)  # [B, C, H, W]

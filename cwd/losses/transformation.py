@@ -5,7 +5,7 @@ import itertools
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cwd.losses.maps import matched
+from cwd.losses.maps import Target, matched
 from cwd.system.errors import CwdError
 
 ACTIVATIONS = {"relu": nn.ReLU, "none": nn.Identity}
@@ -34,7 +34,7 @@ class ChannelTransformation(nn.Module):
         student_map [B, C_s, H, W] and teacher_map [B, C, H, W] to a scalar; `target` is not used.
 
     Raises:
-        CwdError: an option is no such value; the maps differ in batch, or have other channels.
+        CwdError: an option is no such value; a map has other channels than it was made for.
     """
 
     def __init__(
@@ -60,17 +60,11 @@ class ChannelTransformation(nn.Module):
             layers += [nn.Conv2d(before, after, side, padding="same"), ACTIVATIONS[activation]()]
         self.transform = nn.Sequential(*layers[:-1])  # nothing after the last convolution
 
-    def forward(
-        self, student_map: Tensor, teacher_map: Tensor, target: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, student_map: Tensor, teacher_map: Tensor, target: Target = None) -> Tensor:
         return F.mse_loss(*matched(self.transformed(student_map), teacher_map))
 
     def transformed(self, student_map: Tensor) -> Tensor:
-        """The student's map as it is compared: [B, C_s, H, W] to [B, C, H, W].
-
-        Raises:
-            CwdError: the map has another number of channels.
-        """
+        """The student's map as it is compared: [B, C_s, H, W] to [B, C, H, W]."""
         channels = self.transform[0].in_channels
         if student_map.ndim != 4 or student_map.shape[1] != channels:
             raise CwdError(

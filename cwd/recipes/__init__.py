@@ -1,5 +1,6 @@
 """Recipes in the paper's notation, and the losses at work on two networks."""
 
-from cwd.recipes.parse import Distiller, Term, parse_recipe
+from cwd.recipes.distiller import Distiller
+from cwd.recipes.parse import Term, parse_recipe
 
 __all__ = ["Distiller", "Term", "parse_recipe"]

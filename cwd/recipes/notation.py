@@ -1,23 +1,11 @@
 """The symbols of recipes: each loss, the maps that it may be applied to, and its weights."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
-from cwd.losses import (
-    AttentionTransfer,
-    ChannelMean,
-    ChannelTransformation,
-    ChannelWise,
-    Holistic,
-    IntraClassVariation,
-    LocalAffinity,
-    Mimic,
-    PairwiseAffinity,
-    PixelWise,
-    Unnormalised,
-)
+from cwd import losses
 from cwd.recipes.detection.chen import WeightedHints
 from cwd.recipes.detection.heo import FeatureOverhaul
 from cwd.recipes.detection.wang import FineGrainedImitation
@@ -40,91 +28,84 @@ class Default:
 
 @dataclass(frozen=True)
 class Notation:
-    """A symbol of Table 1.
-
-    Attributes:
-        loss: the class.
-        defaults: a default for each map that the loss may be applied to.
-        bare: the map that the symbol means without a subscript; where the paper always writes
-            one, a recipe has to as well.
-        aligned: whether the student's feature map gets the teacher's channels first (the circled
-            crosses of Table 2).
-        detection: a default for each tap of a detector that the loss may be applied to.
-        kinds: the kinds of detector that it is for; all of them if empty.
-        labelled: whether it needs the class of every position.
-    """
+    """A symbol of Table 1, or of the papers that it is compared with."""
 
     loss: type[nn.Module]
-    defaults: dict[str, Default]
+    taps: dict[str, Default]  # what it means by itself, by the map that it may be applied to
+    options: tuple[str, ...] = ()  # the loss's arguments that a recipe may give
+    told: tuple[str, ...] = ()  # those about the maps, which `Term.build` gives
+    # the map that the symbol means without a subscript; where the paper always writes one, a
+    # recipe has to as well
     bare: str | None = None
+    # whether the student's feature map gets the teacher's channels first (the circled crosses of
+    # Table 2)
     aligned: bool = True
-    detection: dict[str, Default] = field(default_factory=dict)
-    kinds: tuple[str, ...] = ()
-    labelled: bool = False
+    kinds: tuple[str, ...] = ()  # of detector that it is for; all of them if empty
+    labelled: bool = False  # whether it needs the class of every position
+    learns: bool = False  # whether it is trained together with the student
 
     @property
-    def taps(self) -> dict[str, Default]:
-        """All of them."""
-        return self.defaults | self.detection
+    def defaults(self) -> dict[str, Default]:
+        """`taps` without those of detectors."""
+        return {tap: default for tap, default in self.taps.items() if tap in TAPS}
 
 
-def both(weight: float) -> dict[str, Default]:
-    """The same weight on the feature map and on the score map."""
+def _both(weight: float) -> dict[str, Default]:
     return {"f": Default(weight), "s": Default(weight)}
 
 
-def each_level(weight: float, **options: Any) -> dict[str, Default]:
-    """The same weight on each level of a pyramid, at either of its taps."""
+def _each_level(weight: float, **options: Any) -> dict[str, Default]:
     return {tap: Default(weight, tuple(options.items())) for tap in PYRAMIDS}
 
 
+def _rival(loss: type[nn.Module], weight: float, *kinds: str) -> Notation:
+    return Notation(loss, {"": Default(weight)}, tuple(loss.options), bare="", kinds=kinds)
+
+
+SOFTENED = ("temperature", "metric")
 NOTATION = {
     # Feature map: section 2.3 and figure 3. Score map: the authors' script, which the paper's
     # sentence "35 in all experiments" passes over; "CW_s(T=1, weight=35)" is that sentence.
+    # Pyramid: the published detection code's weight, on each level.
     "CW": Notation(
-        ChannelWise,
-        {"f": Default(35.0, (("temperature", 1.0),)), "s": Default(3.0, (("temperature", 4.0),))},
-        # The published detection code's weight, on each level.
-        detection=each_level(5.0, temperature=1.0),
+        losses.ChannelWise,
+        {"f": Default(35.0, (("temperature", 1.0),)), "s": Default(3.0, (("temperature", 4.0),))}
+        | _each_level(5.0, temperature=1.0),
+        SOFTENED,
     ),
     # Supplement S4: alpha_pi = 10 and alpha_ho = 0.1.
-    "PI": Notation(PixelWise, both(10.0), bare="s"),
-    "HO": Notation(Holistic, {"s": Default(0.1)}, bare="s"),
+    "PI": Notation(losses.PixelWise, _both(10.0), SOFTENED, bare="s"),
+    "HO": Notation(losses.Holistic, {"s": Default(0.1)}, told=("channels", "map_size"), bare="s"),
     # The paper prints no other weights. These are the methods' own: 1000 is AT's beta (its paper
     # halves it); SKDS's script has 0.5 for PA; IFVD's code 200; MIMIC has 1 in the
     # comparisons of CIRKD. No source gives one for LOCAL, CD and RAW (the last two are controls,
     # not in the paper's tables): theirs make the term about as large as the cross-entropy at first.
-    "MIMIC": Notation(Mimic, both(1.0), detection=each_level(1.0)),
-    "AT": Notation(AttentionTransfer, both(1000.0)),
-    "LOCAL": Notation(LocalAffinity, both(0.001), aligned=False),
-    "PA": Notation(PairwiseAffinity, both(0.5), aligned=False),
-    "IFV": Notation(IntraClassVariation, both(200.0), aligned=False, labelled=True),
-    "CD": Notation(ChannelMean, both(1.0)),
-    "RAW": Notation(Unnormalised, both(0.01)),
+    "MIMIC": Notation(losses.Mimic, _both(1.0) | _each_level(1.0)),
+    "AT": Notation(losses.AttentionTransfer, _both(1000.0), ("p",)),
+    "LOCAL": Notation(losses.LocalAffinity, _both(0.001), aligned=False),
+    "PA": Notation(losses.PairwiseAffinity, _both(0.5), ("pool_scale",), aligned=False),
+    "IFV": Notation(losses.IntraClassVariation, _both(200.0), aligned=False, labelled=True),
+    "CD": Notation(losses.ChannelMean, _both(1.0), ("metric",)),
+    "RAW": Notation(losses.Unnormalised, _both(0.01), ("metric",)),
 }
-
 # Table 9's other methods, which are for detectors only. They look at more than one map, so they
 # have no subscript; the weights inside of them are their own papers'.
 RIVALS = {
-    "Chen": Notation(
-        WeightedHints, {}, bare="", detection={"": Default(1.0)}, kinds=("FasterRCNN",)
-    ),
-    "Wang": Notation(
-        FineGrainedImitation,
-        {},
-        bare="",
-        detection={"": Default(0.01)},
-        kinds=("FasterRCNN", "RetinaNet"),
-    ),
-    "Heo": Notation(FeatureOverhaul, {}, bare="", detection={"": Default(1e-5)}),
-    "Zhang": Notation(AttentionGuidedNonLocal, {}, bare="", detection={"": Default(1.0)}),
+    "Chen": _rival(WeightedHints, 1.0, "FasterRCNN"),
+    "Wang": _rival(FineGrainedImitation, 0.01, "FasterRCNN", "RetinaNet"),
+    "Heo": _rival(FeatureOverhaul, 1e-5),
+    "Zhang": _rival(AttentionGuidedNonLocal, 1.0),
 }
-
 # The second paper's loss, which brings its own alignment. Its abstract prints no weight; ours is
 # MIMIC's, so that the two differ in the transformation alone.
 SECOND = {
     "CT": Notation(
-        ChannelTransformation, {"f": Default(1.0)}, aligned=False, detection=each_level(1.0)
+        losses.ChannelTransformation,
+        {"f": Default(1.0)} | _each_level(1.0),
+        ("hidden", "kernel", "activation"),
+        told=("student_channels", "teacher_channels"),
+        aligned=False,
+        learns=True,
     ),
 }
 SYMBOLS = NOTATION | RIVALS | SECOND

@@ -11,7 +11,6 @@ A term is a loss, the map it is applied to, and options in parentheses:
     CT_f(hidden=2)                      the second paper's transformation of channels
 """
 
-import inspect
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -20,62 +19,36 @@ from torch import Tensor, nn
 
 from cwd.losses import ChannelAlignment, Holistic
 from cwd.models.names import CLASSIFIER, DETECTOR, SEGMENTATION, kind_of
-from cwd.recipes.notation import LEVELS, PYRAMIDS, RIVALS, SYMBOLS, TAPS, Notation
+from cwd.recipes.notation import LEVELS, PYRAMIDS, RIVALS, SYMBOLS, TAPS
 from cwd.system.errors import CwdError
 
 PAPERS_MAP = (64, 64)  # a crop of 512x512 at output stride 8
 SHORT = {"T": "temperature"}  # the paper's letter for it
-# what a loss is told about the maps or the networks, never by a recipe
-SIZES = (
-    "channels",
-    "map_size",
-    "student",
-    "teacher",
-    "student_channels",
-    "teacher_channels",
-    "ignore_index",
-)
+ALIASES = {"IFVD": "IFV"}  # Table 2's word and Table 5's
 # a term for each kind of network, where a recipe has one for another kind
 EXAMPLES = {SEGMENTATION: "CW_f", DETECTOR: "CW_fpn", CLASSIFIER: "CT_f"}
-ALIASES = {"IFVD": "IFV"}  # Table 2's word and Table 5's
 
 
 @dataclass(frozen=True)
 class Term:
-    """One loss term of a recipe, with nothing left to default.
+    """One loss term of a recipe, with nothing left to default."""
 
-    Attributes:
-        symbol: the loss, a key of `cwd.recipes.notation.SYMBOLS`.
-        tap: "s" for the score map, "f" for the feature map, "fpn" or "neck" for a pyramid, empty
-            for one of `RIVALS`.
-        weight: the factor in front of the loss (alpha in eq. 5 and 8).
-        align: style of the channel alignment, see `cwd.losses.ChannelAlignment`.
-        options: keyword arguments of the loss.
-        levels: how many levels of a pyramid, from the finest on.
-    """
-
-    symbol: str
-    tap: str
-    weight: float
-    align: str = "conv"
-    options: tuple[tuple[str, Any], ...] = ()
-    levels: int = LEVELS
-
-    @property
-    def audience(self) -> tuple[str, ...]:
-        """The kinds of network that the term is for, see `cwd.models.names`."""
-        notation = SYMBOLS[self.symbol]
-        if self.tap in notation.detection:
-            return (DETECTOR,)
-        # a classifier has scores of whole images, and no classes of positions
-        classifies = self.tap == "f" and not notation.labelled
-        return (SEGMENTATION, CLASSIFIER) if classifies else (SEGMENTATION,)
+    symbol: str  # a key of `cwd.recipes.notation.SYMBOLS`
+    tap: str  # "s", the score map; "f", the feature map; "fpn" or "neck"; empty for `RIVALS`
+    weight: float  # the factor in front of the loss (alpha in eq. 5 and 8)
+    align: str = "conv"  # style of the channel alignment, see `cwd.losses.ChannelAlignment`
+    options: tuple[tuple[str, Any], ...] = ()  # keyword arguments of the loss
+    levels: int = LEVELS  # of a pyramid, from the finest on
 
     @property
     def name(self) -> str:
         """The term in the paper's notation, without options: "CW_f"."""
-        bare = self.tap == SYMBOLS[self.symbol].bare
-        return self.symbol if bare else f"{self.symbol}_{self.tap}"
+        return _spelled(self.symbol, "" if self.tap == SYMBOLS[self.symbol].bare else self.tap)
+
+    @property
+    def learns(self) -> bool:
+        """Whether the loss is trained together with the student."""
+        return SYMBOLS[self.symbol].learns
 
     def build(
         self,
@@ -85,20 +58,12 @@ class Term:
     ) -> nn.Module:
         """The loss module of a term that looks at one map at a time.
 
-        Args:
-            channels: of the teacher's map; only a loss that learns has to know it.
-            map_size: height and width of the maps, likewise.
-            student_channels: of the student's map, likewise; the teacher's if None.
+        A loss that learns, or has a critic, is told the teacher's `channels`, the student's (equal
+        if None), and the maps' height and width.
         """
-        loss = SYMBOLS[self.symbol].loss
-        known = {
-            "channels": channels,
-            "map_size": map_size,
-            "student_channels": student_channels or channels,
-            "teacher_channels": channels,
-        }
-        told = inspect.signature(loss).parameters.keys() & known.keys()
-        return loss(**{name: known[name] for name in told}, **dict(self.options))
+        notation, about = SYMBOLS[self.symbol], {"channels": channels, "map_size": map_size}
+        about |= {"student_channels": student_channels or channels, "teacher_channels": channels}
+        return notation.loss(**{name: about[name] for name in notation.told}, **dict(self.options))
 
     def map_of(self, output: Any) -> Tensor:
         """The map of a network's output that the term looks at; of a pyramid its finest level."""
@@ -107,11 +72,6 @@ class Term:
     def levels_of(self, output: Any) -> list[Tensor]:
         """The levels of a detector's pyramid that the term looks at."""
         return getattr(output, PYRAMIDS[self.tap])[: self.levels]
-
-    @property
-    def learns(self) -> bool:
-        """Whether the loss is trained together with the student."""
-        return "student_channels" in inspect.signature(SYMBOLS[self.symbol].loss).parameters
 
 
 def parse_recipe(text: str) -> tuple[Term, ...]:
@@ -123,7 +83,7 @@ def parse_recipe(text: str) -> tuple[Term, ...]:
     """
     if not text.strip():
         return ()
-    terms = tuple(parse_term(part.strip(), text) for part in re.split(r"\+(?![^(]*\))", text))
+    terms = tuple(_parse_term(part.strip(), text) for part in re.split(r"\+(?![^(]*\))", text))
     names = [term.name for term in terms]
     for name in names:
         if names.count(name) > 1:
@@ -132,43 +92,46 @@ def parse_recipe(text: str) -> tuple[Term, ...]:
 
 
 def check_terms(recipe: str, terms: tuple[Term, ...], network: str) -> None:
-    """Refuse a recipe that is for another kind of network.
-
-    Raises:
-        CwdError: a term of it is.
-    """
+    """Refuse a recipe with a term for another kind of network by a `CwdError`."""
     kind = kind_of(network)
     for term in terms:
-        if kind not in term.audience:
+        notation = SYMBOLS[term.symbol]
+        fitting = [SEGMENTATION if term.tap in TAPS else DETECTOR]
+        if term.tap == "f" and not notation.labelled:
+            fitting.append(CLASSIFIER)  # which has scores and classes of whole images
+        if kind not in fitting:
             raise CwdError(
-                f'recipe "{recipe}": {term.name} is for {" or ".join(term.audience)} and {network} '
+                f'recipe "{recipe}": {term.name} is for {" or ".join(fitting)} and {network} '
                 f"is {kind}: write a term for it, such as {EXAMPLES[kind]}."
             )
-        kinds = SYMBOLS[term.symbol].kinds
-        if kinds and network.partition("-")[0] not in kinds:
+        if notation.kinds and network.partition("-")[0] not in notation.kinds:
             raise CwdError(
-                f'recipe "{recipe}": {term.name} is for {" and ".join(kinds)}, not for {network}: '
-                "take another term, such as CW_fpn."
+                f'recipe "{recipe}": {term.name} is for {" and ".join(notation.kinds)}, not for '
+                f"{network}: take another term, such as CW_fpn."
             )
 
 
-def parse_term(part: str, recipe: str) -> Term:
-    """Read one term of a recipe; raises as `parse_recipe` does."""
+def _spelled(symbol: str, tap: str) -> str:
+    return f"{symbol}_{tap}" if tap else symbol
+
+
+def _parse_term(part: str, recipe: str) -> Term:
     match = re.fullmatch(r"([A-Za-z]+)(?:_(\w+))?\s*(?:\((.*)\))?", part)
     symbol, tap, inside = match.groups() if match else (part, None, None)
     symbol = ALIASES.get(symbol, symbol)
     if not match or symbol not in SYMBOLS:
-        taps = [(s, tap) for s, notation in SYMBOLS.items() for tap in notation.taps]
-        known = ", ".join("_".join(filter(None, pair)) for pair in taps)
+        known = ", ".join(_spelled(s, tap) for s, about in SYMBOLS.items() for tap in about.taps)
         raise CwdError(f'recipe "{recipe}": "{part}" is no known term; there are {known}.')
     notation = SYMBOLS[symbol]
     tap = tap or notation.bare
     if tap not in notation.taps:
-        maps = " or ".join("_".join(filter(None, (symbol, t))) for t in notation.taps)
+        maps = " or ".join(_spelled(symbol, tap) for tap in notation.taps)
         raise CwdError(f'recipe "{recipe}": {part} names no map that {symbol} has; write {maps}.')
-    given = parse_options(inside or "", part, recipe, notation, tap)
-    default = notation.taps[tap]
-    weight = given.pop("weight", default.weight)
+    known = ["weight", *["align"] * (notation.aligned and tap in ("f", *PYRAMIDS))]
+    known += ["levels"] * (tap in PYRAMIDS)
+    known += [letter for letter, name in SHORT.items() if name in notation.options]
+    given = _parse_options(inside or "", [*known, *notation.options], part, recipe)
+    weight = given.pop("weight", notation.taps[tap].weight)
     if isinstance(weight, str) or not 0 < weight < float("inf"):
         raise CwdError(
             f'recipe "{recipe}": weight={weight} in {part} must be a positive number; leave the '
@@ -177,10 +140,10 @@ def parse_term(part: str, recipe: str) -> Term:
     align, levels = given.pop("align", "conv"), given.pop("levels", LEVELS)
     if levels not in range(1, LEVELS + 1):
         raise CwdError(f'recipe "{recipe}": levels={levels} in {part} must be 1 to {LEVELS}.')
-    options = dict(default.options) | given
-    options = tuple(sorted(options.items()))
+    options = tuple(sorted((dict(notation.taps[tap].options) | given).items()))
     term = Term(symbol, tap, float(weight), str(align), options, int(levels))
-    # a bad value is an error here, not after the teacher was trained
+    # A bad value is an error here, not after the teacher was trained. What is built draws random
+    # numbers: recorded runs began from those that came after.
     if symbol in RIVALS:
         notation.loss.check(**dict(options))
     elif notation.loss is not Holistic:  # it has no options to be wrong, and its critic is large
@@ -189,14 +152,8 @@ def parse_term(part: str, recipe: str) -> Term:
     return term
 
 
-def parse_options(
-    inside: str, part: str, recipe: str, notation: Notation, tap: str
-) -> dict[str, Any]:
-    """Read `T=4, weight=3` into keyword arguments; raises as `parse_recipe` does."""
-    own = [name for name in inspect.signature(notation.loss).parameters if name not in SIZES]
-    known = ["weight", *["align"] * (notation.aligned and tap in ("f", *PYRAMIDS))]
-    known += ["levels"] * (tap in PYRAMIDS)
-    known += [letter for letter, name in SHORT.items() if name in own] + own
+def _parse_options(inside: str, known: list[str], part: str, recipe: str) -> dict[str, Any]:
+    """Read `T=4, weight=3` into keyword arguments."""
     options: dict[str, Any] = {}
     for item in filter(None, (piece.strip() for piece in inside.split(","))):
         key, equals, value = (piece.strip() for piece in item.partition("="))
@@ -213,95 +170,3 @@ def parse_options(
         except ValueError:
             options[key] = value
     return options
-
-
-class Distiller(nn.Module):
-    """A recipe at work on one student and one teacher: the sum over phi in eq. 5 and 8.
-
-    Args:
-        recipe: the terms.
-        student: network with `feature_channels` and `num_classes`.
-        teacher: the same, frozen.
-        map_size: height and width of their maps.
-
-    Attributes:
-        losses: the losses by their terms' names; that of "HO" holds a critic.
-        alignments: the channel alignments by term.
-
-    Raises:
-        CwdError: the two networks are for different classes.
-    """
-
-    def __init__(
-        self,
-        recipe: tuple[Term, ...],
-        student: nn.Module,
-        teacher: nn.Module,
-        map_size: tuple[int, int] = PAPERS_MAP,
-    ) -> None:
-        super().__init__()
-        if student.num_classes != teacher.num_classes:
-            raise CwdError(
-                f"the student has {student.num_classes} classes and the teacher "
-                f"{teacher.num_classes}: distil from a teacher trained on the same dataset."
-            )
-        self.terms = recipe
-        self.losses, self.alignments = nn.ModuleDict(), nn.ModuleDict()
-        for term in recipe:
-            width, channels = student.feature_channels, teacher.feature_channels
-            if term.tap == "s":
-                width = channels = teacher.num_classes
-            self.losses[term.name] = term.build(channels, map_size, width)
-            if SYMBOLS[term.symbol].aligned and width != channels:
-                self.alignments[term.name] = ChannelAlignment(width, channels, term.align)
-
-    @property
-    def trained(self) -> nn.ModuleList:
-        """What is trained with the student: the alignments, and losses that learn."""
-        learning = [self.losses[term.name] for term in self.terms if term.learns]
-        return nn.ModuleList([*self.alignments.values(), *learning])
-
-    @property
-    def critic(self) -> Holistic | None:
-        """The loss that has something to learn itself, if the recipe has it."""
-        return self.losses["HO"] if "HO" in self.losses else None  # noqa: SIM401 (no `get`)
-
-    def forward(
-        self, student: Any, teacher: Any, target: Tensor, images: Tensor | None = None
-    ) -> dict[str, Tensor]:
-        """Every term's value times its weight.
-
-        Args:
-            student: the student's output, with a map for each term.
-            teacher: the teacher's.
-            target: the task's; of segmentation int64 [B, H, W], 255 ignored.
-            images: float32 [B, 3, H, W], normalised: what both networks saw; only HO needs it.
-
-        Returns:
-            A scalar for each term, by the term's name.
-        """
-        values = {}
-        for term in self.terms:
-            loss = self.losses[term.name]
-            maps = self.aligned(term, student), term.map_of(teacher)
-            given = {"images": images} if loss is self.critic else {}
-            values[term.name] = term.weight * loss(*maps, target, **given)
-        return values
-
-    def aligned(self, term: Term, student: Any) -> Tensor:
-        """The student's map with the teacher's channels, where the term needs that."""
-        student_map = term.map_of(student)
-        if term.name in self.alignments:
-            student_map = self.alignments[term.name](student_map)
-        return student_map
-
-    def compared(self, name: str, student: Any) -> Tensor:
-        """The student's map as a term compares it with the teacher's: aligned, or transformed.
-
-        Args:
-            name: the term's.
-            student: the student's output.
-        """
-        (term,) = (term for term in self.terms if term.name == name)
-        student_map = self.aligned(term, student)
-        return self.losses[name].transformed(student_map) if term.learns else student_map

@@ -17,27 +17,17 @@ BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86 and Arm names in /proc/c
 
 
 def pick_device(device: str) -> str:
-    """Resolve "auto" to "cuda" where there is a GPU, else "cpu".
-
-    Raises:
-        CwdError: the device is unknown, or "cuda" is asked for and not there.
-    """
+    """Resolve "auto"; a device that is unknown or not there is a `CwdError`."""
     if device not in ("auto", "cpu", "cuda"):
         raise CwdError(f"device {device!r} is unknown: use auto, cpu or cuda.")
-    if device == "cuda" and not torch.cuda.is_available():
+    there = torch.cuda.is_available()
+    if device == "cuda" and not there:
         raise CwdError("device cuda was asked for and torch sees no GPU: use DEVICE=cpu or auto.")
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return device
+    return ("cuda" if there else "cpu") if device == "auto" else device
 
 
 def pick_precision(precision: str, device: str) -> str:
-    """Resolve "auto" to bfloat16 where the hardware computes in it; in Fabric's words.
-
-    Args:
-        precision: a key of `PRECISIONS`.
-        device: "cpu" or "cuda".
-    """
+    """A key of `PRECISIONS` in Fabric's words; "auto" is bfloat16 where the hardware has it."""
     if precision == "auto":
         fast = torch.cuda.is_bf16_supported() if device == "cuda" else cpu_has_bf16()
         precision = "bf16" if fast else "fp32"
@@ -61,16 +51,12 @@ def has_compiler() -> bool:
     return header.is_file() and any(map(shutil.which, ("g++", "clang++", "c++")))
 
 
-def compile_where_it_pays(modules: Iterable[nn.Module], positions: int) -> None:
-    """Compile modules in place where a compiler exists and their maps are large enough.
+def compile_where_it_pays(losses: Iterable[nn.Module], positions: int) -> None:
+    """Compile losses in place where a compiler exists and maps have enough positions, H times W.
 
     On a [8, 512, 64, 64] map a compiled loss is several times faster; on the small maps of a quick
     run it isn't, and compiling takes longer than the whole run.
-
-    Args:
-        modules: loss modules; those that are compiled already stay as they are.
-        positions: height times width of the maps that they will see.
     """
     if positions >= LARGE_MAP and has_compiler():
-        for module in modules:
-            module.compile(dynamic=False)
+        for loss in losses:
+            loss.compile(dynamic=False)

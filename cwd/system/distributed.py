@@ -5,44 +5,79 @@ together is what one process computes on the whole batch; detectors alone sample
 objects in each process's images. In one process nothing here does anything.
 """
 
+import atexit
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from cwd.system.device import pick_device
 from cwd.system.errors import CwdError
 from cwd.system.progress import report
 
+# The longest that processes wait for each other: one of them may have to decode a dataset. A
+# process that died is noticed at once, by torchrun.
+PATIENCE = timedelta(hours=2)
 Value = TypeVar("Value")
 
 
-def connected() -> bool:
-    """Whether this process has met others, see `cwd.system.engine.join`."""
+def open_fabric(accelerator: str, precision: str) -> Any:
+    """Lightning's Fabric on one device; under torchrun on one for each of its processes.
+
+    `precision` is in Fabric's words. More processes on this machine than GPUs are a `CwdError`.
+    """
+    # imported here: that takes a second, which only training has
+    from lightning_fabric import Fabric  # noqa: PLC0415
+    from lightning_fabric.strategies import DDPStrategy  # noqa: PLC0415
+
+    if not dist.is_torchelastic_launched():
+        return Fabric(accelerator=accelerator, devices=1, precision=precision)
+    here, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+    if accelerator == "cuda" and here > gpus:
+        raise CwdError(
+            f"torchrun started {here} processes on a machine with {gpus} GPUs: start it with "
+            f"--nproc-per-node {gpus}, or train with --device cpu."
+        )
+    nodes, ddp = int(os.environ["GROUP_WORLD_SIZE"]), DDPStrategy(timeout=PATIENCE)
+    fabric = Fabric(
+        accelerator=accelerator, devices=here, num_nodes=nodes, strategy=ddp, precision=precision
+    )
+    fabric.launch()
+    return fabric
+
+
+def join(device: str) -> None:
+    """Meet the other processes that torchrun started, if it did; raises as `open_fabric` does."""
+    if dist.is_torchelastic_launched() and not _connected():
+        open_fabric(pick_device(device), "32-true")
+        atexit.register(_leave)
+
+
+def _leave() -> None:
+    if _connected():  # gloo's threads abort a process that ends without this
+        dist.destroy_process_group()
+
+
+def _connected() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
 def processes() -> int:
     """How many processes train together."""
-    return dist.get_world_size() if connected() else 1
+    return dist.get_world_size() if _connected() else 1
 
 
 def rank() -> int:
     """Which of them this is; process 0 alone writes and reports."""
-    return dist.get_rank() if connected() else 0
+    return dist.get_rank() if _connected() else 0
 
 
 def rows(batch: int) -> slice:
-    """This process's rows of a batch.
-
-    Args:
-        batch: images of the whole batch.
-
-    Raises:
-        CwdError: the processes can't have equally many.
-    """
+    """This process's rows of a batch; one that can't be shared equally is a `CwdError`."""
     count = processes()
     if batch % count:
         fitting = ", ".join(str(n) for n in range(1, batch + 1) if batch % n == 0)
@@ -50,8 +85,8 @@ def rows(batch: int) -> slice:
             f"a batch of {batch} images can't be shared equally by {count} processes: start as "
             f"many as divide it ({fitting}), or change the schedule's batch."
         )
-    share = batch // count
-    return slice(rank() * share, (rank() + 1) * share)
+    size = batch // count
+    return slice(rank() * size, (rank() + 1) * size)
 
 
 def mine(whole: Tensor) -> Tensor:
@@ -59,29 +94,27 @@ def mine(whole: Tensor) -> Tensor:
     return whole[rows(len(whole))]
 
 
-class Total(torch.autograd.Function):
+class _Total(torch.autograd.Function):
     """Sum over processes, to be differentiated any number of times.
 
     Each process has its own loss, and their sum is what is differentiated: a value that all of
-    them use gets the sum of their gradients.
+    them use gets the sum of their gradients, which is a sum over processes itself.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        """The sum, the same in every process."""
         total = x.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
         return total
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        """The gradient, which is a sum itself."""
-        return Total.apply(gradient)
+        return _Total.apply(gradient)
 
 
 def total(x: Tensor) -> Tensor:
     """Sum of a tensor over all processes."""
-    return Total.apply(x) if processes() > 1 else x
+    return _Total.apply(x) if processes() > 1 else x
 
 
 @torch.no_grad()
@@ -110,10 +143,9 @@ def same_tensors(module: nn.Module) -> None:
 
 def agreed(value: Value) -> Value:
     """What process 0 says, so that all go the same way."""
-    if processes() == 1:
-        return value
     said = [value]
-    dist.broadcast_object_list(said, src=0)
+    if processes() > 1:
+        dist.broadcast_object_list(said, src=0)
     return said[0]
 
 

@@ -3,14 +3,14 @@
 import contextlib
 import csv
 import errno
-import fcntl
 import io
 import json
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from cwd.system.errors import CwdError
 
@@ -18,12 +18,7 @@ from cwd.system.errors import CwdError
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write` with a temporary path beside `path`, then rename it into place.
 
-    Args:
-        path: the file to create or replace.
-        write: receives the temporary path and writes the whole file there.
-
-    Raises:
-        CwdError: the disk is full or the folder can't be written; `path` is as it was before.
+    After a `CwdError` (a full disk, a folder that can't be written) `path` is as it was before.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -48,18 +43,12 @@ def unwritable(path: Path, error: OSError | RuntimeError) -> CwdError:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically (see `write_atomic`)."""
+    """Write a text file atomically."""
     write_atomic(path, lambda temporary: temporary.write_text(text))
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str] = ()) -> None:
-    """Write rows with the same columns as CSV, atomically.
-
-    Args:
-        path: the file.
-        rows: values by column.
-        columns: those of a table without rows.
-    """
+    """Write rows as CSV, atomically; `columns` are those of a table without rows."""
     table = io.StringIO()
     writer = csv.DictWriter(table, fieldnames=list(rows[0]) if rows else columns)
     writer.writeheader()
@@ -73,15 +62,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:
-    """Read a JSON file.
-
-    Args:
-        path: the file.
-        remedy: what to do if it can't be read, for the error's sentence.
-
-    Raises:
-        CwdError: the file is missing or damaged.
-    """
+    """Read a JSON file; if it is missing or damaged, the `CwdError` ends with `remedy`."""
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -90,52 +71,27 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
 
 def save_figure(figure: Any, path: Path) -> None:
     """Write a matplotlib figure as PNG, atomically."""
-    write_atomic(
-        path, lambda file: figure.savefig(file, format="png", dpi=150, bbox_inches="tight")
-    )
+    options = {"format": "png", "dpi": 150, "bbox_inches": "tight"}
+    write_atomic(path, lambda file: figure.savefig(file, **options))
 
 
 @contextlib.contextmanager
 def exclusive(path: Path, what: str, patience: float = 5.0) -> Iterator[None]:
     """Hold an advisory lock on `path` while the block runs.
 
-    The lock belongs to the process: it is gone the moment the process dies, even by SIGKILL.
-
-    Args:
-        path: the lock file, made if it isn't there.
-        what: the thing that is locked, as an error calls it.
-        patience: seconds to wait for it; a notebook's kernel outlives its killed runner by two.
-
-    Raises:
-        CwdError: another process holds the lock, or the lock file can't be made.
+    The lock belongs to the process: it is gone the moment the process dies, even by SIGKILL. A
+    notebook's kernel outlives its killed runner by two seconds, hence five of patience; after them
+    a `CwdError` says that `what` is another process's.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        held = FileLock(path).acquire(timeout=patience)
+    except Timeout as error:
+        raise CwdError(
+            f"{what} is in the hands of another process: wait for it to end, or stop it and start "
+            "this command again."
+        ) from error
     except OSError as error:
         raise unwritable(path, error) from error
-    with open(path, "a+") as file:
-        until = time.monotonic() + patience
-        while not try_lock(file):
-            if time.monotonic() > until:
-                file.seek(0)
-                owner = file.read().strip() or "unknown"
-                raise CwdError(
-                    f"{what} is in the hands of another process (id {owner}): wait for it to end, "
-                    "or stop it and start this command again."
-                )
-            time.sleep(0.2)
-        file.seek(0)
-        file.truncate()
-        file.write(str(os.getpid()))
-        file.flush()
+    with held:
         yield
-
-
-def try_lock(file: IO[str]) -> bool:
-    """Lock an open file, unless another process has it."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

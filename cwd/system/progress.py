@@ -10,21 +10,21 @@ import shutil
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
-from types import TracebackType
+
+with warnings.catch_warnings():  # where widgets are missing, a notebook gets text
+    warnings.simplefilter("ignore")
+    from tqdm.auto import tqdm
 
 VARIABLE = "CWD_PROGRESS_FILE"
 TRANSIENT = "~"  # a line that starts with it is replaced by the next
-QUIET_SECONDS = 30  # between two transient lines where the output is no terminal
+NOTEBOOK = any(kind.__name__ == "tqdm_notebook" for kind in tqdm.__mro__)
+QUIET_SECONDS = 30  # between two transient lines in a log
 
 
 def report(line: str, *, transient: bool = False) -> None:
-    """Show a line to whoever waits.
-
-    Args:
-        line: one line of text.
-        transient: whether the next line replaces it.
-    """
+    """Show a line to whoever waits; a transient one is replaced by the next."""
     if path := os.environ.get(VARIABLE):
         with open(path, "a") as file:
             file.write((TRANSIENT if transient else "") + line + "\n")
@@ -33,72 +33,61 @@ def report(line: str, *, transient: bool = False) -> None:
 
 
 class Terminal:
-    """A stream on which transient lines overwrite each other."""
+    """Standard error, be it a terminal, a notebook's output or a log."""
 
     def __init__(self) -> None:
-        self.shown, self.last = 0, -math.inf
+        self.bar, self.last = None, -math.inf
 
     def show(self, line: str, transient: bool = False) -> None:
-        """Write a line to standard error; where that is no terminal, few of the transient ones."""
-        live = sys.stderr.isatty()
-        if live and transient:  # a longer one would wrap, and could not be overwritten
-            line = line[: shutil.get_terminal_size().columns - 1]
-        if transient and not live:
-            if time.monotonic() - self.last < QUIET_SECONDS:
-                return
-            self.last = time.monotonic()
-        start = "\r" if live and self.shown else ""
-        padding = " " * max(0, self.shown - len(line)) if live else ""
-        self.shown = len(line) if transient and live else 0
-        print(start + line + padding, end="" if self.shown else "\n", file=sys.stderr, flush=True)
+        """Write a line; a log gets few of the transient ones."""
+        if transient and (NOTEBOOK or sys.stderr.isatty()):
+            if self.bar is None:
+                self.bar = tqdm(bar_format="{desc}", leave=False, file=sys.stderr)
+            # a longer one would wrap, and could not be overwritten
+            self.bar.set_description_str(line[: shutil.get_terminal_size().columns - 1])
+        elif not transient or time.monotonic() - self.last >= QUIET_SECONDS:
+            self.clear()
+            print(line, file=sys.stderr, flush=True)
+            self.last = time.monotonic() if transient else self.last
 
     def clear(self) -> None:
         """Remove the transient line, if there is one."""
-        if self.shown:
-            print("\r" + " " * self.shown, end="\r", file=sys.stderr, flush=True)
-            self.shown = 0
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
 
 
 TERMINAL = Terminal()
 
 
-class ProgressTail:
+class ProgressTail(threading.Thread):
     """Shows what other processes report, while the block runs.
 
-    Args:
-        path: an empty file, that CWD_PROGRESS_FILE names in those processes.
+    `path` is the file that CWD_PROGRESS_FILE names in those processes.
     """
 
     def __init__(self, path: Path) -> None:
+        super().__init__(daemon=True)
         self.path, self.over = path, threading.Event()
-        self.thread = threading.Thread(target=self.follow, daemon=True)
 
     def __enter__(self) -> "ProgressTail":
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text("")
-        self.thread.start()
+        self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.over.set()
-        self.thread.join()
+        self.join()
         self.path.unlink(missing_ok=True)
         TERMINAL.clear()
 
-    def follow(self) -> None:
+    def run(self) -> None:
         """Show lines as they come; complete ones only."""
         with open(self.path) as file:
-            rest = ""
-            while True:
-                last = self.over.is_set()
+            rest, last = "", False
+            while not last:
+                last = self.over.wait(0.2)
                 *lines, rest = (rest + file.read()).split("\n")
                 for line in lines:
                     TERMINAL.show(line.removeprefix(TRANSIENT), line.startswith(TRANSIENT))
-                if last:
-                    return
-                self.over.wait(0.2)

@@ -1,31 +1,24 @@
 """Time and memory of calls that take turns."""
 
 import gc
+import itertools
 import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 REPEATS = 15
+Calls = Sequence[Callable[[], object]]
 
 
-def laps(
-    steps: Sequence[Callable[[], object]], device: str, repeats: int = REPEATS, warm: int = 3
-) -> list[list[float]]:
-    """Seconds of each call, `repeats` of them.
+def laps(steps: Calls, device: str, repeats: int = REPEATS, warm: int = 3) -> list[list[float]]:
+    """Seconds of each call, `repeats` of them after `warm` others (a compiled call compiles then).
 
     The calls take turns, so that whatever else the machine is doing slows all of them alike, and
     the times of one round belong together.
-
-    Args:
-        steps: what to call.
-        device: "cpu" or "cuda".
-        repeats: rounds that count.
-        warm: rounds before them (a compiled call compiles then).
     """
     times: list[list[float]] = [[] for _ in steps]
     for _ in range(repeats + warm):
@@ -38,9 +31,7 @@ def laps(
     return [taken[warm:] for taken in times]
 
 
-def race(
-    steps: Sequence[Callable[[], object]], device: str, repeats: int = REPEATS, warm: int = 3
-) -> list[float]:
+def race(steps: Calls, device: str, repeats: int = REPEATS, warm: int = 3) -> list[float]:
     """Median seconds of each call; arguments as for `laps`."""
     return [statistics.median(taken) for taken in laps(steps, device, repeats, warm)]
 
@@ -50,10 +41,7 @@ def peak_bytes(step: Callable[[], object], device: str) -> int:
 
     On a GPU the allocator knows it. On a CPU it is the highest running sum of the profiler's
     allocations and releases in their order, one thread's, so that it is the same at every call.
-
-    Args:
-        step: leaves nothing behind that it frees at its next call.
-        device: "cpu" or "cuda".
+    The step leaves nothing behind that it frees at its next call.
     """
     if device == "cuda":
         step()  # libraries allocate their workspaces now
@@ -74,4 +62,4 @@ def peak_bytes(step: Callable[[], object], device: str) -> int:
         gc.enable()
         torch.set_num_threads(threads)
     events = [e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
-    return int(np.cumsum([0] + [e.nbytes() for e in events]).max())
+    return int(max(itertools.accumulate((e.nbytes() for e in events), initial=0)))

@@ -16,7 +16,7 @@ from cwd.data.detection.batches import DIVISOR
 from cwd.experiments.step_parts import multiply_adds
 from cwd.models.detection.names import has_masks
 from cwd.models.names import DETECTOR, kind_of
-from cwd.system.engine import open_fabric
+from cwd.system.distributed import open_fabric
 from cwd.tools import workload
 from cwd.tools.pace import Size, Watch
 from cwd.training.tasks.choice import task_of

@@ -17,8 +17,7 @@ from cwd.config.schedule import step_seed
 from cwd.models.segmentation import count_parameters
 from cwd.system import distributed
 from cwd.system.device import pick_device, pick_precision
-from cwd.system.distributed import agreed, rank, tell
-from cwd.system.engine import join, open_fabric
+from cwd.system.distributed import agreed, join, open_fabric, rank, tell
 from cwd.system.errors import CwdError
 from cwd.system.files import write_atomic, write_csv, write_json
 from cwd.system.progress import report

@@ -5,14 +5,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from maps import agree, cosine, features, gradient, length, maps
+from maps import agree, cosine, features, length, maps, mean_squares
 
 from cwd.losses import IntraClassVariation, LocalAffinity, PairwiseAffinity, pairwise
 from cwd.system.errors import CwdError
-
-
-def mean_squares(u, v):
-    return sum((a - b) ** 2 for a, b in zip(u, v, strict=True)) / len(u)
 
 
 def local_distances(feature):
@@ -36,27 +32,6 @@ def test_local_by_hand(size):
     expected = sum(mean_squares(local_distances(s), local_distances(t)) for s, t in pairs) / 2
     value = LocalAffinity()(student, teacher).item()
     assert value == pytest.approx(expected, rel=1e-12, abs=1e-15)
-
-
-def test_local_by_unfolding():
-    # the nine positions of every window, at once
-    def distances(x):
-        b, c, h, w = x.shape
-        inside = F.unfold(torch.ones_like(x[:, :1]), 3, padding=1).view(b, 9, h, w)
-        inside[:, 4] = 0
-        windows = F.unfold(x, 3, padding=1).view(b, c, 9, h, w)
-        gaps = (windows - x[:, :, None]).square().sum(1)
-        return torch.where(inside > 0, gaps, 1).sqrt().mul(inside).sum(1)
-
-    student, teacher = maps((2, 3, 6, 7))
-    published = F.mse_loss(distances(student), distances(teacher.detach()))
-    agree(LocalAffinity()(student, teacher), published, student)
-
-
-def test_local_ignores_one_vector_at_all_positions():
-    student, teacher = maps()
-    moved = student + torch.randn(2, 3, 1, 1, dtype=torch.float64)
-    torch.testing.assert_close(LocalAffinity()(moved, teacher), LocalAffinity()(student, teacher))
 
 
 def pooled(feature, window):
@@ -85,40 +60,6 @@ def test_pairwise_by_hand(scale, size):
         expected += mean_squares(u, v) / 2
     value = PairwiseAffinity(scale)(student, teacher).item()
     assert value == pytest.approx(expected, rel=1e-11, abs=1e-15)
-
-
-def published_pairwise(student, teacher, scale, unit):
-    """irfanICMLL/structure_knowledge_distillation: CriterionPairWiseforWholeFeatAfterPool."""
-    window = int(student.shape[2] * scale), int(student.shape[3] * scale)
-    pool = torch.nn.MaxPool2d(window, window, padding=0, ceil_mode=True)
-    s, t = (unit(pool(x)).flatten(2) for x in (student, teacher.detach()))
-    s, t = (torch.einsum("icm,icn->imn", x, x) for x in (s, t))
-    return ((t - s) ** 2 / s.shape[-1] ** 2 / s.shape[0]).sum()
-
-
-@pytest.mark.parametrize("size", [(4, 6), (5, 7)])
-def test_pairwise_as_published(size):
-    student, teacher = maps((2, 3, *size), teacher_channels=4)
-    ours = PairwiseAffinity()(student, teacher)
-    agree(ours, published_pairwise(student, teacher, 0.5, F.normalize), student)
-
-    # the published code detaches the norms: the same value, another gradient
-    def detached(x):
-        return x / ((x**2).sum(dim=1, keepdim=True).sqrt() + 1e-8).detach()
-
-    published = published_pairwise(student, teacher, 0.5, detached)
-    torch.testing.assert_close(published, ours, atol=1e-7, rtol=1e-6)
-    ours = PairwiseAffinity()(student, teacher)
-    assert not torch.allclose(gradient(published, student), gradient(ours, student))
-
-
-def test_pairwise_by_gram_matrices():
-    # |T'T - S'S|^2 over N x N is |TT'|^2 + |SS'|^2 - 2 |TS'|^2 over C x C
-    student, teacher = maps((2, 3, 6, 7), teacher_channels=4)
-    s, t = (F.normalize(x, dim=1).flatten(2) for x in (student, teacher.detach()))
-    squares = [(a @ b.mT).square().sum() for a, b in ((t, t), (s, s), (t, s))]
-    expected = (squares[0] + squares[1] - 2 * squares[2]) / (2 * 42**2)
-    agree(PairwiseAffinity(0)(student, teacher), expected, student)
 
 
 @pytest.mark.parametrize("block", [1, 2 * 42 * 5, 2 * 42 * 41, 2 * 42 * 42])
@@ -161,87 +102,29 @@ def test_pairwise_memory_does_not_grow_with_all_pairs(block, bounded, monkeypatc
     assert (saved < pairs) == bounded
 
 
-@pytest.mark.parametrize("loss", [PairwiseAffinity(0), PairwiseAffinity(), IntraClassVariation()])
-def test_one_factor_for_an_image_changes_nothing(loss):
-    student, teacher = maps()
-    target = torch.arange(40).view(2, 4, 5) % 3
-    factor = torch.tensor([0.01, 70.0], dtype=torch.float64).view(2, 1, 1, 1)
-    moved = loss(factor * student, teacher, target)
-    torch.testing.assert_close(moved, loss(student, teacher, target))
+def drawn(*size):
+    return torch.randint(0, 3, size, generator=torch.Generator().manual_seed(3))
 
 
-def test_pairwise_ignores_the_length_of_a_feature():
-    student, teacher = maps()
-    factor = torch.rand(2, 1, 4, 5, dtype=torch.float64) + 0.1
-    loss = PairwiseAffinity(0)
-    torch.testing.assert_close(loss(factor * student, teacher), loss(student, teacher))
+def labels():
+    """Label maps for maps of 4x5, by what they try."""
+    ignored, alone, nothing = (drawn(2, 4, 5) for _ in range(3))
+    ignored[0, :2], ignored[1, 3] = 255, 255
+    alone[0][alone[0] == 1] = 2  # classes 1 and 18 are in one image only
+    alone[1, 0, 0] = 18
+    nothing[0] = 255
+    return {
+        "plain": drawn(2, 4, 5),
+        "ignored": ignored,
+        "one image only": alone,
+        "all ignored in one image": nothing,
+        "larger than the map": drawn(2, 8, 10),
+        "of an odd size": drawn(2, 9, 13),
+    }
 
 
-def test_the_length_of_a_feature_that_is_no_classs_mean():
-    # a position's cosine ignores its own length; the mean of its class doesn't
-    loss, teacher = IntraClassVariation(), maps()[1]
-    student = maps()[0].detach()
-    alone = torch.arange(40).view(2, 4, 5) % 20  # every position its own class
-    longer = student.clone()
-    longer[0, :, 1, 1] *= 5
-    torch.testing.assert_close(loss(longer, teacher, alone), loss(student, teacher, alone))
-    shared = alone % 2
-    assert not torch.isclose(loss(longer, teacher, shared), loss(student, teacher, shared))
-
-
-def labels(kind):
-    generator = torch.Generator().manual_seed(3)
-    target = torch.randint(0, 3, (2, 4, 5), generator=generator)
-    if kind == "ignored":
-        target[0, :2], target[1, 3] = 255, 255
-    if kind == "one image only":
-        target[0][target[0] == 1] = 2
-        target[1, 0, 0] = 18
-    if kind == "all ignored in one image":
-        target[0] = 255
-    if kind == "larger than the map":
-        target = torch.randint(0, 3, (2, 8, 10), generator=generator)
-    if kind == "of an odd size":
-        target = torch.randint(0, 3, (2, 9, 13), generator=generator)
-    return target
-
-
-KINDS = [
-    "plain",
-    "ignored",
-    "one image only",
-    "all ignored in one image",
-    "larger than the map",
-    "of an odd size",
-]
-
-
-def variation(feature, label):
-    """Table 1: the cosine of every position's feature to the mean of those with its label."""
-    result = {}
-    for i in feature:
-        alike = [feature[j] for j in feature if label[j] == label[i]]
-        mean = [sum(values) / len(alike) for values in zip(*alike, strict=True)]
-        result[i] = cosine(feature[i], mean)
-    return result
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_intra_class_by_hand(kind):
-    student, teacher = maps(teacher_channels=6)
-    target = labels(kind)
-    expected = 0.0
-    for s, t, label in zip(features(student), features(teacher), target.tolist(), strict=True):
-        down, right = len(label) / 4, len(label[0]) / 5
-        small = {(i, j): label[int(i * down)][int(j * right)] for i, j in s}
-        u, v = variation(s, small), variation(t, small)
-        expected += sum((u[i] - v[i]) ** 2 for i in s if small[i] != 255)
-    value = IntraClassVariation()(student, teacher, target).item()
-    assert value == pytest.approx(expected / (2 * 4 * 5), rel=1e-11)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_intra_class_as_published(kind):
+@pytest.mark.parametrize("target", labels().values(), ids=labels())
+def test_intra_class_as_published(target):
     # YukangWang/IFVD: CriterionIFV, whose ignored pixels are their own mean, of cosine 1
     def similarity(x, target):
         small = F.interpolate(target[:, None].to(x.dtype), x.shape[2:], mode="nearest")
@@ -253,14 +136,13 @@ def test_intra_class_as_published(kind):
         return F.cosine_similarity(x, center, dim=1)
 
     student, teacher = maps(teacher_channels=6)
-    target = labels(kind)
     published = F.mse_loss(similarity(student, target), similarity(teacher.detach(), target))
     agree(IntraClassVariation()(student, teacher, target), published, student)
 
 
 def test_ignored_positions_get_no_gradient():
     student, teacher = maps()
-    target = labels("ignored")
+    target = labels()["ignored"]
     IntraClassVariation()(student, teacher, target).backward()
     length_ = student.grad.norm(dim=1)
     assert (length_[target == 255] == 0).all()
@@ -282,6 +164,9 @@ def test_bad_pool_scale(scale):
         PairwiseAffinity(scale)
 
 
-def test_intra_class_without_target():
+def test_intra_class_needs_a_target_and_may_ignore_another_label():
+    target = labels()["ignored"]
+    expected = IntraClassVariation()(*maps(), target)
+    assert IntraClassVariation(19)(*maps(), target.clamp(max=19)) == expected
     with pytest.raises(CwdError, match="give it the target"):
         IntraClassVariation()(*maps())

@@ -155,6 +155,8 @@ def test_unequal_detectors():
     ):
         with pytest.raises(CwdError, match="can't learn from"):
             DetectionDistiller(parse_recipe("CW_fpn"), student, other)
+    with pytest.raises(CwdError, match="Chen is for FasterRCNN, not for RetinaNet"):
+        DetectionDistiller(parse_recipe("Chen"), student, student)
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,21 @@
 """Chen et al. 2017: soft classes, boxes as good as the teacher's, and hints, for Faster R-CNN."""
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cwd.models.detection.outputs import DetectionOutput, Objects, Regions
-from cwd.recipes.detection.shared import check_number, paired
+from cwd.models.detection.outputs import DetectionOutput as Output
+from cwd.models.detection.outputs import Objects
+from cwd.recipes.detection.shared import Rival, at_least_zero, paired
 from cwd.system.errors import CwdError
 
 BACKGROUND = 1.5  # w of the background; every other class has 1
 HINTED = 4  # P2 to P5; P6 is every other position of P5
 
 
-class WeightedHints(nn.Module):
+class WeightedHints(Rival):
     """Chen et al. 2017, "Learning efficient object detection models": a row of Table 9.
 
     The method trains both stages of Faster R-CNN with
@@ -36,20 +39,20 @@ class WeightedHints(nn.Module):
     convolutions, kept where the channels agree, as published.
 
     Args:
-        student: a Faster R-CNN.
-        teacher: the same, with the same anchors.
+        student: a Faster R-CNN, which has to be given the targets.
+        teacher: the same; all Faster R-CNNs have the same anchors.
         mu: the share of the annotated class, 0 to 1.
         nu: the weight of L_b.
         gamma: the weight of L_hint.
         margin: m; the student's box is left alone once it is better than the teacher's by this.
-
-    Shape:
-        Two `DetectionOutput`s and `targets` (not used) to a scalar.
-
-    Raises:
-        CwdError: an option is out of range; a detector isn't a Faster R-CNN; the student was given
-            no targets; the two have different anchors.
     """
+
+    options: ClassVar = {
+        "mu": ("no share of the annotated class: give a number from 0 to 1", lambda v: 0 <= v <= 1),
+        "nu": ("no weight of a term: give a number, at least 0", at_least_zero),
+        "gamma": ("no weight of a term: give a number, at least 0", at_least_zero),
+        "margin": ("no margin of a squared error: give a number, at least 0", at_least_zero),
+    }
 
     def __init__(
         self,
@@ -63,112 +66,69 @@ class WeightedHints(nn.Module):
     ) -> None:
         self.check(mu=mu, nu=nu, gamma=gamma, margin=margin)
         super().__init__()
-        if {student.stages_of_detection, teacher.stages_of_detection} != {2}:
-            raise CwdError(
-                "Chen's method needs proposals, which only Faster R-CNN makes: use it with a "
-                "student and a teacher of that kind."
-            )
         self.mu, self.nu, self.gamma, self.margin = mu, nu, gamma, margin
         self.adapters = nn.ModuleList(
             nn.Conv2d(student.channels, teacher.channels, 1) for _ in range(HINTED)
         )
 
-    @classmethod
-    def check(
-        cls, *, mu: float = 0.8, nu: float = 0.5, gamma: float = 0.5, margin: float = 0.0
-    ) -> None:
-        """Raise what the constructor does about options."""
-        check_number("mu", mu, "no share of the annotated class: give a number from 0 to 1", most=1)
-        for name, value in (("nu", nu), ("gamma", gamma)):
-            check_number(name, value, "no weight of a term: give a number, at least 0")
-        check_number("margin", margin, "no margin of a squared error: give a number, at least 0")
-
-    def forward(
-        self, student: DetectionOutput, teacher: DetectionOutput, targets: list[Objects]
-    ) -> Tensor:
-        """See the class."""
-        regions = student.regions
-        if regions is None:
+    def forward(self, student: Output, teacher: Output, targets: list[Objects]) -> Tensor:
+        """See the class; `targets` are not used."""
+        r = student.regions
+        if r is None:
             raise CwdError(
                 "Chen's method compares the regions that Faster R-CNN is trained on, and the "
                 "student's output has none: give the student the targets."
             )
         pairs = paired(student.levels[:HINTED], teacher.levels[:HINTED])
-        objectness, deltas, logits, box_deltas = answers(student, teacher)
-        with torch.autocast(regions.logits.device.type, enabled=False):
-            sampled, positive = regions.sampled, regions.positive
-            first = self.stage(
-                softened_objects(regions.objectness[sampled], objectness[sampled])
-                - annotated_objects(regions),
-                self.bounded(
-                    regions.deltas[positive], deltas[positive], regions.delta_targets[positive]
-                ),
-                len(sampled),
+        objectness, deltas, logits, box_deltas = _answers(student, teacher)
+        with torch.autocast(r.logits.device.type, enabled=False):
+            at, boxes = r.sampled, r.positive
+            hard = F.binary_cross_entropy_with_logits(
+                r.objectness[at], r.anchor_labels[at], reduction="sum"
             )
-            found = (regions.labels > 0).nonzero()[:, 0]
-            at = found, regions.labels[found]
-            second = self.stage(
-                softened_classes(regions.logits, logits)
-                - F.cross_entropy(regions.logits, regions.labels, reduction="sum"),
-                self.bounded(regions.box_deltas[at], box_deltas[at], regions.box_targets[found]),
-                len(regions.labels),
+            soft = _softened_objects(r.objectness[at], objectness[at])
+            bounded = self._bounded(r.deltas[boxes], deltas[boxes], r.delta_targets[boxes])
+            first = self._stage(soft - hard, bounded, len(at))
+
+            found = (r.labels > 0).nonzero()[:, 0]
+            of_class = found, r.labels[found]
+            hard = F.cross_entropy(r.logits, r.labels, reduction="sum")
+            soft = _softened_classes(r.logits, logits)
+            bounded = self._bounded(
+                r.box_deltas[of_class], box_deltas[of_class], r.box_targets[found]
             )
-            hints = [
-                F.mse_loss(adapter(s), t)
-                for adapter, (s, t) in zip(self.adapters, pairs, strict=True)
-            ]
+            second = self._stage(soft - hard, bounded, len(r.labels))
+            hints = [F.mse_loss(f(s), t) for f, (s, t) in zip(self.adapters, pairs, strict=True)]
             return first + second + self.gamma * torch.stack(hints).mean()
 
-    def stage(self, softer: Tensor, bounded: Tensor, count: int) -> Tensor:
+    def _stage(self, softer: Tensor, bounded: Tensor, count: int) -> Tensor:
         """One stage's terms, from the sums of L_soft - CE and of L_b."""
         return ((1 - self.mu) * softer + self.nu * bounded) / max(count, 1)
 
-    def bounded(self, student: Tensor, teacher: Tensor, wanted: Tensor) -> Tensor:
+    def _bounded(self, student: Tensor, teacher: Tensor, wanted: Tensor) -> Tensor:
         """Sum of L_b over P boxes, from their deltas and what these should be, all [P, 4]."""
         s, t = ((deltas - wanted).square().sum(dim=1) for deltas in (student, teacher))
         return (s * (s + self.margin > t)).sum()
 
 
 @torch.no_grad()
-def answers(
-    student: DetectionOutput, teacher: DetectionOutput
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _answers(student: Output, teacher: Output) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What the teacher says of the student's anchors and proposals.
 
-    Returns:
-        objectness [A], deltas [A, 4], logits [R, K + 1], box deltas [R, K + 1, 4]; see `Regions`.
-
-    Raises:
-        CwdError: the teacher's anchors are others, so its deltas would be relative to other boxes.
+    Objectness [A], deltas [A, 4], logits [R, K + 1], box deltas [R, K + 1, 4]; see `Regions`.
     """
-    detector, levels = teacher.source, teacher.levels
-    size = detector.size(levels)
-    ours = torch.cat(student.source.anchors(student.levels, student.source.size(student.levels)))
-    theirs = torch.cat(detector.anchors(levels, size))
-    if ours.shape != theirs.shape or not torch.equal(ours, theirs):
-        raise CwdError(
-            f"the student has {len(ours)} anchors and the teacher {len(theirs)}, not the same: "
-            "Chen's method compares them one by one, so give both detectors the same anchors."
-        )
-    proposals = student.regions.proposals
-    return *detector.first_stage(levels), *detector.second_stage(levels, proposals, size)
+    detector, levels, proposals = teacher.source, teacher.levels, student.regions.proposals
+    second = detector.second_stage(levels, proposals, detector.size(levels))
+    return *detector.first_stage(levels), *second
 
 
-def annotated_objects(regions: Regions) -> Tensor:
-    """Sum of the first stage's cross-entropy over the sampled anchors."""
-    at = regions.sampled
-    return F.binary_cross_entropy_with_logits(
-        regions.objectness[at], regions.anchor_labels[at], reduction="sum"
-    )
-
-
-def softened_objects(student: Tensor, teacher: Tensor) -> Tensor:
+def _softened_objects(student: Tensor, teacher: Tensor) -> Tensor:
     """Sum of L_soft over anchors, from the logits [S] of being an object."""
     background = BACKGROUND * torch.sigmoid(-teacher) * F.logsigmoid(-student)
     return -(torch.sigmoid(teacher) * F.logsigmoid(student) + background).sum()
 
 
-def softened_classes(student: Tensor, teacher: Tensor) -> Tensor:
+def _softened_classes(student: Tensor, teacher: Tensor) -> Tensor:
     """Sum of L_soft over proposals, from logits [R, K + 1] with the background first."""
     terms = teacher.softmax(dim=1) * student.log_softmax(dim=1)
     return -(terms.sum() + (BACKGROUND - 1) * terms[:, 0].sum())

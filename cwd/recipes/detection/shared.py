@@ -1,8 +1,8 @@
-"""What the rivals of Table 9 have in common: pairs of maps, batch norm, and options."""
+"""What the rivals of Table 9 have in common: options, pairs of maps, and batch norm."""
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,14 +12,38 @@ from cwd.system.distributed import processes
 from cwd.system.errors import CwdError
 
 
+def at_least_zero(value: float) -> bool:
+    """Whether a number is finite and not negative."""
+    return 0 <= value < math.inf
+
+
+class Rival(nn.Module):
+    """A loss of two `DetectionOutput`s and the objects of B images, a scalar.
+
+    It raises a `CwdError` where an option is bad, or the detectors or their levels don't fit.
+    """
+
+    # of each option that a recipe may give: what a bad value is, and whether one is good
+    options: ClassVar[dict[str, tuple[str, Callable[[Any], bool]]]] = {}
+
+    @classmethod
+    def check(cls, **options: Any) -> None:
+        """Refuse a bad value, as the constructor does."""
+        for name, value in options.items():
+            meaning, fits = cls.options[name]
+            try:
+                good = fits(value)
+            except TypeError:  # a word where a number belongs
+                good = False
+            if not good:
+                shown = "T" if name == "temperature" else name
+                raise CwdError(f"{shown}={value} is {meaning}.")
+
+
 def paired(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """Two detectors' maps by level, in full precision, the teacher's detached.
+    """Two detectors' maps [B, C_l, h_l, w_l] by level, in full precision, the teacher's detached.
 
     Nothing is resized: maps of different strides would be compared as if they were the same level.
-
-    Args:
-        student: maps [B, C_l, h_l, w_l], any float type.
-        teacher: maps [B, C'_l, h_l, w_l], any float type.
 
     Raises:
         CwdError: the levels differ in number, batch, height or width.
@@ -30,10 +54,8 @@ def paired(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> list[tuple[T
             f"the student's levels are {shapes[0]} (batch, height, width) and the teacher's "
             f"{shapes[1]}: distil from a detector of the student's kind, on the same images."
         )
-    return [
-        (in_full_precision(s), in_full_precision(t).detach())
-        for s, t in zip(student, teacher, strict=True)
-    ]
+    pairs = zip(student, teacher, strict=True)
+    return [(in_full_precision(s), in_full_precision(t).detach()) for s, t in pairs]
 
 
 def normed(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
@@ -46,29 +68,3 @@ def normed(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
         running = norm.running_mean, norm.running_var
         return F.batch_norm(x, *running, norm.weight, norm.bias, eps=norm.eps)
     return norm(x)
-
-
-def check_number(
-    name: str,
-    value: Any,
-    meaning: str,
-    *,
-    above: float = -math.inf,
-    below: float = math.inf,
-    most: float = math.inf,
-) -> None:
-    """Refuse an option that isn't a number, at least 0 and within bounds.
-
-    Args:
-        name: of the option.
-        value: what was given for it.
-        meaning: what it can't be, and what to give: "no temperature: give a positive number".
-        above: a lower bound, not allowed itself.
-        below: an upper bound, not allowed itself.
-        most: the largest that is allowed.
-
-    Raises:
-        CwdError: it is something else.
-    """
-    if isinstance(value, str) or not (0 <= value <= most and above < value < below):
-        raise CwdError(f"{name}={value} is {meaning}.")

@@ -1,19 +1,21 @@
 """Wang et al. 2019: the student imitates the teacher's features near objects."""
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import box_iou
 
-from cwd.models.detection.outputs import DetectionOutput, Objects
-from cwd.recipes.detection.shared import check_number, paired
-from cwd.system.errors import CwdError
+from cwd.models.detection.outputs import DetectionOutput as Output
+from cwd.models.detection.outputs import Objects
+from cwd.recipes.detection.shared import Rival, paired
 
 STD = 1e-4  # of the adapters' first weights
 BLOCK = 16  # objects whose overlap with all anchors is computed at once
 
 
-class FineGrainedImitation(nn.Module):
+class FineGrainedImitation(Rival):
     """Wang et al. 2019, "fine-grained feature imitation": a row of Table 9.
 
         M_k = largest IoU of object k with any anchor
@@ -26,31 +28,28 @@ class FineGrainedImitation(nn.Module):
     start from a normal distribution of deviation 1e-4, cut off at two deviations. The published
     adapter ends in a ReLU, with which the negative half of a pyramid's features can't be matched:
     it is an option. Left out: the published code does without the loss for its first 400
-    iterations. Its weight is 0.01.
+    iterations. Its weight is 0.01. Without objects the loss is zero.
 
     Args:
         student: a detector with anchors.
         teacher: a detector with the same levels.
         threshold: psi, from 0 to below 1.
         relu: whether adapters end in a ReLU, "no" or, as published, "yes".
-
-    Shape:
-        Two `DetectionOutput`s and the objects of B images to a scalar, zero without objects.
-
-    Raises:
-        CwdError: an option is out of range; the student has no anchors; the levels differ.
     """
+
+    options: ClassVar = {
+        "threshold": (
+            "no share of the best overlap: give a number from 0 to below 1",
+            lambda v: 0 <= v < 1,
+        ),
+        "relu": ("unknown: use yes, as published, or no", {"yes", "no"}.__contains__),
+    }
 
     def __init__(
         self, student: nn.Module, teacher: nn.Module, *, threshold: float = 0.5, relu: str = "no"
     ) -> None:
         self.check(threshold=threshold, relu=relu)
         super().__init__()
-        if not hasattr(student, "anchors"):
-            raise CwdError(
-                "Wang's method finds objects by anchors, which RepPoints has none of: use it with "
-                "Faster R-CNN or RetinaNet."
-            )
         self.threshold, self.relu = threshold, relu == "yes"
         self.adapters = nn.ModuleList(
             nn.Conv2d(student.channels, teacher.channels, 3, padding=1) for _ in student.strides
@@ -59,22 +58,11 @@ class FineGrainedImitation(nn.Module):
             nn.init.trunc_normal_(adapter.weight, std=STD, a=-2 * STD, b=2 * STD)
             nn.init.zeros_(adapter.bias)
 
-    @classmethod
-    def check(cls, *, threshold: float = 0.5, relu: str = "no") -> None:
-        """Raise what the constructor does about options."""
-        meaning = "no share of the best overlap: give a number from 0 to below 1"
-        check_number("threshold", threshold, meaning, below=1)
-        if relu not in {"yes", "no"}:
-            raise CwdError(f"relu={relu} is unknown: use yes, as published, or no.")
-
-    def forward(
-        self, student: DetectionOutput, teacher: DetectionOutput, targets: list[Objects]
-    ) -> Tensor:
+    def forward(self, student: Output, teacher: Output, targets: list[Objects]) -> Tensor:
         """See the class."""
         pairs = paired(student.levels, teacher.levels)
-        size = student.source.size(student.levels)
-        anchors = student.source.anchors(student.levels, size)
-        shapes = [(s.shape[-2], s.shape[-1]) for s, _ in pairs]
+        anchors = student.source.anchors(student.levels, student.source.size(student.levels))
+        shapes = [tuple(s.shape[2:]) for s, _ in pairs]
         images = [near_objects(anchors, shapes, image.boxes, self.threshold) for image in targets]
         errors, count = pairs[0][0].new_zeros(()), pairs[0][0].new_zeros(())
         with torch.autocast(errors.device.type, enabled=False):
@@ -89,16 +77,13 @@ class FineGrainedImitation(nn.Module):
 def near_objects(
     anchors: list[Tensor], shapes: list[tuple[int, int]], boxes: Tensor, threshold: float
 ) -> list[Tensor]:
-    """I of one image, by level.
+    """I of one image, bool [h, w] by level; nothing is chosen for an object that no anchor touches.
 
     Args:
         anchors: of each level, [h w k, 4] in pixels, by row, column and shape.
         shapes: height and width of each level.
         boxes: of the objects, [N, 4] in pixels.
         threshold: psi.
-
-    Returns:
-        Bool [h, w]; nothing is chosen for an object that no anchor touches.
     """
     everywhere = torch.cat(anchors)
     chosen = torch.zeros(len(everywhere), dtype=torch.bool, device=everywhere.device)
@@ -107,7 +92,4 @@ def near_objects(
         best = overlap.amax(dim=1, keepdim=True)
         chosen |= (overlap > threshold * best).any(dim=0)
     by_level = chosen.split([len(level) for level in anchors])
-    return [
-        level.view(height, width, -1).any(dim=2)
-        for level, (height, width) in zip(by_level, shapes, strict=True)
-    ]
+    return [x.view(*shape, -1).any(dim=2) for x, shape in zip(by_level, shapes, strict=True)]

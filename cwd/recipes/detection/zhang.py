@@ -1,13 +1,16 @@
 """Zhang and Ma 2021: features weighted by attention, and relations by non-local blocks."""
 
-from typing import NamedTuple
+import math
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.linalg import vector_norm
 
-from cwd.models.detection.outputs import DetectionOutput, Objects
-from cwd.recipes.detection.shared import check_number, normed, paired
+from cwd.models.detection.outputs import DetectionOutput as Output
+from cwd.models.detection.outputs import Objects
+from cwd.recipes.detection.shared import Rival, normed, paired
 
 IMAGES = 2  # of a batch of each process, for which the published weights are meant
 STRIDES = (8, 4, 2, 2, 2)  # of the non-local blocks' pooling, by level
@@ -15,25 +18,18 @@ SHARES = (4, 4, 2, 2, 2)  # channels to one inner channel of the non-local block
 
 
 class Published(NamedTuple):
-    """What the published code has for detectors of one or of two stages.
+    """What the published code has for detectors of one or of two stages."""
 
-    Attributes:
-        temperature: T of the attention.
-        features: a, the weight of the features and of the relations.
-        means: b, the weight of the means over positions and over channels.
-        by_channel: whether the features are weighted by channel, too.
-    """
-
-    temperature: float
-    features: float
-    means: float
-    by_channel: bool
+    temperature: float  # T of the attention
+    features: float  # a, the weight of the features and of the relations
+    means: float  # b, the weight of the means over positions and over channels
+    by_channel: bool  # whether the features are weighted by channel, too
 
 
 PUBLISHED = {2: Published(0.5, 7e-5, 4e-3, False), 1: Published(0.1, 4.2e-4, 2.4e-2, True)}
 
 
-class AttentionGuidedNonLocal(nn.Module):
+class AttentionGuidedNonLocal(Rival):
     """Zhang and Ma 2021, attention-guided and non-local distillation: a row of Table 9.
 
         M = mean of the two networks' H W softmax over positions of (mean_c |y| / T)
@@ -59,13 +55,14 @@ class AttentionGuidedNonLocal(nn.Module):
         student: a detector, whose number of stages decides.
         teacher: a detector with the same levels.
         temperature: T; None is the published one.
-
-    Shape:
-        Two `DetectionOutput`s and `targets` (not used) to a scalar.
-
-    Raises:
-        CwdError: the temperature isn't positive; the levels differ.
     """
+
+    options: ClassVar = {
+        "temperature": (
+            "no temperature: give a positive number",
+            lambda v: v is None or 0 < v < math.inf,
+        )
+    }
 
     def __init__(
         self, student: nn.Module, teacher: nn.Module, *, temperature: float | None = None
@@ -80,17 +77,8 @@ class AttentionGuidedNonLocal(nn.Module):
             for shape in zip(STRIDES, SHARES, strict=True)
         )
 
-    @classmethod
-    def check(cls, *, temperature: float | None = None) -> None:
-        """Raise what the constructor does about options."""
-        if temperature is not None:
-            meaning = "no temperature: give a positive number"
-            check_number("T", temperature, meaning, above=0)
-
-    def forward(
-        self, student: DetectionOutput, teacher: DetectionOutput, targets: list[Objects]
-    ) -> Tensor:
-        """See the class."""
+    def forward(self, student: Output, teacher: Output, targets: list[Objects]) -> Tensor:
+        """See the class; `targets` are not used."""
         pairs = paired(student.levels, teacher.levels)
         first = pairs[0][0]
         with torch.autocast(first.device.type, enabled=False):
@@ -99,54 +87,37 @@ class AttentionGuidedNonLocal(nn.Module):
 
 
 class Level(nn.Module):
-    """All terms of one level.
+    """All terms of one level: [B, student, H, W] and [B, teacher, H, W] to a scalar.
 
-    Args:
-        student_channels: C_s.
-        teacher_channels: C_t.
-        settings: weights and temperature.
-        stride: of the non-local blocks' pooling.
-        share: channels to one inner channel of the non-local blocks.
-
-    Shape:
-        [B, C_s, H, W] and [B, C_t, H, W] to a scalar.
+    `stride` and `share` are one of `STRIDES` and of `SHARES`.
     """
 
     def __init__(
-        self,
-        student_channels: int,
-        teacher_channels: int,
-        settings: Published,
-        stride: int,
-        share: int,
+        self, student: int, teacher: int, settings: Published, stride: int, share: int
     ) -> None:
         super().__init__()
         self.settings = settings
-        self.features = nn.Conv2d(student_channels, teacher_channels, 1)
-        self.over_positions = nn.Linear(student_channels, teacher_channels)
+        self.features = nn.Conv2d(student, teacher, 1)
+        self.over_positions = nn.Linear(student, teacher)
         self.over_channels = nn.Conv2d(1, 1, 3, padding=1)
-        self.relations = nn.Conv2d(student_channels, teacher_channels, 1)
-        self.student = NonLocal(student_channels, max(1, student_channels // share), stride)
-        self.teacher = NonLocal(teacher_channels, max(1, teacher_channels // share), stride)
+        self.relations = nn.Conv2d(student, teacher, 1)
+        self.student = NonLocal(student, max(1, student // share), stride)
+        self.teacher = NonLocal(teacher, max(1, teacher // share), stride)
 
     def forward(self, s: Tensor, t: Tensor) -> Tensor:
         """See the class."""
-        gap = t - self.features(s)
         # norms rather than roots of sums: their gradient is zero, not NaN, where maps are equal
-        features = torch.linalg.vector_norm(gap * self.attention(s, t).sqrt())
-        relations = torch.linalg.vector_norm(self.teacher(t) - self.relations(self.student(s)))
-        positions = torch.linalg.vector_norm(
-            t.mean(dim=(2, 3)) - self.over_positions(s.mean(dim=(2, 3)))
-        )
-        channels = torch.linalg.vector_norm(
-            t.mean(dim=1, keepdim=True) - self.over_channels(s.mean(dim=1, keepdim=True))
-        )
+        features = vector_norm((t - self.features(s)) * self.attention(s, t).sqrt())
+        relations = vector_norm(self.teacher(t) - self.relations(self.student(s)))
+        positions = vector_norm(t.mean(dim=(2, 3)) - self.over_positions(s.mean(dim=(2, 3))))
+        s_mean, t_mean = (x.mean(dim=1, keepdim=True) for x in (s, t))
+        channels = vector_norm(t_mean - self.over_channels(s_mean))
         a, b = self.settings.features, self.settings.means
         return a * (features + relations) + b * (positions + channels)
 
     @torch.no_grad()
     def attention(self, s: Tensor, t: Tensor) -> Tensor:
-        """M, times K where it is used: [B, 1, H, W] or [B, C_t, H, W]."""
+        """M, times K where it is used: [B, 1, H, W] or [B, teacher, H, W]."""
         temperature = self.settings.temperature
         mask = (over_positions(s, temperature) + over_positions(t, temperature)) / 2
         if not self.settings.by_channel:
@@ -165,15 +136,10 @@ class NonLocal(nn.Module):
     Without a softmax the products may be taken in either order. phi g first is [I, I] for I inner
     channels; theta^T phi first, as published, has H W N entries, at P2 of a large image 70
     million. The norm's weight starts from zero, and the block from the identity. On sides shorter
-    than the stride the windows shrink to the side.
-
-    Args:
-        channels: C.
-        inner: I.
-        stride: of the pooling, in positions.
+    than the pooling's stride the windows shrink to the side.
 
     Shape:
-        [B, C, H, W] in and out.
+        [B, channels, H, W] in and out.
     """
 
     def __init__(self, channels: int, inner: int, stride: int) -> None:

@@ -25,7 +25,7 @@ class Task:
         student: (run, number of classes) to the network that a run begins with.
         forward: (network, images, target) to its output; the target may be None.
         losses: (output, target, schedule) to the network's own terms by name, scalars.
-        distiller: (run, student, teacher) to the recipe at work, see `cwd.recipes.parse.Distiller`.
+        distiller: (run, student, teacher) to the recipe at work, see `cwd.recipes.Distiller`.
         evaluate: (network, dataset, schedule, device=, autocast=) to metrics.
         kept: (schedule, teacher) to what determines a batch, and the bytes of the teacher's maps of
             a whole run; None if they are never kept.

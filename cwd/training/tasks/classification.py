@@ -15,7 +15,7 @@ from cwd.data.classification.folders import FolderDataset, build_folders
 from cwd.data.opening import check_complete
 from cwd.evaluation.top1 import evaluate
 from cwd.models.classification import ClassificationOutput, Classifier, build_classifier
-from cwd.recipes.parse import Distiller, parse_recipe
+from cwd.recipes import Distiller, parse_recipe
 from cwd.system.errors import CwdError
 from cwd.training.tasks.base import Task
 

@@ -19,7 +19,7 @@ from cwd.models.segmentation import (
     SegmentationOutput,
     build_network,
 )
-from cwd.recipes.parse import Distiller, parse_recipe
+from cwd.recipes import Distiller, parse_recipe
 from cwd.system import distributed
 from cwd.system.device import compile_where_it_pays
 from cwd.system.distributed import processes

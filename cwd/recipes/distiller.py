@@ -1,0 +1,101 @@
+"""A recipe at work on two networks."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from cwd.losses import ChannelAlignment, Holistic
+from cwd.recipes.notation import SYMBOLS
+from cwd.recipes.parse import PAPERS_MAP, Term
+from cwd.system.errors import CwdError
+
+
+class Distiller(nn.Module):
+    """A recipe at work on one student and one teacher: the sum over phi in eq. 5 and 8.
+
+    Args:
+        recipe: the terms.
+        student: network with `feature_channels` and `num_classes`.
+        teacher: the same, frozen.
+        map_size: height and width of their maps.
+
+    Attributes:
+        losses: the losses by their terms' names; that of "HO" holds a critic.
+        alignments: the channel alignments by term.
+
+    Raises:
+        CwdError: the two networks are for different classes.
+    """
+
+    def __init__(
+        self,
+        recipe: tuple[Term, ...],
+        student: nn.Module,
+        teacher: nn.Module,
+        map_size: tuple[int, int] = PAPERS_MAP,
+    ) -> None:
+        super().__init__()
+        self._check(student, teacher)
+        self.terms = recipe
+        self.losses, self.alignments = nn.ModuleDict(), nn.ModuleDict()
+        for term in recipe:
+            self._add(term, student, teacher, map_size)
+
+    def _check(self, student: nn.Module, teacher: nn.Module) -> None:
+        if student.num_classes != teacher.num_classes:
+            raise CwdError(
+                f"the student has {student.num_classes} classes and the teacher "
+                f"{teacher.num_classes}: distil from a teacher trained on the same dataset."
+            )
+
+    def _add(
+        self, term: Term, student: nn.Module, teacher: nn.Module, map_size: tuple[int, int]
+    ) -> None:
+        width, channels = student.feature_channels, teacher.feature_channels
+        if term.tap == "s":
+            width = channels = teacher.num_classes
+        self.losses[term.name] = term.build(channels, map_size, width)
+        if SYMBOLS[term.symbol].aligned and width != channels:
+            self.alignments[term.name] = ChannelAlignment(width, channels, term.align)
+
+    @property
+    def trained(self) -> nn.Module:
+        """What is trained with the student: the alignments, and losses that learn."""
+        learning = [self.losses[term.name] for term in self.terms if term.learns]
+        return nn.ModuleList([*self.alignments.values(), *learning])
+
+    @property
+    def critic(self) -> Holistic | None:
+        """The loss that has something to learn itself, if the recipe has it."""
+        return self.losses["HO"] if "HO" in self.losses else None  # noqa: SIM401 (no `get`)
+
+    def forward(
+        self, student_out: Any, teacher_out: Any, target: Any, images: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Every term's value times its weight, a scalar by the term's name.
+
+        Args:
+            student_out: the student's output, with a map for each term.
+            teacher_out: the teacher's.
+            target: the task's; of segmentation int64 [B, H, W], 255 ignored.
+            images: float32 [B, 3, H, W], normalised: what both networks saw; only HO needs it.
+        """
+        given = student_out, teacher_out, target, images
+        return {term.name: term.weight * self._value(term, *given) for term in self.terms}
+
+    def _value(self, term: Term, student_out: Any, teacher_out: Any, *given: Any) -> Tensor:
+        loss = self.losses[term.name]
+        given = given if loss is self.critic else given[:1]  # the target, and for HO the images
+        return loss(self._aligned(term, student_out), term.map_of(teacher_out), *given)
+
+    def _aligned(self, term: Term, student_out: Any) -> Tensor:
+        student_map = term.map_of(student_out)
+        if term.name in self.alignments:
+            student_map = self.alignments[term.name](student_map)
+        return student_map
+
+    def compared(self, name: str, student_out: Any) -> Tensor:
+        """The student's map as the term `name` compares it: aligned, or transformed."""
+        (term,) = (term for term in self.terms if term.name == name)
+        student_map = self._aligned(term, student_out)
+        return self.losses[name].transformed(student_map) if term.learns else student_map
