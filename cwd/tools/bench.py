@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from cwd.experiments.step_parts import loss_step
 from cwd.losses import ChannelWise
-from cwd.models.segmentation import build_network
+from cwd.models.build import build_network
 from cwd.recipes.parse import Distiller, parse_recipe
 from cwd.system.device import compile_where_it_pays, cpu_has_bf16, pick_device
 from cwd.system.timing import REPEATS, race

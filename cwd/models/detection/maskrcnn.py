@@ -4,10 +4,10 @@ from torch import Tensor
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import maskrcnn_inference, maskrcnn_loss
 
-from cwd.models.detection.base import Size
+from cwd.models.detection.base import Learnt, Size
 from cwd.models.detection.fasterrcnn import FasterRCNN
-from cwd.models.detection.names import DetectorArchitecture
-from cwd.models.detection.outputs import Detections, Objects, Regions
+from cwd.models.detection.outputs import Detections, Objects
+from cwd.models.names import Architecture
 from cwd.system.errors import CwdError
 
 SIDE = 14  # positions to a side of a region; its mask has twice as many
@@ -17,28 +17,20 @@ LAYERS = 4  # convolutions on it
 class MaskRCNN(FasterRCNN):
     """Two stages as in Faster R-CNN; beside the class and the box a mask of each class."""
 
-    def __init__(self, arch: DetectorArchitecture, num_classes: int, *, init: str) -> None:
+    def __init__(self, arch: Architecture, num_classes: int, *, init: str = "random") -> None:
         super().__init__(arch, num_classes, init=init)
-        width = arch.channels
+        width = arch.fpn
         self.roi_heads.mask_roi_pool = self.pool(arch, SIDE)
         self.roi_heads.mask_head = MaskRCNNHeads(width, (width,) * LAYERS, dilation=1)
         self.roi_heads.mask_predictor = MaskRCNNPredictor(width, width, num_classes + 1)
 
     def mask_logits(self, levels: list[Tensor], boxes: list[Tensor], size: Size) -> Tensor:
-        """Logits of the masks of boxes, float32 [R, K + 1, 28, 28], over all images.
-
-        Args:
-            levels: of the pyramid.
-            boxes: of each image, [R_b, 4].
-            size: height and width of the padded images.
-        """
+        """Logits, float32 [R, K + 1, 28, 28], of each image's boxes [R_b, 4] in padded images."""
         heads, maps = self.roi_heads, {str(n): level.float() for n, level in enumerate(levels)}
         regions = heads.mask_roi_pool(maps, boxes, [size] * len(boxes))
         return heads.mask_predictor(heads.mask_head(regions)).float()
 
-    def learn(
-        self, levels: list[Tensor], targets: list[Objects]
-    ) -> tuple[dict[str, Tensor], Regions | None]:
+    def learn(self, levels: list[Tensor], targets: list[Objects]) -> Learnt:
         """Faster R-CNN's losses, and the masks' on those proposals that belong to an object.
 
         Raises:

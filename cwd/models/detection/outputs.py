@@ -1,41 +1,12 @@
 """What detectors are given and what they give."""
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-Rle = dict[str, Any]  # pycocotools' compressed run-length encoding: "size" and "counts"
 
-
-class Parts(tuple):
-    """A named tuple whose last part may be None, and then isn't among those that it goes through.
-
-    Most detectors have no masks, and what they are given and give stays a tuple of the rest. Its
-    length and its fields count the missing part all the same.
-    """
-
-    __slots__ = ()
-
-    def __iter__(self) -> Iterator[Any]:
-        return (part for part in super().__iter__() if part is not None)
-
-    def _replace(self, **changes: Any) -> Any:
-        return type(self)(**(self._asdict() | changes))
-
-
-class ObjectParts(NamedTuple):
-    """The fields of `Objects`."""
-
-    boxes: Tensor
-    labels: Tensor
-    area: Tensor
-    crowd: Tensor
-    masks: Tensor | None = None
-
-
-class Objects(Parts, ObjectParts):
+class Objects(NamedTuple):
     """The annotated objects of an image.
 
     Attributes:
@@ -46,39 +17,37 @@ class Objects(Parts, ObjectParts):
         masks: uint8 [N, H, W], 1 on the object; None where they weren't asked for.
     """
 
-    __slots__ = ()
+    boxes: Tensor
+    labels: Tensor
+    area: Tensor
+    crowd: Tensor
+    masks: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "Objects":
         """The same on a device."""
-        return Objects(*(part.to(device) for part in self))
+        return Objects(*(None if part is None else part.to(device) for part in self))
 
-    def keep(self, chosen: Tensor) -> "Objects":
-        """Those that a mask [N] or an index [M] chooses."""
-        return Objects(*(part[chosen] for part in self))
-
-
-class DetectionParts(NamedTuple):
-    """The fields of `Detections`."""
-
-    boxes: Tensor
-    scores: Tensor
-    labels: Tensor
-    masks: Tensor | list[Rle] | None = None
+    def keep(self, chosen: Tensor | slice) -> "Objects":
+        """Those that a mask [N], an index [M] or a slice chooses."""
+        return Objects(*(None if part is None else part[chosen] for part in self))
 
 
-class Detections(Parts, DetectionParts):
+class Detections(NamedTuple):
     """What a detector found in an image, the surest first.
 
     Attributes:
         boxes: float32 [M, 4]: left, top, right, bottom in pixels.
         scores: float32 [M], from 0 to 1.
         labels: int64 [M], classes from 0.
-        masks: where each box is filled, float32 [M, 28, 28] from 0 to 1, as detectors give them;
-            encodings of the whole image after `cwd.evaluation.coco_ap.collect`; None of
-            detectors without masks.
+        masks: where each box is filled, float32 [M, 28, 28] from 0 to 1, as Mask R-CNN gives them;
+            pycocotools' encodings of the whole image after `cwd.evaluation.coco_ap.collect`; None
+            of detectors without masks.
     """
 
-    __slots__ = ()
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    masks: Tensor | list[dict[str, Any]] | None = None
 
 
 class Regions(NamedTuple):
