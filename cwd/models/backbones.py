@@ -11,7 +11,6 @@ from cwd.models.weights import TIMM, is_public
 from cwd.system.errors import CwdError
 
 STAGES = (64, 128, 256, 512)  # channels of a ResNet's four stages before expansion
-MOBILENET1 = "mobilenetv1_100"
 MOBILENET2 = {0.35: "035", 0.5: "050", 0.75: "075", 1.0: "100", 1.4: "140"}  # in timm's names
 # public ImageNet weights, by backbone: with the authors' stem (three 3x3 convolutions: 64, 64, 128)
 DEEP = {f"R{depth}": f"resnet{depth}s.gluon_in1k" for depth in (50, 101, 152)}
@@ -48,42 +47,37 @@ def build_body(arch: Architecture, *, init: str = "random", **settings: Any) -> 
     if is_public(init):
         weights = imagenet_weights(arch) if init == "imagenet" else init.removeprefix(TIMM)
         if not weights or (arch.width != 1 and arch.backbone != "MBV2"):
-            raise no_weights(arch.name, init)
+            raise unavailable(arch.name, f"init {init}", "names no weights of its structure")
+    if arch.backbone == "MBV1" and arch.width != 1:
+        return _gen_mobilenet_v1("mobilenetv1_100", arch.width, **settings)
     if arch.backbone == "MBV1":
-        if arch.width != 1:
-            return _gen_mobilenet_v1(MOBILENET1, arch.width, **settings)
-        return _from_timm(arch.name, MOBILENET1, weights, **settings)
-    if arch.backbone == "MBV2":
+        model = "mobilenetv1_100"
+    elif arch.backbone == "MBV2":
         model = f"mobilenetv2_{MOBILENET2[arch.width]}"
-        return _from_timm(arch.name, model, weights, **settings)
-    settings["channels"] = tuple(round(channels * arch.width) for channels in STAGES)
-    if arch.stem == "deep":
-        settings |= {"stem_type": "deep", "stem_width": round(64 * arch.width)}
-    return _from_timm(arch.name, PLAIN[arch.backbone].partition(".")[0], weights, **settings)
-
-
-def _from_timm(name: str, model: str, weights: str, **settings: Any) -> nn.Module:
+    else:
+        model = PLAIN[arch.backbone].partition(".")[0]
+        settings["channels"] = tuple(round(channels * arch.width) for channels in STAGES)
+        if arch.stem == "deep":
+            settings |= {"stem_type": "deep", "stem_width": round(64 * arch.width)}
     body = timm.create_model(model, pretrained=False, **settings)
     if weights:
         try:
             pretrained = timm.create_model(weights, pretrained=True, **settings)
             body.load_state_dict(pretrained.state_dict())  # of this structure, all of it
         except Exception as error:  # each way of not reaching a server has its own exception
-            raise unreachable(name, f"timm's weights {weights}", error) from error
+            raise unreachable(arch.name, f"timm's weights {weights}", error) from error
     return body
 
 
-def no_weights(name: str, init: str) -> CwdError:
-    """The sentence for public weights that don't exist."""
+def unavailable(name: str, weights: str, problem: str) -> CwdError:
+    """The sentence for public weights that a network can't start from."""
     return CwdError(
-        f"{name}: init {init} names no weights of its structure: give init random, or the path of "
-        "a local file (see data/README.md)."
+        f"{name}: {weights} {problem}: give init random, or the path of a local file with weights "
+        "that fit (see data/README.md)."
     )
 
 
-def unreachable(name: str, what: str, error: Exception) -> CwdError:
-    """The sentence for public weights that could not be downloaded."""
-    return CwdError(
-        f"{name}: {what} can't be had, or have another structure ({type(error).__name__}): "
-        "connect to a network, or give init the path of a local file with weights that fit."
-    )
+def unreachable(name: str, weights: str, error: Exception) -> CwdError:
+    """The same for those that couldn't be downloaded or loaded."""
+    why = f"({type(error).__name__}; is there a network?)"
+    return unavailable(name, weights, f"can't be had, or have another structure {why}")

@@ -8,8 +8,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cwd.models.classification import Classifier, load_classifier
-from cwd.models.detection.fasterrcnn import FasterRCNN
-from cwd.models.detection.maskrcnn import MaskRCNN
+from cwd.models.detection.fasterrcnn import FasterRCNN, MaskRCNN
 from cwd.models.detection.reppoints import RepPoints
 from cwd.models.detection.retinanet import RetinaNet
 from cwd.models.names import DETECTOR, kind_of, parse_name
@@ -18,13 +17,7 @@ from cwd.models.weights import is_public, load_backbone, read_weights
 from cwd.system import paths
 from cwd.system.errors import CwdError
 
-NETWORKS = {
-    "FasterRCNN": FasterRCNN,
-    "MaskRCNN": MaskRCNN,
-    "RetinaNet": RetinaNet,
-    "RepPoints": RepPoints,
-    "Classifier": Classifier,
-}  # by head; all others are segmentation networks
+OTHERS = {kind.__name__: kind for kind in (FasterRCNN, MaskRCNN, RetinaNet, RepPoints, Classifier)}
 
 
 def build_network(
@@ -32,17 +25,15 @@ def build_network(
 ) -> nn.Module:
     """A network by its name, such as the paper's "PSPNet-R18(0.5)" (Table 6).
 
-    Only the backbone starts from weights that were trained before, heads from random ones; but a
-    classifier whose file is for as many classes takes all of it.
-
     Args:
-        name: see `cwd.models.names`: a head and a backbone, "Deeplab-MBV2", "RetinaNet-R50",
-            "Classifier-R50", and what differs from the published network in parentheses.
+        name: a head and a backbone, "Deeplab-MBV2", "RetinaNet-R50" or "Classifier-R50", and in
+            parentheses what differs from the published network; see `cwd.models.names`.
         num_classes: K, at least 2; of a detector, which has a background besides, at least 1.
         init: "random"; "imagenet" for public weights (timm's, or torchvision's for its own
             networks); "timm:" and the name of timm's weights, "timm:resnet101s.gluon_in1k"; or the
             path, from the checkout's root if relative, of a .pth or .safetensors file with a
-            backbone of the same structure (see `cwd.models.weights.backbone_keys`).
+            backbone of the same structure (see `cwd.models.weights.backbone_keys`). Heads always
+            start random, but a file's classifier is taken if it is for as many classes.
         device: where to build it, torch's default device if None; "meta" allocates nothing.
 
     Returns:
@@ -57,7 +48,7 @@ def build_network(
     if num_classes < least:
         raise CwdError(f"{name}: num_classes is {num_classes}, give at least {least}.")
     with torch.device(device or torch.get_default_device()):
-        network = NETWORKS.get(arch.head, SegmentationNetwork)(arch, num_classes, init=init)
+        network = OTHERS.get(arch.head, SegmentationNetwork)(arch, num_classes, init=init)
     network.init_report = {"matched": [], "ignored": []}
     if init != "random" and not is_public(init):
         path = paths.below_root(init)
@@ -73,18 +64,19 @@ def load_network_weights(network: nn.Module, path: Path) -> None:
     Raises:
         CwdError: the file can't be read, or belongs to another network.
     """
-    found, wanted = read_weights(Path(path)), network.state_dict()
-    odd = sorted(found.keys() ^ wanted.keys()) or [
-        key for key in wanted if found[key].shape != wanted[key].shape
-    ]
+    state = read_weights(Path(path))
+    found, wanted = (
+        {key: tuple(value.shape) for key, value in tensors.items()}
+        for tensors in (state, network.state_dict())
+    )
+    odd = [key for key in {**wanted, **found} if found.get(key) != wanted.get(key)]
     if odd:
-        shape = tuple(found[odd[0]].shape) if odd[0] in found else "missing"
-        expected = tuple(wanted[odd[0]].shape) if odd[0] in wanted else "no such tensor"
+        shapes = [side.get(odd[0], "no such tensor") for side in (found, wanted)]
         raise CwdError(
             f"{path} belongs to another network than {network.name} with {network.num_classes} "
-            f"classes ({odd[0]}: found {shape}, expected {expected}): load it into its own."
+            f"classes ({odd[0]}: found {shapes[0]}, expected {shapes[1]}): load it into its own."
         )
-    network.load_state_dict(found)
+    network.load_state_dict(state)
 
 
 def count_parameters(network: nn.Module) -> int:

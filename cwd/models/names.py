@@ -54,39 +54,27 @@ WIDTH_KEYS = ("width", "factor")  # a width may be written with one of these bef
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a network's name says; an option that isn't written has the value given here.
+    """What a network's name says; an option that isn't written has the value given here."""
 
-    Attributes:
-        name: the whole name, as it was written.
-        head: "PSPNet", "FasterRCNN", "Classifier" and so on, see `HEADS`.
-        backbone: "R18", "X101-32x4d", "MBV2" and so on.
-        width: a factor of all widths of the backbone; in segmentation networks of the head's too.
-        stem: "deep", three 3x3 convolutions as the authors', or "plain", one 7x7 as torchvision's.
-            Detectors and classifiers have the plain one at full width, the deep one otherwise.
-        stride: a classifier's, pixels of the image to a side of a position in its feature map.
-        fpn: channels of every level of a detector's pyramid, and of its heads.
-        anchor: pixels to a side of a detector's smallest anchors.
-        regions: of an image that a detector's second stage is trained on.
-        norm: "group" for group norm in RetinaNet's head, without which it hardly learns from random
-            weights; the published one, empty, has none.
-    """
-
-    name: str
-    head: str
+    name: str  # as it was written
+    head: str  # of `HEADS`
     backbone: str
-    width: float = 1.0
+    width: float = 1.0  # a factor of the backbone's widths, and of a segmentation network's head's
+    # "deep", three 3x3 convolutions as the authors', or "plain", one 7x7 as torchvision's, which
+    # detectors and classifiers have at full width
     stem: str = "deep"
-    stride: int = 32
-    fpn: int = 256
-    anchor: int = 32
-    regions: int = 512
-    norm: str = ""
+    stride: int = 32  # a classifier's: pixels of the image to a side of a position in its map
+    fpn: int = 256  # channels of every level of a detector's pyramid, and of its heads
+    anchor: int = 32  # pixels to a side of a detector's smallest anchors
+    regions: int = 512  # of an image that a detector's second stage is trained on
+    norm: str = (
+        ""  # "group": RetinaNet's published head, without, hardly learns from random weights
+    )
 
 
 def kind_of(name: str) -> str:
-    """A network's kind, in the words that errors use; of any other name, a segmentation network."""
-    head = name.partition("-")[0]
-    return HEADS[head][0] if head in HEADS else SEGMENTATION
+    """A network's kind, in the words that errors use; an unknown name is a segmentation network."""
+    return HEADS.get(name.partition("-")[0], (SEGMENTATION,))[0]
 
 
 def has_masks(name: str) -> bool:
@@ -102,17 +90,12 @@ def parse_name(name: str) -> Architecture:
     """
     match = re.fullmatch(r"([^-]+)-([^()]+)(?:\(([^()]*)\))?", name)
     head, backbone, items = match.groups() if match else (name.partition("-")[0], "", "")
-    if head not in HEADS:
-        raise CwdError(
-            f"there is no network {name!r}: its name begins with one of {', '.join(HEADS)}, and "
-            "then comes a backbone, as in PSPNet-R18, FasterRCNN-R50 or Classifier-MBV1(0.25)."
-        )
-    kind, backbones, options = HEADS[head]
+    kind, backbones, options = HEADS.get(head, ("", (), ()))
     if backbone not in backbones:
-        raise CwdError(
-            f"there is no network {name!r}: {head} stands on one of {', '.join(backbones)}, as in "
-            f"{head}-{backbones[0]}."
-        )
+        known = f"{head} stands on one of {', '.join(backbones)}"
+        if head not in HEADS:
+            known = f"its name begins with one of {', '.join(HEADS)}, then comes a backbone"
+        raise CwdError(f"there is no network {name!r}: {known}, as in PSPNet-R18(0.5).")
     given = _options(name, items or "", [o for o in options if _has(backbone, o)])
     width = _width(name, backbone, given.pop("width")) if "width" in given else 1.0
     if kind == SEGMENTATION and given.get("stem") == "plain" and width != 1:

@@ -5,20 +5,19 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torchvision.models import segmentation as torchvisions
 
-from cwd.models.backbones import build_body, no_weights, unreachable
+from cwd.models.backbones import build_body, unavailable, unreachable
 from cwd.models.heads import AtrousPyramid, PyramidPooling, auxiliary_head
-from cwd.models.names import RESNETS, Architecture
+from cwd.models.names import Architecture
 from cwd.models.weights import TIMM
 from cwd.system.distributed import processes
 from cwd.system.errors import CwdError
 
 OUTPUT_STRIDE = 8  # pixels of the image to a side of a position in the maps
+HEADS = {"PSPNet": PyramidPooling, "Deeplab": AtrousPyramid}
+TORCHVISION = ("FCN", "DeepLabV3")  # heads that torchvision brings along with their backbone
 # channels of the feature map at full width (with Table 6's parameters and multiply-adds)
-WIDTHS = {("MBV2", "PSPNet"): 32, ("MBV2", "Deeplab"): 128}
-WIDTHS |= {(b, head): 128 for b in RESNETS[:2] for head in ("PSPNet", "Deeplab")}
-WIDTHS |= {(b, head): 512 for b in RESNETS[2:] for head in ("PSPNet", "Deeplab")}
-# networks that torchvision has as a whole: what it calls them, and channels of their feature map
-TORCHVISION = {"FCN": ("fcn", 512), "DeepLabV3": ("deeplabv3", 256)}
+WIDTHS = {"R18": 128, "R34": 128, "R50": 512, "R101": 512, "R152": 512, "MBV2": 128}
+WIDTHS |= {"PSPNet-MBV2": 32}
 Parts = tuple[nn.Module, nn.Module, nn.Module, nn.Module | None]
 
 
@@ -40,10 +39,7 @@ class SegmentationOutput(NamedTuple):
 class SegmentationNetwork(nn.Module):
     """A backbone, a head, a classifier, and mostly an auxiliary head on the third stage.
 
-    Arguments as in `cwd.models.build.build_network`.
-
-    Attributes:
-        feature_channels: C, also of the auxiliary head.
+    Arguments as in `cwd.models.build.build_network`; `feature_channels` is C of the feature map.
 
     Shape:
         Normalised images [B, 3, H, W] to a `SegmentationOutput`.
@@ -52,14 +48,9 @@ class SegmentationNetwork(nn.Module):
     def __init__(self, arch: Architecture, num_classes: int, *, init: str = "random") -> None:
         super().__init__()
         self.name, self.num_classes = arch.name, num_classes
-        whole = arch.head in TORCHVISION
-        self.feature_channels = (
-            TORCHVISION[arch.head][1]
-            if whole
-            else round(WIDTHS[arch.backbone, arch.head] * arch.width)
-        )
-        parts = (_torchvisions if whole else _parts)(arch, self.feature_channels, num_classes, init)
-        self.backbone, self.head, self.classifier, self.aux_head = parts
+        parts = _torchvisions if arch.head in TORCHVISION else _ours
+        self.backbone, self.head, self.classifier, self.aux_head = parts(arch, num_classes, init)
+        self.feature_channels = self.classifier.in_channels
 
     def forward(self, images: Tensor) -> SegmentationOutput:
         """See the class.
@@ -76,7 +67,7 @@ class SegmentationNetwork(nn.Module):
         return SegmentationOutput(score, feature, auxiliary)
 
 
-def _parts(arch: Architecture, width: int, num_classes: int, init: str) -> Parts:
+def _ours(arch: Architecture, num_classes: int, init: str) -> Parts:
     """PSPNet's or Deeplab's parts; on MobileNetV2 there is no auxiliary head (Table 6)."""
     backbone = build_body(
         arch, init=init, features_only=True, output_stride=OUTPUT_STRIDE, out_indices=(3, 4)
@@ -84,8 +75,9 @@ def _parts(arch: Architecture, width: int, num_classes: int, init: str) -> Parts
     if arch.backbone != "MBV2":
         backbone.maxpool.ceil_mode = True  # as the authors': a 512 crop gives 65x65 maps
     third, fourth = backbone.feature_info.channels()
-    head = {"PSPNet": PyramidPooling, "Deeplab": AtrousPyramid}[arch.head](fourth, width)
-    classifier = nn.Conv2d(width, num_classes, 1)
+    full = WIDTHS.get(f"{arch.head}-{arch.backbone}", WIDTHS[arch.backbone])
+    width = round(full * arch.width)
+    head, classifier = HEADS[arch.head](fourth, width), nn.Conv2d(width, num_classes, 1)
     aux = None if arch.backbone == "MBV2" else auxiliary_head(third, width, num_classes)
     return backbone, head, classifier, aux
 
@@ -103,24 +95,17 @@ class TorchvisionBackbone(nn.Module):
         return [maps["aux"], maps["out"]]
 
 
-def _torchvisions(arch: Architecture, width: int, num_classes: int, init: str) -> Parts:
-    """The parts of torchvision's FCN or DeepLabV3; its classifier's last layer is ours."""
+def _torchvisions(arch: Architecture, num_classes: int, init: str) -> Parts:
+    """The parts of torchvision's FCN or DeepLabV3, whose last layer is our classifier."""
     if init.startswith(TIMM):
-        raise no_weights(arch.name, init)
-    build = getattr(torchvisions, f"{TORCHVISION[arch.head][0]}_resnet{arch.backbone[1:]}")
+        raise unavailable(arch.name, f"init {init}", "names no weights of its structure")
+    build = getattr(torchvisions, f"{arch.head.lower()}_resnet{arch.backbone[1:]}")
     weights = "IMAGENET1K_V1" if init == "imagenet" else None
     try:
-        whole = build(
-            weights=None, weights_backbone=weights, num_classes=num_classes, aux_loss=True
-        )
+        whole = build(weights_backbone=weights, num_classes=num_classes, aux_loss=True)
     except Exception as error:
         if not weights:
             raise
         raise unreachable(arch.name, f"torchvision's weights {weights}", error) from error
-    *head, classifier = whole.classifier
-    return (
-        TorchvisionBackbone(whole.backbone),
-        nn.Sequential(*head),
-        classifier,
-        whole.aux_classifier,
-    )
+    backbone, (*head, classifier) = TorchvisionBackbone(whole.backbone), whole.classifier
+    return backbone, nn.Sequential(*head), classifier, whole.aux_classifier

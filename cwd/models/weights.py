@@ -101,9 +101,10 @@ def load_backbone(backbone: nn.Module, path: Path, name: str) -> dict[str, list[
     if unfit:
         remedy = "use a file of the same kind of network, of the same depth, width and stem"
         if "conv1.weight" in found and "conv1.0.weight" in wanted:
+            options = ", " if "(" in name else "("
             remedy = (
                 "its stem is one 7x7 convolution, this network's the deep stem of three 3x3: "
-                f"use such a file, or the network {_plain(name)}"
+                f"use such a file, or the network {name.rstrip(')')}{options}stem=plain)"
             )
         raise CwdError(
             f"{path} covers {len(required) - len(unfit)} of the {len(required)} tensors of "
@@ -113,9 +114,3 @@ def load_backbone(backbone: nn.Module, path: Path, name: str) -> dict[str, list[
     backbone.load_state_dict({key: found.get(key, value) for key, value in wanted.items()})
     ignored = sorted(found.keys() - wanted.keys())
     return {"matched": [key for key in wanted if key in found], "ignored": ignored}
-
-
-def _plain(name: str) -> str:
-    """The name of the same network with torchvision's stem."""
-    head, _, options = name.rstrip(")").partition("(")
-    return f"{head}({', '.join(filter(None, (options, 'stem=plain')))})"

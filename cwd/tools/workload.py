@@ -11,7 +11,7 @@ from cwd.config.run import Run
 from cwd.data.detection.batches import fitted, padded_size
 from cwd.models.build import build_network
 from cwd.models.detection.base import Detector
-from cwd.models.detection.maskrcnn import SIDE, MaskRCNN
+from cwd.models.detection.fasterrcnn import MASK_SIDE, MaskRCNN
 from cwd.models.detection.outputs import Objects
 from cwd.models.detection.pyramid import Backbone
 from cwd.models.names import parse_name
@@ -69,7 +69,7 @@ def detector_multiply_adds(name: str, classes: int, size: Size) -> tuple[int, in
 def mask_multiply_adds(detector: MaskRCNN, regions: int) -> int:
     """Multiply-adds of the masks of so many regions, of a detector on the meta device."""
     branch = detector.roi_heads
-    pooled = torch.empty(regions, detector.channels, SIDE, SIDE, device="meta")
+    pooled = torch.empty(regions, detector.channels, MASK_SIDE, MASK_SIDE, device="meta")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         branch.mask_predictor(branch.mask_head(pooled))
     return counter.get_total_flops() // 2

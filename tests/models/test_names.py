@@ -84,7 +84,7 @@ def test_what_is_refused(head, rest):
     ("name", "sentence"),
     [
         ("SSD-R50", "there is no network 'SSD-R50': its name begins with one of PSPNet, Deeplab"),
-        ("FCN-R18", "there is no network 'FCN-R18': FCN stands on one of R50, R101, as in FCN-R50"),
+        ("FCN-R18", "there is no network 'FCN-R18': FCN stands on one of R50, R101, as in"),
         ("RepPoints-R50(anchor=16)", "'anchor=16' can't stand in parentheses; a width such as 0.5, "
          "fpn=64 (a multiple of 8) can, each once."),
         ("FCN-R50(0.5)", "'0.5' can't stand in parentheses; nothing can."),

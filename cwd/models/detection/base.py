@@ -1,6 +1,5 @@
 """What the detectors of Table 9 have in common, and what those with anchors have besides."""
 
-from abc import abstractmethod
 from collections.abc import Callable
 
 import torch
@@ -23,7 +22,9 @@ Learnt = tuple[dict[str, Tensor], Regions | None]
 class Detector(nn.Module):
     """A backbone, a pyramid of five levels, and what a subclass puts on it.
 
-    Arguments as in `cwd.models.build.build_network`.
+    Arguments as in `cwd.models.build.build_network`. A subclass has `learn(levels, targets)`, which
+    gives its own losses by name, and Faster R-CNN's regions or None; and `read(levels, sizes)`, the
+    detections.
 
     Attributes:
         strides: pixels of the image to a side of a position, by level.
@@ -60,27 +61,13 @@ class Detector(nn.Module):
 
     @torch.no_grad()
     def detect(self, images: Tensor, sizes: list[Size]) -> list[Detections]:
-        """What is in each image.
-
-        Args:
-            images: float32 [B, 3, H, W], normalised and padded.
-            sizes: height and width of each before it was padded.
-        """
-        levels = [level.float() for level in self(images).levels]
-        return self.read(levels, sizes)
+        """What is in each of padded images [B, 3, H, W]; `sizes` are those without padding."""
+        return self.read([level.float() for level in self(images).levels], sizes)
 
     def size(self, levels: list[Tensor]) -> Size:
         """Height and width of the padded images that levels belong to."""
         height, width = levels[0].shape[-2:]
         return height * self.strides[0], width * self.strides[0]
-
-    @abstractmethod
-    def learn(self, levels: list[Tensor], targets: list[Objects]) -> Learnt:
-        """The detector's own losses, and Faster R-CNN's regions."""
-
-    @abstractmethod
-    def read(self, levels: list[Tensor], sizes: list[Size]) -> list[Detections]:
-        """Detections from the levels."""
 
 
 class Anchored(Detector):

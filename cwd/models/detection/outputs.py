@@ -55,51 +55,28 @@ class Regions(NamedTuple):
 
     A anchors over all B images and levels, R sampled proposals over all images, K classes and the
     background, which is class 0 here.
-
-    Attributes:
-        objectness: float32 [A], logits.
-        deltas: float32 [A, 4], the first stage's boxes relative to the anchors.
-        sampled: int64 [S], which anchors were trained on.
-        positive: int64 [P], those of them that belong to an object.
-        delta_targets: float32 [A, 4], what the deltas of positive anchors should be.
-        anchor_labels: float32 [A], 1 for an object, 0 for background, -1 for neither.
-        proposals: B tensors float32 [R_b, 4], in pixels.
-        logits: float32 [R, K + 1].
-        box_deltas: float32 [R, K + 1, 4], for every class.
-        labels: int64 [R], from 1 for objects.
-        box_targets: float32 [R, 4].
-        matched: B tensors int64 [R_b], the object of their image that each proposal is nearest to.
     """
 
-    objectness: Tensor
-    deltas: Tensor
-    sampled: Tensor
-    positive: Tensor
-    delta_targets: Tensor
-    anchor_labels: Tensor
-    proposals: list[Tensor]
-    logits: Tensor
-    box_deltas: Tensor
-    labels: Tensor
-    box_targets: Tensor
-    matched: list[Tensor] | None = None
+    objectness: Tensor  # float32 [A], logits
+    deltas: Tensor  # float32 [A, 4], the first stage's boxes relative to the anchors
+    sampled: Tensor  # int64 [S], which anchors were trained on
+    positive: Tensor  # int64 [P], those of them that belong to an object
+    delta_targets: Tensor  # float32 [A, 4], what the deltas of positive anchors should be
+    anchor_labels: Tensor  # float32 [A], 1 for an object, 0 for background, -1 for neither
+    proposals: list[Tensor]  # B of float32 [R_b, 4], in pixels
+    logits: Tensor  # float32 [R, K + 1]
+    box_deltas: Tensor  # float32 [R, K + 1, 4], for every class
+    labels: Tensor  # int64 [R], from 1 for objects
+    box_targets: Tensor  # float32 [R, 4]
+    matched: list[Tensor] | None = None  # B of int64 [R_b], the object nearest to each proposal
 
 
 class DetectionOutput(NamedTuple):
-    """What a detector gives for a batch.
+    """What a detector gives for a batch: maps [B, C_l, h_l, w_l], the finest first, and losses."""
 
-    Attributes:
-        stages: the backbone's C2 to C5 before their last ReLU, [B, C_l, h_l, w_l].
-        convs: the pyramid's levels as its convolutions give them, [B, C, h_l, w_l]: CW_fpn's tap.
-        levels: the same as the heads see them, after the norm where the pyramid has one.
-        losses: the detector's own terms by name; empty without targets.
-        regions: those of two stages, if there were targets.
-        source: the detector; no part of the output, but some losses ask it for more.
-    """
-
-    stages: list[Tensor]
-    convs: list[Tensor]
-    levels: list[Tensor]
-    losses: dict[str, Tensor]
-    regions: Regions | None
-    source: nn.Module
+    stages: list[Tensor]  # the backbone's C2 to C5 before their last ReLU
+    convs: list[Tensor]  # the pyramid's levels as its convolutions give them: CW_fpn's tap
+    levels: list[Tensor]  # as the heads see them, after the norm where the pyramid has one
+    losses: dict[str, Tensor]  # the detector's own terms by name; empty without targets
+    regions: Regions | None  # those of two stages, if there were targets
+    source: nn.Module  # the detector; no part of the output, but some losses ask it for more

@@ -15,16 +15,10 @@ POSITIVE, NEGATIVE = 0.5, 0.4  # IoU from which a box is an object's, below whic
 
 
 class Cells(NamedTuple):
-    """The cells of all levels: the finest level first, then row, then column.
+    """The cells of all levels: the finest level first, then row, then column."""
 
-    Attributes:
-        places: float [A, 2], x and y of the cells in pixels, without the half cell that other
-            detectors add.
-        strides: float [A], pixels from a cell to the next, a power of two.
-    """
-
-    places: Tensor
-    strides: Tensor
+    places: Tensor  # float [A, 2], x and y in pixels, without the half cell that others add
+    strides: Tensor  # float [A], pixels from a cell to the next, a power of two
 
 
 def cells(maps: list[Tensor], strides: tuple[int, ...]) -> Cells:

@@ -91,7 +91,8 @@ class Pyramid(FeaturePyramidNetwork):
         norm: Callable[[int], nn.Module] | None = None,
     ) -> None:
         super().__init__(list(inputs), channels, norm_layer=norm)
-        self.coarse = nn.ModuleList()
+        self.extra = extra
+        self.coarse = nn.ModuleList([nn.Sequential(nn.MaxPool2d(1, 2))] if extra == "pool" else [])
         for width in (inputs[-1], channels) if extra == "conv" else ():
             conv = nn.Conv2d(width, channels, 3, stride=2, padding=1, bias=norm is None)
             nn.init.kaiming_uniform_(conv.weight, a=1)  # as torchvision's other levels
@@ -107,12 +108,9 @@ class Pyramid(FeaturePyramidNetwork):
             inner[fine] = inner[fine] + F.interpolate(inner[fine + 1], size=size, mode="nearest")
         convs = [block[0](x) for block, x in zip(self.layer_blocks, inner, strict=True)]
         levels = [_after_conv(block, x) for block, x in zip(self.layer_blocks, convs, strict=True)]
-        x = stages[-1]
+        x = levels[-1] if self.extra == "pool" else stages[-1]
         for block in self.coarse:
             convs.append(block[0](x))
             x = _after_conv(block, convs[-1])
             levels.append(x)
-        if not self.coarse:
-            convs.append(F.max_pool2d(convs[-1], 1, stride=2))
-            levels.append(F.max_pool2d(levels[-1], 1, stride=2))
         return convs, levels

@@ -41,16 +41,12 @@ NMS = 0.5  # IoU above which the less sure of two boxes of a class goes
 class RepPointsOutput(NamedTuple):
     """What the head says of a batch, a map for every level, in float32.
 
-    Attributes:
-        scores: [B, K, h_l, w_l], logits.
-        initial: [B, 18, h_l, w_l], the first stage's points as y0, x0, y1, x1, ..., in strides from
-            the cell.
-        refined: the same of the second stage, whose boxes are the detections.
+    Points [B, 18, h_l, w_l] are y0, x0, y1, x1, ... in strides from the cell.
     """
 
-    scores: list[Tensor]
-    initial: list[Tensor]
-    refined: list[Tensor]
+    scores: list[Tensor]  # [B, K, h_l, w_l], logits
+    initial: list[Tensor]  # the first stage's points
+    refined: list[Tensor]  # the second stage's, whose boxes are the detections
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
@@ -84,13 +80,8 @@ class RepPointsHead(nn.Module):
     towers and the 3x3 convolution are in half precision: in bfloat16 a point four strides away
     would be known to 1/32 of a stride, and torchvision has no deformable convolution for it.
 
-    Args:
-        channels: of the pyramid's levels.
-        num_classes: K.
-        strides: of the levels, in pixels, powers of two.
-
     Shape:
-        Levels [B, channels, h_l, w_l] to a `RepPointsOutput`.
+        Levels [B, channels, h_l, w_l], whose strides are powers of two, to a `RepPointsOutput`.
     """
 
     def __init__(self, channels: int, num_classes: int, strides: tuple[int, ...]) -> None:
