@@ -32,8 +32,8 @@ def build_network(
         init: "random"; "imagenet" for public weights (timm's, or torchvision's for its own
             networks); "timm:" and the name of timm's weights, "timm:resnet101s.gluon_in1k"; or the
             path, from the checkout's root if relative, of a .pth or .safetensors file with a
-            backbone of the same structure (see `cwd.models.weights.backbone_keys`). Heads always
-            start random, but a file's classifier is taken if it is for as many classes.
+            backbone of the same structure (see `cwd.models.weights.backbone_keys`). Heads start
+            random, but a classifier's own weights are taken if they are for as many classes.
         device: where to build it, torch's default device if None; "meta" allocates nothing.
 
     Returns:
@@ -41,8 +41,7 @@ def build_network(
         tensors "matched" in a local file and of those in the file that were "ignored".
 
     Raises:
-        CwdError: there is no such network, or the weights asked for can't be had or don't cover the
-            backbone.
+        CwdError: there is no such network, or the weights can't be had or don't cover the backbone.
     """
     arch, least = parse_name(name), 1 if kind_of(name) == DETECTOR else 2
     if num_classes < least:
@@ -88,11 +87,8 @@ def count_multiply_adds(network: nn.Module | str, size: tuple[int, int] = (512, 
     """Multiply-adds of the convolutions for one image, as Table 6 counts them.
 
     The auxiliary head counts too, although it is only used in training: with it the numbers are the
-    paper's. Nothing is computed and the network stays as it is.
-
-    Args:
-        network: a `SegmentationNetwork`, or a name for `build_network` (19 classes, as Cityscapes).
-        size: height and width in pixels.
+    paper's. Nothing is computed and the network, which may be a name, stays as it is; `size` is
+    height and width in pixels.
     """
     if isinstance(network, str):
         network = build_network(network, 19, device="meta")

@@ -20,25 +20,17 @@ CLASSIFIERS = ("classifier", "fc")
 
 
 class ClassificationOutput(NamedTuple):
-    """What a classifier gives.
+    """What a classifier gives."""
 
-    Attributes:
-        score: logits [B, K], K classes.
-        feature: feature map [B, C, h, w], what is averaged over positions and then classified.
-    """
-
-    score: Tensor
-    feature: Tensor
+    score: Tensor  # logits [B, K], K classes
+    feature: Tensor  # feature map [B, C, h, w], what is averaged over positions and classified
 
 
 class Classifier(nn.Module):
     """A backbone whose last map is averaged over positions, and a linear classifier.
 
-    Arguments as in `cwd.models.build.build_network`.
-
-    Attributes:
-        feature_channels: C.
-        stride: pixels of the image to a side of a position in the feature map.
+    Arguments as in `cwd.models.build.build_network`; `feature_channels` is C, and `stride` pixels
+    of the image to a side of a position in the feature map.
 
     Shape:
         Normalised images [B, 3, H, W] to a `ClassificationOutput`.

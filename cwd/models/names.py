@@ -49,7 +49,6 @@ OPTIONS: dict[str, tuple[str, Callable[[str], bool]]] = {
     "regions": ("regions=64 (at least 8)", lambda text: _whole(text) >= 8),
     "norm": ("norm=group", lambda text: text == "group"),
 }
-WIDTH_KEYS = ("width", "factor")  # a width may be written with one of these before it, or alone
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def parse_name(name: str) -> Architecture:
         raise CwdError(f"there is no network {name!r}: {known}, as in PSPNet-R18(0.5).")
     given = _options(name, items or "", [o for o in options if _has(backbone, o)])
     width = _width(name, backbone, given.pop("width")) if "width" in given else 1.0
-    if kind == SEGMENTATION and given.get("stem") == "plain" and width != 1:
+    if given.get("stem") == "plain" and width != 1:
         raise CwdError(f"{name}: timm's plain stem has one width: leave the width out.")
     if kind != SEGMENTATION:
         given["stem"] = "plain" if width == 1 else "deep"
@@ -116,7 +115,7 @@ def _options(name: str, items: str, allowed: list[str]) -> dict[str, str]:
     for item in filter(None, (piece.strip() for piece in items.split(","))):
         key, equals, value = (piece.strip() for piece in item.partition("="))
         key, value = (key, value) if equals else ("width", item)
-        key = "width" if key in WIDTH_KEYS else key
+        key = "width" if key == "factor" else key  # as detectors' widths were once written
         if key not in allowed or key in given or not OPTIONS[key][1](value):
             known = ", ".join(OPTIONS[option][0] for option in allowed)
             can = f"{known} can, each once" if allowed else "nothing can"

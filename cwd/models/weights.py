@@ -1,4 +1,4 @@
-"""Weights from local files: read safely, renamed, and loaded as a whole or not at all."""
+"""First weights: files are read safely, renamed, and loaded as a whole or not at all."""
 
 import re
 from pathlib import Path
@@ -86,9 +86,8 @@ def _mobilenet_key(key: str) -> str:
 def load_backbone(backbone: nn.Module, path: Path, name: str) -> dict[str, list[str]]:
     """Initialise a backbone of the network `name` from a local file that covers all of it.
 
-    Returns:
-        Names of the tensors "matched", and of those of the file that were "ignored": a classifier,
-        or the rest of a whole network.
+    It gives the names of the tensors "matched", and of those of the file that were "ignored": a
+    classifier, or the rest of a whole network.
 
     Raises:
         CwdError: the file can't be read, or lacks a tensor, or has one of another shape.
@@ -101,11 +100,8 @@ def load_backbone(backbone: nn.Module, path: Path, name: str) -> dict[str, list[
     if unfit:
         remedy = "use a file of the same kind of network, of the same depth, width and stem"
         if "conv1.weight" in found and "conv1.0.weight" in wanted:
-            options = ", " if "(" in name else "("
-            remedy = (
-                "its stem is one 7x7 convolution, this network's the deep stem of three 3x3: "
-                f"use such a file, or the network {name.rstrip(')')}{options}stem=plain)"
-            )
+            remedy = "its stem is one 7x7 convolution, this network's three 3x3: use such a file"
+            remedy += "" if "(" in name else f", or the network {name}(stem=plain)"
         raise CwdError(
             f"{path} covers {len(required) - len(unfit)} of the {len(required)} tensors of "
             f"{name}'s backbone, {len(unfit)} are missing or of another shape, first {unfit[0]}: "

@@ -14,7 +14,6 @@ from cwd.models.detection.pyramid import Backbone, Pyramid
 from cwd.models.names import Architecture
 
 MOST = 100  # detections of an image, as COCO's evaluation takes them
-RATIOS = (0.5, 1.0, 2.0)  # heights to widths of anchors
 Size = tuple[int, int]  # height and width in pixels, of a whole padded batch where there is one
 Learnt = tuple[dict[str, Tensor], Regions | None]
 
@@ -22,9 +21,8 @@ Learnt = tuple[dict[str, Tensor], Regions | None]
 class Detector(nn.Module):
     """A backbone, a pyramid of five levels, and what a subclass puts on it.
 
-    Arguments as in `cwd.models.build.build_network`. A subclass has `learn(levels, targets)`, which
-    gives its own losses by name, and Faster R-CNN's regions or None; and `read(levels, sizes)`, the
-    detections.
+    Arguments as in `cwd.models.build.build_network`. A subclass has `learn(levels, targets)`, its
+    own losses by name and, of two stages, the regions; and `read(levels, sizes)`, the detections.
 
     Attributes:
         strides: pixels of the image to a side of a position, by level.
@@ -48,8 +46,7 @@ class Detector(nn.Module):
         self.stage_channels = tuple(body.feature_info.channels())
         self.strides = tuple(self.finest * 2**level for level in range(5))
         self.begin = (4, 8).index(self.finest)  # the pyramid stands on C2 or C3 and the rest
-        extra = "pool" if self.begin == 0 else "conv"
-        used = self.stage_channels[self.begin :]
+        used, extra = self.stage_channels[self.begin :], ("pool", "conv")[self.begin]
         self.pyramid = Pyramid(used, arch.fpn, extra=extra, norm=self.norm)
 
     def forward(self, images: Tensor, targets: list[Objects] | None = None) -> DetectionOutput:
@@ -100,7 +97,7 @@ def as_dicts(targets: list[Objects], first: int) -> list[dict[str, Tensor]]:
 
 def anchors_of(sizes: list[tuple[float, ...]]) -> AnchorGenerator:
     """torchvision's anchors in three shapes, of the given sizes by level, in pixels."""
-    return AnchorGenerator(tuple(sizes), (RATIOS,) * len(sizes))
+    return AnchorGenerator(tuple(sizes), ((0.5, 1.0, 2.0),) * len(sizes))
 
 
 def stub(channels: int) -> nn.Module:

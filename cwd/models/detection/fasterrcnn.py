@@ -30,8 +30,7 @@ class FasterRCNN(Anchored):
 
     def __init__(self, arch: Architecture, num_classes: int, *, init: str = "random") -> None:
         super().__init__(arch, num_classes, init=init)
-        hidden = 4 * arch.fpn
-        proposals = PROPOSALS * arch.regions // 512
+        hidden, proposals = 4 * arch.fpn, PROPOSALS * arch.regions // 512
         heads = TorchvisionFasterRCNN(
             stub(arch.fpn),
             rpn_anchor_generator=anchors_of([(arch.anchor * 2**n,) for n in range(5)]),
@@ -103,14 +102,11 @@ class FasterRCNN(Anchored):
     def read(self, levels: list[Tensor], sizes: list[Size]) -> list[Detections]:
         """See `Detector.detect`."""
         size = self.size(levels)
-        anchors = self.listed(levels, size)
-        proposals = self.propose(levels, self.first_stage(levels), anchors, sizes)
+        first, anchors = self.first_stage(levels), self.listed(levels, size)
+        proposals = self.propose(levels, first, anchors, sizes)
         logits, deltas = self.second_stage(levels, proposals, size)
         found = self.roi_heads.postprocess_detections(logits, deltas.flatten(1), proposals, sizes)
-        return [
-            Detections(boxes, scores, labels - 1)
-            for boxes, scores, labels in zip(*found, strict=True)
-        ]
+        return [Detections(box, score, label - 1) for box, score, label in zip(*found, strict=True)]
 
 
 class MaskRCNN(FasterRCNN):
@@ -118,10 +114,9 @@ class MaskRCNN(FasterRCNN):
 
     def __init__(self, arch: Architecture, num_classes: int, *, init: str = "random") -> None:
         super().__init__(arch, num_classes, init=init)
-        width = arch.fpn
         self.roi_heads.mask_roi_pool = self.pool(arch, MASK_SIDE)
-        self.roi_heads.mask_head = MaskRCNNHeads(width, (width,) * MASK_LAYERS, dilation=1)
-        self.roi_heads.mask_predictor = MaskRCNNPredictor(width, width, num_classes + 1)
+        self.roi_heads.mask_head = MaskRCNNHeads(arch.fpn, (arch.fpn,) * MASK_LAYERS, dilation=1)
+        self.roi_heads.mask_predictor = MaskRCNNPredictor(arch.fpn, arch.fpn, num_classes + 1)
 
     def mask_logits(self, levels: list[Tensor], boxes: list[Tensor], size: Size) -> Tensor:
         """Logits, float32 [R, K + 1, 28, 28], of each image's boxes [R_b, 4] in padded images."""

@@ -39,9 +39,8 @@ class Detections(NamedTuple):
         boxes: float32 [M, 4]: left, top, right, bottom in pixels.
         scores: float32 [M], from 0 to 1.
         labels: int64 [M], classes from 0.
-        masks: where each box is filled, float32 [M, 28, 28] from 0 to 1, as Mask R-CNN gives them;
-            pycocotools' encodings of the whole image after `cwd.evaluation.coco_ap.collect`; None
-            of detectors without masks.
+        masks: Mask R-CNN's, where each box is filled, float32 [M, 28, 28] from 0 to 1; once
+            evaluated, pycocotools' encodings of the whole image; None of other detectors.
     """
 
     boxes: Tensor

@@ -62,8 +62,7 @@ class Backbone(nn.Module):
 
 
 def _after_conv(block: nn.Sequential, x: Tensor) -> Tensor:
-    """What comes after a block's convolution: its norm, if it has one."""
-    return block[1](x) if len(block) > 1 else x
+    return block[1](x) if len(block) > 1 else x  # the norm, if there is one
 
 
 class Pyramid(FeaturePyramidNetwork):
@@ -75,7 +74,7 @@ class Pyramid(FeaturePyramidNetwork):
         extra: "pool", a fifth level that is every other position of the fourth (Faster R-CNN's);
             or "conv", P6 and P7 by 3x3 convolutions of stride 2 from the last stage on, without the
             ReLU between that torchvision has (RetinaNet's and RepPoints' in mmdetection).
-        norm: after each convolution; none if None.
+        norm: after each convolution.
 
     Shape:
         Stages [B, C_l, h_l, w_l], after their ReLU, to two lists of five maps [B, channels, ., .]:
@@ -91,8 +90,7 @@ class Pyramid(FeaturePyramidNetwork):
         norm: Callable[[int], nn.Module] | None = None,
     ) -> None:
         super().__init__(list(inputs), channels, norm_layer=norm)
-        self.extra = extra
-        self.coarse = nn.ModuleList([nn.Sequential(nn.MaxPool2d(1, 2))] if extra == "pool" else [])
+        self.coarse = nn.ModuleList()
         for width in (inputs[-1], channels) if extra == "conv" else ():
             conv = nn.Conv2d(width, channels, 3, stride=2, padding=1, bias=norm is None)
             nn.init.kaiming_uniform_(conv.weight, a=1)  # as torchvision's other levels
@@ -108,9 +106,12 @@ class Pyramid(FeaturePyramidNetwork):
             inner[fine] = inner[fine] + F.interpolate(inner[fine + 1], size=size, mode="nearest")
         convs = [block[0](x) for block, x in zip(self.layer_blocks, inner, strict=True)]
         levels = [_after_conv(block, x) for block, x in zip(self.layer_blocks, convs, strict=True)]
-        x = levels[-1] if self.extra == "pool" else stages[-1]
+        x = stages[-1]
         for block in self.coarse:
             convs.append(block[0](x))
             x = _after_conv(block, convs[-1])
             levels.append(x)
+        if not self.coarse:
+            for maps in (convs, levels):
+                maps.append(F.max_pool2d(maps[-1], 1, stride=2))
         return convs, levels

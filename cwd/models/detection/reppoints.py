@@ -32,7 +32,7 @@ CONVOLUTIONS = 3  # of each tower
 POINT_RATE = 0.1  # share of its gradient that the second stage passes to the first one's points
 PRIOR = 0.01  # every class's probability at the start
 BETA = 0.11  # where smooth L1 turns from squares to lines, in units of 4 strides
-WEIGHTS = {"class": 1.0, "init": 0.5, "refine": 1.0}
+INIT_WEIGHT = 0.5
 CANDIDATES = 1000  # cells of a level that detections are taken from
 THRESHOLD = 0.05  # a class of a cell must have more
 NMS = 0.5  # IoU above which the less sure of two boxes of a class goes
@@ -137,15 +137,14 @@ class RepPointsHead(nn.Module):
         """
         where, scores = cells(output.scores, self.strides), by_cell(output.scores)
         boxes = [in_pixels(x, where) for x in map(self.boxes, (output.initial, output.refined))]
-        nearest, best = [], []
-        for candidates, objects in zip(boxes[0].detach(), targets, strict=True):
-            wanted = objects.boxes.to(candidates.dtype)
-            nearest.append(nearest_cells(where, wanted))
-            best.append(best_overlaps(candidates, wanted))
-        init = _box_loss(boxes[0], where, targets, nearest)
-        refine = _box_loss(boxes[1], where, targets, best)
-        parts = {"class": _class_loss(scores, targets, best), "init": init, "refine": refine}
-        return {name: WEIGHTS[name] * value for name, value in parts.items()}
+        wanted = [objects.boxes.to(scores.dtype) for objects in targets]
+        nearest = [nearest_cells(where, of_image) for of_image in wanted]
+        best = list(map(best_overlaps, boxes[0].detach(), wanted))
+        return {
+            "class": _class_loss(scores, targets, best),
+            "init": INIT_WEIGHT * _box_loss(boxes[0], where, targets, nearest),
+            "refine": _box_loss(boxes[1], where, targets, best),
+        }
 
     def boxes(self, points: list[Tensor]) -> Tensor:
         """Boxes [B, A, 4] around the cells, in strides, of all levels' points [B, 18, h_l, w_l]."""

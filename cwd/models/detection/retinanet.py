@@ -16,8 +16,7 @@ class RetinaNet(Anchored):
 
     def __init__(self, arch: Architecture, num_classes: int, *, init: str = "random") -> None:
         super().__init__(arch, num_classes, init=init)
-        sides = [arch.anchor * 2**level for level in range(5)]
-        sizes = [tuple(side * 2 ** (third / 3) for third in range(3)) for side in sides]
+        sizes = [tuple(arch.anchor * 2**n * 2 ** (i / 3) for i in range(3)) for n in range(5)]
         self.whole = TorchvisionRetinaNet(
             stub(arch.fpn),
             num_classes,
