@@ -65,7 +65,7 @@ def collect(
     the result doesn't depend on the batch.
 
     Args:
-        detector: has `num_classes` and `detect`, see `cwd.models.detection.detectors`; it is put
+        detector: has `num_classes` and `detect`, see `cwd.models.detection.base`; it is put
             into eval mode and left in its old one.
         dataset: see `cwd.data.detection.coco.build_coco`; its first images alone are
             `dataset.first(count)`.
@@ -123,12 +123,13 @@ def rescaled(answer: Detections, scale: Tensor, size: Size) -> Detections:
         scale: see `cwd.data.detection.batches.prepare`.
         size: height and width of the image as it is stored.
     """
-    boxes, sure, labels, *masks = (part.cpu() for part in answer)
-    boxes, sure = boxes.float() / scale, sure.float()
+    boxes, sure = answer.boxes.cpu().float() / scale, answer.scores.cpu().float()
     finite = boxes.isfinite().all(dim=1) & sure.isfinite()
     boxes = boxes[finite]
-    masks = [pasted(part.float()[finite], boxes, size) for part in masks]
-    return Detections(boxes, sure[finite], labels[finite], *masks)
+    masks = answer.masks
+    if masks is not None:
+        masks = pasted(masks.cpu().float()[finite], boxes, size)
+    return Detections(boxes, sure[finite], answer.labels.cpu()[finite], masks)
 
 
 def in_chunks(dataset: CocoDataset, short: int, long: int, batch: int) -> list[list[int]]:

@@ -14,8 +14,7 @@ from cwd.data.detection.coco import OBJECT_CLASSES
 from cwd.experiments.records import DETECTION_COSTS
 from cwd.experiments.rows_detection import printed
 from cwd.experiments.workspace import Workspace
-from cwd.models.detection.detectors import build_detector
-from cwd.models.segmentation import count_parameters
+from cwd.models.build import build_network, count_parameters
 from cwd.system.device import pick_device
 from cwd.system.files import write_json
 from cwd.system.timing import laps
@@ -35,7 +34,7 @@ def parameters_of(
         num_classes: K.
         trainable: whether to leave out what a detector from ImageNet weights doesn't train.
     """
-    built = build_detector(detector, num_classes, device="meta")
+    built = build_network(detector, num_classes, device="meta")
     built.backbone.freeze()
     counted = [p.numel() for p in built.parameters() if p.requires_grad or not trainable]
     return sum(counted) / 1e6

@@ -4,7 +4,7 @@ import functools
 
 import pandas as pd
 
-from cwd.models.segmentation import build_network, count_multiply_adds, count_parameters
+from cwd.models.build import build_network, count_multiply_adds, count_parameters
 from cwd.system import paths
 
 CITYSCAPES_CLASSES = 19

@@ -10,7 +10,7 @@ from cwd.config.pairs import Detection, Pair, Student, Transformation
 from cwd.config.run import Data, Run, from_mapping
 from cwd.experiments.sections import check_seeds, read_detection, read_part, read_transformation
 from cwd.models.names import SEGMENTATION, kind_of
-from cwd.models.segmentation import is_public
+from cwd.models.weights import is_public
 from cwd.system import paths
 from cwd.system.errors import CwdError
 

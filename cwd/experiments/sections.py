@@ -6,7 +6,7 @@ from typing import Any
 from cwd.config import pairs
 from cwd.config.pairs import Detection, Pair, Student, Transformation
 from cwd.config.run import Data, Run, from_mapping
-from cwd.models.segmentation import is_public
+from cwd.models.weights import is_public
 from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.training.tasks.choice import task_of

@@ -16,14 +16,11 @@ from cwd.data.detection.coco import OBJECT_CLASSES, coco_layout
 from cwd.data.layouts import layout_of
 from cwd.data.scenes.draw import THINGS
 from cwd.losses import ChannelAlignment
+from cwd.models.build import build_network, count_multiply_adds
 from cwd.models.names import CLASSIFIER, DETECTOR, kind_of
-from cwd.models.segmentation import (
-    OUTPUT_STRIDE,
-    SegmentationOutput,
-    build_network,
-    count_multiply_adds,
-)
-from cwd.recipes import Distiller, Term
+from cwd.models.segmentation import OUTPUT_STRIDE, SegmentationOutput
+from cwd.recipes.distiller import Distiller
+from cwd.recipes.parse import Term
 from cwd.system.device import pick_precision
 from cwd.system.timing import race
 from cwd.training.tasks.choice import task_of

@@ -15,7 +15,7 @@ from cwd.config.run import Run
 from cwd.data.loading import Dataset
 from cwd.experiments.profile import Profile, load_profile
 from cwd.experiments.sections import check_seeds
-from cwd.models.segmentation import load_network_weights
+from cwd.models.build import load_network_weights
 from cwd.system import paths
 from cwd.system.device import pick_device
 from cwd.system.errors import CwdError

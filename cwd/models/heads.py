@@ -12,7 +12,7 @@ DROPOUT = 0.1
 def conv_norm_act(
     inputs: int, outputs: int, kernel: int, *, dilation: int = 1, bias: bool = False
 ) -> nn.Sequential:
-    """Convolution, batch norm, ReLU; the size of the map stays."""
+    """Convolution, batch norm, ReLU: [B, inputs, h, w] to [B, outputs, h, w]."""
     padding = dilation * (kernel // 2)
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, padding=padding, dilation=dilation, bias=bias),
@@ -32,14 +32,11 @@ def enlarged(x: Tensor, like: Tensor) -> Tensor:
 
 
 class PyramidPooling(nn.Module):
-    """PSPNet's head: the map beside its averages over 1, 4, 9 and 36 regions, then a 3x3 conv.
-
-    Args:
-        inputs: channels of the backbone's last map.
-        width: channels of the feature map, and of each branch.
+    """PSPNet's head (Zhao et al. 2017, figure 3): the map and its means over 1 to 36 regions.
 
     Shape:
-        [B, inputs, h, w] to [B, width, h, w], the feature map.
+        The backbone's last map [B, inputs, h, w] to the feature map [B, width, h, w]; each branch
+        has `width` channels.
     """
 
     def __init__(self, inputs: int, width: int) -> None:
@@ -56,14 +53,13 @@ class PyramidPooling(nn.Module):
 
 
 class AtrousPyramid(nn.Module):
-    """Deeplab's head (ASPP): a 1x1 conv, three dilated 3x3 convs and the image's mean in parallel.
+    """Deeplab's head (ASPP, Chen et al. 2017, figure 5): five looks at the map, side by side.
 
-    Args:
-        inputs: channels of the backbone's last map.
-        width: channels of the feature map; each branch has half as many.
+    They are a 1x1 convolution, three dilated 3x3 ones and the image's mean.
 
     Shape:
-        [B, inputs, h, w] to [B, width, h, w], the feature map.
+        The backbone's last map [B, inputs, h, w] to the feature map [B, width, h, w]; each branch
+        has half as many channels.
     """
 
     def __init__(self, inputs: int, width: int) -> None:

@@ -1,4 +1,4 @@
-"""Weights from local files: read safely, renamed, and loaded as a whole or not at all."""
+"""First weights: files are read safely, renamed, and loaded as a whole or not at all."""
 
 import re
 from pathlib import Path
@@ -9,17 +9,22 @@ from torch import Tensor, nn
 
 from cwd.system.errors import CwdError
 
+TIMM = "timm:"  # how `init` says that a name of timm's weights follows
+WRAPPERS = ("state_dict", "model_state_dict", "model")  # what checkpoints keep weights under
 # the authors' code names the deep stem's layers one by one; timm has them in a sequence
 STEM = {"conv1": "conv1.0", "bn1": "conv1.1", "conv2": "conv1.3", "bn2": "conv1.4"}
 STEM |= {"conv3": "conv1.6", "bn3": "bn1"}
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels, red, green, blue
-WRAPPERS = ("state_dict", "model_state_dict", "model")  # what checkpoints keep weights under
-# blocks of MobileNetV2's seven stages; torchvision numbers them through
-BLOCKS = (1, 2, 3, 4, 3, 3, 1)
+# stage and block of MobileNetV2's blocks, which torchvision numbers through
+BLOCKS = [(stage, n) for stage, blocks in enumerate((1, 2, 3, 4, 3, 3, 1)) for n in range(blocks)]
 # torchvision's names in a block without and with an expansion, and timm's
 FIRST = {"0.0": "conv_dw", "0.1": "bn1", "1": "conv_pw", "2": "bn2"}
 OTHERS = {"0.0": "conv_pw", "0.1": "bn1", "1.0": "conv_dw", "1.1": "bn2", "2": "conv_pwl"}
 OTHERS |= {"3": "bn3"}
+
+
+def is_public(init: str) -> bool:
+    """Whether first weights are downloaded by name, neither random nor from a file."""
+    return init == "imagenet" or init.startswith(TIMM)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -57,47 +62,37 @@ def backbone_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
     authors' deep-stem ResNets, and whole networks of this package or wrapped in `module.`.
     """
     prefix = r"^(module\.)?(model\.)?((backbone|encoder)\.)?(body\.)?"
-    state = {re.sub(prefix, "", key): v for key, v in state.items()}
+    state = {re.sub(prefix, "", key): value for key, value in state.items()}
     if "conv3.weight" in state:
         return {re.sub(r"^\w+", lambda m: STEM.get(m[0], m[0]), k): v for k, v in state.items()}
     if "features.0.0.weight" in state:
-        return {mobilenet_key(key): value for key, value in state.items()}
+        return {_mobilenet_key(key): value for key, value in state.items()}
     return state
 
 
-def mobilenet_key(key: str) -> str:
-    """timm's name of a tensor of torchvision's MobileNetV2; other keys stay as they are."""
+def _mobilenet_key(key: str) -> str:
+    """timm's name of a tensor of torchvision's MobileNetV2; the classifier's stay as they are."""
     match = re.fullmatch(r"features\.(\d+)\.(?:conv\.)?([\d.]+)\.(\w+)", key)
-    if not match:
-        return key
-    number, layer, what = int(match[1]), match[2], match[3]
-    if number == 0:
+    number, layer, what = match.groups() if match else ("99", "", "")
+    if number == "0":
         return f"{'conv_stem' if layer == '0' else 'bn1'}.{what}"
-    left = number - 1
-    for stage, count in enumerate(BLOCKS):
-        if left < count:
-            names = FIRST if number == 1 else OTHERS
-            return f"blocks.{stage}.{left}.{names.get(layer, layer)}.{what}"
-        left -= count
-    return key  # beyond the last block: the classifier's convolution
+    if int(number) > len(BLOCKS):
+        return key
+    stage, block = BLOCKS[int(number) - 1]
+    names = FIRST if number == "1" else OTHERS
+    return f"blocks.{stage}.{block}.{names.get(layer, layer)}.{what}"
 
 
 def load_backbone(backbone: nn.Module, path: Path, name: str) -> dict[str, list[str]]:
-    """Initialise a backbone from a local file that covers all of it.
+    """Initialise a backbone of the network `name` from a local file that covers all of it.
 
-    Args:
-        backbone: what to initialise.
-        path: of a .pth or .safetensors file.
-        name: of the network, for the error.
-
-    Returns:
-        Names of the tensors "matched", and of those of the file that were "ignored": a classifier,
-        or the rest of a whole network.
+    It gives the names of the tensors "matched", and of those of the file that were "ignored": a
+    classifier, or the rest of a whole network.
 
     Raises:
         CwdError: the file can't be read, or lacks a tensor, or has one of another shape.
     """
-    backbone = getattr(backbone, "body", backbone)  # torchvision's is wrapped
+    backbone = getattr(backbone, "body", backbone)  # torchvision's and the detectors' are wrapped
     found, wanted = backbone_keys(read_weights(path)), backbone.state_dict()
     # batch norm's step counter is newer than many files, and nothing depends on it
     required = [key for key in wanted if not key.endswith("num_batches_tracked")]
@@ -105,21 +100,13 @@ def load_backbone(backbone: nn.Module, path: Path, name: str) -> dict[str, list[
     if unfit:
         remedy = "use a file of the same kind of network, of the same depth, width and stem"
         if "conv1.weight" in found and "conv1.0.weight" in wanted:
-            remedy = (
-                "its stem is one 7x7 convolution, this network's the deep stem of three 3x3: "
-                f"use such a file, or the network {plain(name)}"
-            )
+            remedy = "its stem is one 7x7 convolution, this network's three 3x3: use such a file"
+            remedy += "" if "(" in name else f", or the network {name}(stem=plain)"
         raise CwdError(
             f"{path} covers {len(required) - len(unfit)} of the {len(required)} tensors of "
             f"{name}'s backbone, {len(unfit)} are missing or of another shape, first {unfit[0]}: "
             f"{remedy}."
         )
-    backbone.load_state_dict({k: found.get(k, wanted[k]) for k in wanted})
+    backbone.load_state_dict({key: found.get(key, value) for key, value in wanted.items()})
     ignored = sorted(found.keys() - wanted.keys())
     return {"matched": [key for key in wanted if key in found], "ignored": ignored}
-
-
-def plain(name: str) -> str:
-    """The name of the same network with torchvision's stem."""
-    head, _, options = name.rstrip(")").partition("(")
-    return f"{head}({', '.join(filter(None, (options, 'stem=plain')))})"

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from cwd.experiments.step_parts import loss_step
 from cwd.losses import ChannelWise
-from cwd.models.segmentation import build_network
-from cwd.recipes import Distiller, parse_recipe
+from cwd.models.build import build_network
+from cwd.recipes.distiller import Distiller
+from cwd.recipes.parse import parse_recipe
 from cwd.system.device import compile_where_it_pays, cpu_has_bf16, pick_device
 from cwd.system.timing import REPEATS, race
 from cwd.tools.bench_loading import loading_speed

@@ -22,11 +22,10 @@ from cwd.data.detection.coco import find_coco
 from cwd.data.layouts import PER_PIXEL, layout_of
 from cwd.data.opening import large, scenes_folder
 from cwd.experiments.step_parts import IMAGE_CLASSES, classes_of, described
-from cwd.models.backbones import PLAIN, TORCHVISION, imagenet_weights, parse_name
-from cwd.models.classifier_names import parse_classifier
-from cwd.models.detection.names import RESNEXTS, parse_detector
-from cwd.models.names import CLASSIFIER, DETECTOR, kind_of
-from cwd.models.segmentation import is_public
+from cwd.models.backbones import imagenet_weights
+from cwd.models.names import CLASSIFIER, DETECTOR, kind_of, parse_name
+from cwd.models.segmentation import TORCHVISION
+from cwd.models.weights import is_public
 from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.tools.workload import detector_of
@@ -253,12 +252,6 @@ def weight_needs(runs: Iterable[Run]) -> list[Need]:
 
 def public_name(network: str) -> str:
     """What the library that has a network's ImageNet weights calls them."""
-    kind = kind_of(network)
-    if kind == DETECTOR:
-        backbone = parse_detector(network).backbone
-        return f"timm's {RESNEXTS.get(backbone) or PLAIN[backbone]}"
-    if kind == CLASSIFIER:
-        return f"timm's {PLAIN.get(parse_classifier(network).backbone)}"
     arch = parse_name(network)
     if arch.head in TORCHVISION:
         return f"torchvision's {arch.backbone}"

@@ -14,8 +14,7 @@ from torch.nn.utils import clip_grad_norm_
 from cwd.config.run import Run
 from cwd.data.detection.batches import DIVISOR
 from cwd.experiments.step_parts import multiply_adds
-from cwd.models.detection.names import has_masks
-from cwd.models.names import DETECTOR, kind_of
+from cwd.models.names import DETECTOR, has_masks, kind_of
 from cwd.system.distributed import open_fabric
 from cwd.tools import workload
 from cwd.tools.pace import Size, Watch

@@ -15,8 +15,7 @@ import torch
 from cwd.experiments.records import Records
 from cwd.experiments.study import every_run
 from cwd.experiments.workspace import Workspace, open_profile
-from cwd.models.detection.names import has_masks
-from cwd.models.names import DETECTOR, SEGMENTATION, kind_of
+from cwd.models.names import DETECTOR, SEGMENTATION, has_masks, kind_of
 from cwd.system import paths
 from cwd.system.device import pick_device
 from cwd.system.errors import CwdError

@@ -15,8 +15,8 @@ from cwd.data.datasets import decode, find_dataset
 from cwd.data.layouts import CITYSCAPES, cityscapes_images, layout_of
 from cwd.data.opening import scenes_root
 from cwd.evaluation.miou import predict
+from cwd.models.build import build_network, load_network_weights
 from cwd.models.names import SEGMENTATION, kind_of
-from cwd.models.segmentation import build_network, load_network_weights
 from cwd.system import paths
 from cwd.system.device import pick_device
 from cwd.system.errors import CwdError

@@ -9,12 +9,12 @@ from torchvision.ops import DeformConv2d
 
 from cwd.config.run import Run
 from cwd.data.detection.batches import fitted, padded_size
+from cwd.models.build import build_network
 from cwd.models.detection.base import Detector
-from cwd.models.detection.detectors import build_detector
-from cwd.models.detection.maskrcnn import SIDE, MaskRCNN
-from cwd.models.detection.names import parse_detector
+from cwd.models.detection.fasterrcnn import MASK_SIDE, MaskRCNN
 from cwd.models.detection.outputs import Objects
 from cwd.models.detection.pyramid import Backbone
+from cwd.models.names import parse_name
 
 OBJECTS = 7  # of a random image; COCO's have as many on average
 REGIONS_PER_MASK = (
@@ -48,12 +48,12 @@ def detector_multiply_adds(name: str, classes: int, size: Size) -> tuple[int, in
         classes: K.
         size: height and width of the padded image.
     """
-    detector = build_detector(name, classes, device="meta")
+    detector = build_network(name, classes, device="meta")
     image = torch.empty(1, 3, *size, device="meta")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         levels = detector(image).levels
     positions = sum(level.shape[-2:].numel() for level in levels)
-    regions, heads = parse_detector(name).regions, 0
+    regions, heads = parse_name(name).regions, 0
     for part, layer in detector.named_modules():
         if part.startswith(("backbone.", "pyramid.", "roi_heads.mask_")):
             continue
@@ -69,7 +69,7 @@ def detector_multiply_adds(name: str, classes: int, size: Size) -> tuple[int, in
 def mask_multiply_adds(detector: MaskRCNN, regions: int) -> int:
     """Multiply-adds of the masks of so many regions, of a detector on the meta device."""
     branch = detector.roi_heads
-    pooled = torch.empty(regions, detector.channels, SIDE, SIDE, device="meta")
+    pooled = torch.empty(regions, detector.channels, MASK_SIDE, MASK_SIDE, device="meta")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         branch.mask_predictor(branch.mask_head(pooled))
     return counter.get_total_flops() // 2
@@ -81,9 +81,9 @@ def detector_of(run: Run, classes: int, device: str | None = None) -> Detector:
     Args:
         run: the detector's, alone or not.
         classes: K.
-        device: see `build_detector`.
+        device: see `build_network`.
     """
-    detector = build_detector(run.network, classes, device=device)
+    detector = build_network(run.network, classes, device=device)
     if run.init != "random":  # neither downloaded nor looked for; only what is frozen matters here
         detector.backbone = Backbone(detector.backbone.body, pretrained=True)
     return detector

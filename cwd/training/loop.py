@@ -14,7 +14,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from cwd.config.run import Run
 from cwd.config.schedule import step_seed
-from cwd.models.segmentation import count_parameters
+from cwd.models.build import count_parameters
 from cwd.system import distributed
 from cwd.system.device import pick_device, pick_precision
 from cwd.system.distributed import agreed, join, open_fabric, rank, tell

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cwd.config.run import Run
 from cwd.config.schedule import BaseSchedule
-from cwd.models.segmentation import load_network_weights
+from cwd.models.build import load_network_weights
 from cwd.system.errors import CwdError
 from cwd.training import provenance
 from cwd.training.run_folder import RunFolder

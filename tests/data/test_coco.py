@@ -67,7 +67,7 @@ def compare(dataset, path):
         assert category == [one["category_id"] for one in expected]
         assert objects.area.tolist() == [np.float32(one["area"]) for one in expected]
         assert objects.crowd.tolist() == [bool(one["iscrowd"]) for one in expected]
-        assert [part.dtype for part in objects] == [
+        assert [part.dtype for part in objects[:4]] == [
             torch.float32,
             torch.int64,
             torch.float32,

@@ -116,7 +116,7 @@ def test_all_else_is_as_without_masks(folder, dataset):
         assert images.equal(same)
         for target, other in zip(targets, others, strict=True):
             assert target.masks is None
-            assert all(a.equal(b) for a, b in zip(target, other, strict=False))
+            assert all(a.equal(b) for a, b in zip(target[:4], other[:4], strict=True))
 
 
 def test_masks_count_where_memory_is_short(dataset, monkeypatch):

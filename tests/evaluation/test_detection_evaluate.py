@@ -100,7 +100,7 @@ def test_the_batch_changes_nothing(named, name):
         for one, two in zip(
             collect(detector, dataset, **SIZES, batch=batch), expected, strict=True
         ):
-            assert all(a.equal(b) for a, b in zip(one, two, strict=True))
+            assert all(a.equal(b) for a, b in zip(one[:3], two[:3], strict=True))
         assert sum(detector.seen) == len(dataset)
         assert max(detector.seen) <= batch
     assert (max(detector.seen) == 12) == (name == "scenes")  # all of one size
@@ -126,7 +126,7 @@ def test_what_is_not_finite_is_no_detection(named):
 
     class Diverged(Noise):
         def one(self, image, size):
-            boxes, sure, labels = super().one(image, size)
+            boxes, sure, labels, _ = super().one(image, size)
             boxes[3, 1], boxes[4, 2], sure[5] = float("nan"), float("inf"), float("nan")
             return Detections(boxes, sure, labels)
 
@@ -180,4 +180,4 @@ def test_processes_share_the_images(named, monkeypatch):
             both = collect(detector, dataset, **SIZES)
         assert sum(detector.seen) == (5, 4)[process]
     for one, two in zip(both, alone, strict=True):
-        assert all(a.equal(b) for a, b in zip(one, two, strict=True))
+        assert all(a.equal(b) for a, b in zip(one[:3], two[:3], strict=True))

@@ -14,7 +14,7 @@ from cwd.experiments.step_parts import loss_step
 from cwd.experiments.study import open_profile
 from cwd.figures import complexity
 from cwd.losses import ChannelWise, Mimic, PairwiseAffinity, pairwise
-from cwd.models.segmentation import build_network
+from cwd.models.build import build_network
 from cwd.system import paths
 from cwd.system.timing import laps, peak_bytes
 

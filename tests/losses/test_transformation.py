@@ -5,8 +5,7 @@ import torch
 from maps import maps, mean_squares, positions
 
 from cwd.losses import ChannelTransformation, Mimic
-from cwd.models.classification import build_classifier
-from cwd.models.detection.detectors import build_detector
+from cwd.models.build import build_network
 from cwd.recipes import Distiller, parse_recipe
 from cwd.recipes.detection.distil import DetectionDistiller
 from cwd.system.errors import CwdError
@@ -117,7 +116,7 @@ def test_the_recipe():
 
 def test_what_is_trained_is_the_transformation():
     student, teacher = (
-        build_classifier(name, 4).eval() for name in ("Classifier-MBV1(0.25)", "Classifier-R18")
+        build_network(name, 4).eval() for name in ("Classifier-MBV1(0.25)", "Classifier-R18")
     )
     distiller = Distiller(parse_recipe("CT_f + CW_f"), student, teacher, (2, 2))
     with torch.no_grad():
@@ -135,7 +134,7 @@ def test_what_is_trained_is_the_transformation():
 
 
 def test_each_level_of_a_pyramid_has_its_own():
-    student, teacher = (build_detector(f"RetinaNet-R18({w}, fpn=16)", 3) for w in (0.125, 0.25))
+    student, teacher = (build_network(f"RetinaNet-R18({w}, fpn=16)", 3) for w in (0.125, 0.25))
     distiller = DetectionDistiller(parse_recipe("CT_fpn(levels=3, hidden=2)"), student, teacher)
     weights = [tuple(p.shape) for p in distiller.trained.parameters() if p.ndim == 4]
     assert weights == [(32, 16, 1, 1), (16, 32, 1, 1)] * 3

@@ -1,4 +1,4 @@
-"""Classifiers: their names, their sizes, what they give and what they begin with."""
+"""Classifiers: their published sizes, what they give, and torchvision's weights in them."""
 
 import pytest
 import timm
@@ -7,10 +7,7 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
-from cwd.models import backbones
-from cwd.models.classification import build_classifier
-from cwd.models.classifier_names import is_classifier, parse_classifier
-from cwd.models.segmentation import count_parameters, load_network_weights
+from cwd.models.build import build_network, count_parameters, load_network_weights
 from cwd.system.errors import CwdError
 
 TINY = "Classifier-MBV1(0.25, stride=8)"
@@ -29,9 +26,8 @@ IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     ],
 )  # fmt: skip
 def test_published_numbers_of_parameters(name, parameters):
-    assert (
-        count_parameters(build_classifier(f"Classifier-{name}", 1000, device="meta")) == parameters
-    )
+    network = build_network(f"Classifier-{name}", 1000, device="meta")
+    assert count_parameters(network) == parameters
 
 
 @pytest.mark.parametrize(
@@ -40,7 +36,7 @@ def test_published_numbers_of_parameters(name, parameters):
      ("MBV1(stride=8, 0.5)", 512, 8), ("R18(stride=8)", 512, 8)],
 )  # fmt: skip
 def test_maps(name, channels, side):
-    network = build_classifier(f"Classifier-{name}", 7).eval()
+    network = build_network(f"Classifier-{name}", 7).eval()
     score, feature = network(IMAGES)
     assert feature.shape == (2, channels, side, side)
     assert network.feature_channels == channels
@@ -52,42 +48,9 @@ def test_maps(name, channels, side):
 
 @pytest.mark.parametrize("name", ["Classifier-R18(0.125, stride=8)", TINY])
 def test_every_parameter_learns(name):
-    network = build_classifier(name, 7)
+    network = build_network(name, 7)
     network(IMAGES).score.square().sum().backward()
     assert [n for n, p in network.named_parameters() if p.grad is None] == []
-
-
-def test_the_same_seed_gives_the_same_network():
-    a, b = ((torch.manual_seed(3), build_classifier(TINY, 5))[1] for _ in range(2))
-    assert all(torch.equal(v, b.state_dict()[k]) for k, v in a.state_dict().items())
-
-
-def test_names():
-    assert is_classifier("Classifier-R50")
-    assert not is_classifier("PSPNet-R50")
-    assert not is_classifier("RetinaNet-R50")
-    arch = parse_classifier("Classifier-R50(0.5,stride=16)")
-    assert (arch.backbone, arch.factor, arch.stride) == ("R50", 0.5, 16)
-    assert parse_classifier("Classifier-MBV1").stride == 32
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["Classifier", "Classifier-R19", "Classifier-MBV2", "Classifier-R50 ", "classifier-R50",
-     "Classifier-R18(0.1)", "Classifier-R18(0)", "Classifier-MBV1(0.3)", "Classifier-MBV1(2)",
-     "Classifier-MBV1(stride=4)", "Classifier-R18(stride=)", "Classifier-R18(width=0.5)",
-     "Classifier-R18(0.5, 0.5)", "Classifier-R18(stride=8, stride=8)",
-     "Classifier-R18(stem=plain)"],
-)  # fmt: skip
-def test_unknown_names(name):
-    with pytest.raises(CwdError) as error:
-        build_classifier(name, 10)
-    assert name in str(error.value)
-
-
-def test_one_class_is_too_few():
-    with pytest.raises(CwdError, match="num_classes is 1"):
-        build_classifier(TINY, 1)
 
 
 @pytest.fixture(scope="module")
@@ -106,11 +69,11 @@ def published(tmp_path_factory):
 
 def test_torchvisions_file(published):
     theirs, path = published
-    ours = build_classifier("Classifier-R18", 1000, init=str(path)).eval()
+    ours = build_network("Classifier-R18", 1000, init=str(path)).eval()
     assert torch.allclose(ours(IMAGES).score, theirs(IMAGES), atol=1e-4)
     assert ours.init_report["ignored"] == []
     assert len(ours.init_report["matched"]) == len(theirs.state_dict())
-    other = build_classifier("Classifier-R18", 8, init=str(path)).eval()
+    other = build_network("Classifier-R18", 8, init=str(path)).eval()
     assert torch.allclose(other(IMAGES).feature, ours(IMAGES).feature, atol=1e-4)
     assert other.init_report["ignored"] == ["fc.bias", "fc.weight"]
 
@@ -124,43 +87,25 @@ def test_public_weights(published, monkeypatch):
         overlay = {"file": str(path), "url": "", "hf_hub_id": None} if pretrained else None
         return original(name, pretrained=pretrained, pretrained_cfg_overlay=overlay, **settings)
 
-    monkeypatch.setattr(backbones.timm, "create_model", local)
+    monkeypatch.setattr(timm, "create_model", local)
     for init in ("imagenet", "timm:resnet18.a1_in1k"):
-        ours = build_classifier("Classifier-R18", 1000, init=init).eval()
+        ours = build_network("Classifier-R18", 1000, init=init).eval()
         assert torch.allclose(ours(IMAGES).score, theirs(IMAGES), atol=1e-4)
-    other = build_classifier("Classifier-R18(stride=16)", 8, init="imagenet")
+    other = build_network("Classifier-R18(stride=16)", 8, init="imagenet")
     state = theirs.state_dict()
     assert all(torch.equal(v, state[k]) for k, v in other.backbone.state_dict().items())
     assert other.classifier.weight.shape == (8, 512)
     with pytest.raises(CwdError, match="another structure"):
-        build_classifier("Classifier-R34", 8, init="timm:resnet18.tv_in1k")
+        build_network("Classifier-R34", 8, init="timm:resnet18.tv_in1k")
 
 
 def test_a_saved_classifier_is_a_beginning(tmp_path):
-    whole = build_classifier(TINY, 5)
+    whole = build_network(TINY, 5)
     save_file(whole.state_dict(), tmp_path / "student.safetensors")
-    same = build_classifier(TINY, 5, init=str(tmp_path / "student.safetensors"))
+    same = build_network(TINY, 5, init=str(tmp_path / "student.safetensors"))
     assert all(torch.equal(v, whole.state_dict()[k]) for k, v in same.state_dict().items())
-    load_network_weights(build_classifier(TINY, 5), tmp_path / "student.safetensors")
+    load_network_weights(build_network(TINY, 5), tmp_path / "student.safetensors")
     with pytest.raises(CwdError, match="belongs to another network"):
-        load_network_weights(build_classifier(TINY, 6), tmp_path / "student.safetensors")
+        load_network_weights(build_network(TINY, 6), tmp_path / "student.safetensors")
     with pytest.raises(CwdError, match=r"covers .* tensors of Classifier-MBV1's backbone"):
-        build_classifier("Classifier-MBV1", 5, init=str(tmp_path / "student.safetensors"))
-
-
-@pytest.mark.parametrize(
-    ("name", "init", "word"),
-    [
-        ("Classifier-MBV1", "imagenet", "names no weights"),
-        ("Classifier-R18(0.5)", "imagenet", "names no weights"),
-        ("Classifier-R18(0.5)", "timm:resnet18.tv_in1k", "names no weights"),
-        ("Classifier-R18", "timm:", "names no weights"),
-        ("Classifier-R18", "timm:nonsense", "can't be had"),
-        ("Classifier-R18", "timm:resnet18.nonsense", "can't be had"),
-        ("Classifier-MBV1", "timm:mobilenetv1_100.ra4_e3600_r224_in1k", r"the mean \(0\.5, 0\.5"),
-        ("Classifier-R18", "missing.pth", r"missing\.pth does not exist"),
-    ],
-)
-def test_weights_that_are_not_there(name, init, word):
-    with pytest.raises(CwdError, match=word):
-        build_classifier(name, 1000, init=init)
+        build_network("Classifier-MBV1", 5, init=str(tmp_path / "student.safetensors"))

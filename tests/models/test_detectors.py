@@ -1,103 +1,179 @@
 """The detectors: torchvision's own with the same weights, and known parameter counts."""
 
+from collections import OrderedDict
+from dataclasses import replace
+
 import pytest
 import timm
 import torch
 import torchvision
+from safetensors.torch import load_file
 from timm.layers import convert_sync_batchnorm
 from torch import nn
-from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
-from torchvision.models.detection import RetinaNet as TorchvisionRetinaNet
-from torchvisions import TARGETS, Levels, untouched
+from torchvision.models import detection as torchvisions
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
+from cwd.config.run import Data, Run
+from cwd.config.schedule import DetectionSchedule
+from cwd.data.detection.masks import decoded, pasted
 from cwd.experiments.detection_costs import parameters_of
-from cwd.models.detection.detectors import build_detector
-from cwd.models.detection.names import parse_detector
+from cwd.models.build import build_network, count_parameters
+from cwd.models.detection.outputs import Objects
 from cwd.models.detection.pyramid import Backbone, Pyramid
 from cwd.system.errors import CwdError
+from cwd.training.loop import train
+from cwd.training.tasks.choice import score_of, task_of
 
-SMALL = "(0.125, fpn=16, anchor=16)"
+KINDS = ("FasterRCNN", "MaskRCNN", "RetinaNet")
+SIZE = (64, 96)
+IMAGES = torch.randn(3, 3, *SIZE, generator=torch.Generator().manual_seed(0))
 
 
-def count(module):
-    return sum(parameter.numel() for parameter in module.parameters())
+def objects(*rows):
+    """Objects from rows of label, left, top, right, bottom, with an ellipse in each box."""
+    table = torch.tensor(rows, dtype=torch.float32).reshape(-1, 5)
+    masks = torch.zeros(len(table), *SIZE, dtype=torch.uint8)
+    y, x = (torch.arange(side)[:, None] for side in SIZE)
+    for mask, (left, top, right, bottom) in zip(masks, table[:, 1:].tolist(), strict=True):
+        down = (y + 0.5 - (top + bottom) / 2) / (bottom - top)
+        across = (x + 0.5 - (left + right) / 2) / (right - left)
+        mask[down**2 + across.T**2 < 0.25] = 1
+    ones = torch.ones(len(table))
+    return Objects(table[:, 1:], table[:, 0].long(), ones, ones < 0, masks)
 
 
-@pytest.fixture
-def images():
-    return torch.randn(3, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+TARGETS = [
+    objects((0, 4, 8, 40, 30), (2, 60, 20, 90, 60), (1, 30, 30, 44, 40)),
+    objects((1, 10, 10, 30, 50)),
+    objects(),
+]
+
+
+def small(kind):
+    torch.manual_seed(0)
+    regions = "" if kind == "RetinaNet" else ", regions=64"
+    return build_network(f"{kind}-R18(0.125, fpn=16, anchor=16{regions})", 3)
+
+
+class Levels(nn.Module):
+    """A detector's pyramid as torchvision's detectors expect their backbone."""
+
+    def __init__(self, detector):
+        super().__init__()
+        self.detector, self.out_channels = detector, detector.channels
+
+    def forward(self, images):
+        names = ("0", "1", "2", "3", "pool")
+        return OrderedDict(zip(names, self.detector(images).levels, strict=True))
 
 
 def as_torchvisions(detector):
-    """torchvision's whole detector around our pyramid and its heads."""
-    backbone = Levels(detector)
-    if detector.name.startswith("Faster"):
-        whole = TorchvisionFasterRCNN(backbone, detector.num_classes + 1)
-        whole.rpn, whole.roi_heads = detector.rpn, detector.roi_heads
-    else:
-        head, anchors = detector.whole.head, detector.anchor_generator
-        whole = TorchvisionRetinaNet(
-            backbone, detector.num_classes, anchor_generator=anchors, head=head,
-            detections_per_img=100,
+    """torchvision's whole detector around our pyramid and its heads; and its first class."""
+    kind = type(detector).__name__
+    if kind == "RetinaNet":
+        whole = torchvisions.RetinaNet(
+            Levels(detector), 3, anchor_generator=detector.anchor_generator,
+            head=detector.whole.head, detections_per_img=100,
         )  # fmt: skip
-    whole.transform = untouched((64, 96))
-    return whole
+    else:
+        whole = getattr(torchvisions, kind)(Levels(detector), 4)
+        whole.rpn, whole.roi_heads = detector.rpn, detector.roi_heads
+    whole.transform = GeneralizedRCNNTransform(*SIZE, [0.0] * 3, [1.0] * 3, size_divisible=32)
+    whole.transform.resize = lambda image, target: (image, target)  # draws no random numbers
+    return whole, int(kind != "RetinaNet")
 
 
-@pytest.mark.parametrize(("kind", "first"), [("FasterRCNN", 1), ("RetinaNet", 0)])
-def test_losses_are_torchvisions(kind, first, images):
-    torch.manual_seed(0)
-    detector = build_detector(f"{kind}-R18{SMALL}", 3).train()
-    whole = as_torchvisions(detector).train()
+@pytest.mark.parametrize("kind", KINDS)
+def test_losses_are_torchvisions(kind):
+    detector = small(kind).train()
+    whole, first = as_torchvisions(detector)
     for module in detector.modules():  # so that two passes see the same statistics
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
-    wanted = [{"boxes": t.boxes, "labels": t.labels + first} for t in TARGETS]
+    wanted = [{"boxes": t.boxes, "labels": t.labels + first, "masks": t.masks} for t in TARGETS]
     torch.manual_seed(1)
-    theirs = whole(list(images), wanted)
+    theirs = whole.train()(list(IMAGES), wanted)
     torch.manual_seed(1)  # regions are sampled
-    ours = detector(images, TARGETS).losses
-    assert len(ours) == len(theirs)
+    ours = detector(IMAGES, TARGETS).losses
+    assert len(ours) == len(theirs) == {"RetinaNet": 2, "FasterRCNN": 4, "MaskRCNN": 5}[kind]
     expected = sorted(value.item() for value in theirs.values())
     assert sorted(value.item() for value in ours.values()) == pytest.approx(expected, rel=1e-5)
+    if kind == "MaskRCNN":
+        assert ours["mask"].item() == pytest.approx(theirs["loss_mask"].item(), rel=1e-5)
+        ours["mask"].backward()
+        assert detector.pyramid.layer_blocks[0][0].weight.grad.any()
+        assert detector.roi_heads.mask_head[0][0].weight.grad.any()
 
 
-@pytest.mark.parametrize(("kind", "first"), [("FasterRCNN", 1), ("RetinaNet", 0)])
-def test_detections_are_torchvisions(kind, first, images):
-    torch.manual_seed(0)
-    detector = build_detector(f"{kind}-R18{SMALL}", 3).eval()
-    if first == 0:  # else no score passes the threshold with random weights
+@pytest.mark.parametrize("kind", KINDS)
+def test_detections_are_torchvisions(kind):
+    detector = small(kind).eval()
+    whole, first = as_torchvisions(detector)
+    if kind == "RetinaNet":  # else no score passes the threshold with random weights
         nn.init.zeros_(detector.whole.head.classification_head.cls_logits.bias)
-    whole = as_torchvisions(detector).eval()
-    ours = detector.detect(images, [(64, 96)] * 3)
+    if kind == "MaskRCNN":  # else all are 0.5
+        nn.init.normal_(detector.roi_heads.mask_predictor.mask_fcn_logits.weight)
+    ours = detector.detect(IMAGES, [SIZE] * 3)
     with torch.no_grad():
-        theirs = whole(list(images))
+        theirs = whole.eval()(list(IMAGES))
     for mine, other in zip(ours, theirs, strict=True):
         assert 0 < len(mine.boxes) <= 100
         torch.testing.assert_close(mine.boxes, other["boxes"])
         torch.testing.assert_close(mine.scores, other["scores"])
         assert torch.equal(mine.labels + first, other["labels"])
+        if kind == "MaskRCNN":
+            assert mine.masks.shape == (len(mine.boxes), 28, 28)
+            expected = other["masks"][:, 0]
+            found = decoded(pasted(mine.masks, mine.boxes, SIZE), SIZE)
+            sure = (expected - 0.5).abs() > 1e-4
+            assert found[sure].bool().equal(expected[sure] > 0.5)
+            assert found.any(dim=0).float().mean() > 0.1
+            assert sure.float().mean() > 0.9
 
 
-def test_faster_rcnn_has_torchvisions_parameters():
+def test_all_but_masks_is_faster_rcnns():
+    detector, plain = small("MaskRCNN"), small("FasterRCNN")
+    plain.load_state_dict(detector.state_dict(), strict=False)
+    losses = []
+    for network in (plain, detector):
+        torch.manual_seed(1)
+        losses.append(network.train()(IMAGES, TARGETS).losses)
+    assert list(losses[1]) == [*losses[0], "mask"]
+    assert all(losses[1][name].equal(value) for name, value in losses[0].items())
+
+
+def test_nothing_to_find_and_nothing_found():
+    detector = small("MaskRCNN")
+    losses = detector.train()(IMAGES, [TARGETS[2]] * 3).losses
+    assert losses["mask"].item() == 0
+    sum(losses.values()).backward()
+    detector.roi_heads.score_thresh = 1.0
+    for found in detector.eval().detect(IMAGES, [SIZE] * 3):
+        assert found.masks.shape == (0, 28, 28)
+        assert found.boxes.shape == (0, 4)
+    with pytest.raises(CwdError, match=r"learns masks and there are none .* masks=True\.$"):
+        detector(IMAGES, [target._replace(masks=None) for target in TARGETS])
+
+
+def test_parameters_are_the_published():
     with torch.device("meta"):
-        whole = torchvision.models.detection.fasterrcnn_resnet50_fpn(
-            weights=None, weights_backbone=None, num_classes=81
+        faster, retina = (
+            build(weights=None, weights_backbone=None, num_classes=classes)
+            for build, classes in (
+                (torchvisions.fasterrcnn_resnet50_fpn, 81),
+                (torchvisions.retinanet_resnet50_fpn, 80),
+            )
         )
-    assert 1e6 * parameters_of("FasterRCNN-R50") == pytest.approx(count(whole))
-
-
-def test_retinanet_differs_from_torchvisions_in_p6_alone():
-    with torch.device("meta"):
-        whole = torchvision.models.detection.retinanet_resnet50_fpn(
-            weights=None, weights_backbone=None, num_classes=80
-        )
+    assert 1e6 * parameters_of("FasterRCNN-R50") == pytest.approx(count_parameters(faster))
     p6 = (2048 - 256) * 256 * 3 * 3  # from C5, not from P5
-    assert 1e6 * parameters_of("RetinaNet-R50") == pytest.approx(count(whole) + p6)
-
-
-def test_trainable_parameters_of_reppoints_are_the_papers():
+    assert 1e6 * parameters_of("RetinaNet-R50") == pytest.approx(count_parameters(retina) + p6)
     assert round(parameters_of("RepPoints-R50", trainable=True), 2) == 36.62  # Table 9
+    mask = build_network("MaskRCNN-R50", 90, device="meta")
+    norms = [m for m in mask.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+    # torchvision counts with frozen norms, which have buffers for them
+    published = torchvisions.MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["num_params"]
+    count = count_parameters(mask) - sum(map(count_parameters, norms))
+    assert count == published == 44_401_393
 
 
 @pytest.mark.parametrize("model", ["resnet18", "resnet50", "resnext50_32x4d"])
@@ -111,18 +187,13 @@ def test_stages_are_timms_before_the_relu(model):
     body = timm.create_model(model, **settings)
     body.load_state_dict(original.state_dict())
     backbone = Backbone(body).eval()
-    images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        for ours, theirs in zip(backbone(images), original(images), strict=True):
+        for ours, theirs in zip(backbone(IMAGES[:1]), original(IMAGES[:1]), strict=True):
             assert (ours < 0).any()
             torch.testing.assert_close(ours.relu(), theirs)
-
-
-def test_last_norms_are_those_before_the_stages_end():
-    body = timm.create_model("resnet50", features_only=True, out_indices=(1, 2, 3, 4))
-    norms = Backbone(body).last_norms()
-    assert [norm.num_features for norm in norms] == [256, 512, 1024, 2048]
-    assert norms[1] is body["layer2"][3].bn3
+    norms = backbone.last_norms()
+    assert [n.num_features for n in norms] == original.feature_info.channels()
+    assert norms[1] is getattr(body["layer2"][-1], "bn2" if model == "resnet18" else "bn3")
 
 
 def test_coarse_levels_by_hand():
@@ -130,86 +201,53 @@ def test_coarse_levels_by_hand():
     pyramid = Pyramid((4, 8), 16, extra="conv")
     stages = [torch.randn(1, 4, 8, 12), torch.randn(1, 8, 4, 6)]
     convs, levels = pyramid(stages)
-    p6 = nn.functional.conv2d(
-        stages[-1], pyramid.coarse[0][0].weight, pyramid.coarse[0][0].bias, 2, 1
+    p6, p7 = (block[0] for block in pyramid.coarse)
+    torch.testing.assert_close(
+        levels[2], nn.functional.conv2d(stages[-1], p6.weight, p6.bias, 2, 1)
     )
-    p7 = nn.functional.conv2d(p6, pyramid.coarse[1][0].weight, pyramid.coarse[1][0].bias, 2, 1)
-    torch.testing.assert_close(levels[2], p6)
-    torch.testing.assert_close(levels[3], p7)  # no ReLU between
+    torch.testing.assert_close(  # no ReLU between
+        levels[3], nn.functional.conv2d(levels[2], p7.weight, p7.bias, 2, 1)
+    )
     inner = pyramid.inner_blocks[0](stages[0])
     inner += pyramid.inner_blocks[1](stages[1]).repeat_interleave(2, 2).repeat_interleave(2, 3)
     torch.testing.assert_close(levels[0], pyramid.layer_blocks[0](inner))
     assert all(a is b for a, b in zip(convs, levels, strict=True))
 
 
-def test_a_pretrained_backbone_is_partly_frozen():
-    body = timm.create_model("resnet18", features_only=True, out_indices=(1, 2, 3, 4))
-    backbone = Backbone(body, pretrained=True).train()
-    fixed = {name for name, p in backbone.body.named_parameters() if not p.requires_grad}
-    assert {name.partition(".")[0] for name in fixed} == {"conv1", "bn1", "layer1"}
-    assert not body["layer4"][1].bn2.training
+def test_a_pretrained_backbone_is_partly_frozen(tmp_path):
+    torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "resnet18.pth")
+    name, path = "RetinaNet-R18(fpn=16)", str(tmp_path / "resnet18.pth")
+    backbone = build_network(name, 3, init=path).train().backbone
+    body, fixed = backbone.body, {n for n, p in backbone.named_parameters() if not p.requires_grad}
+    assert {name.split(".")[1] for name in fixed} == {"conv1", "bn1", "layer1"}
     assert body["layer4"].training
     assert body["layer4"][1].bn2.weight.requires_grad
-
-
-def test_it_stays_frozen_where_processes_share_batches():
-    body = timm.create_model("resnet18", features_only=True, out_indices=(1, 2, 3, 4))
-    backbone = convert_sync_batchnorm(Backbone(body, pretrained=True)).train()
+    # also where processes share batches
+    backbone = convert_sync_batchnorm(backbone).train()
     norms = [m for m in backbone.modules() if isinstance(m, nn.SyncBatchNorm)]
     assert len(norms) == 20
     assert not any(norm.training for norm in norms)
 
 
-def test_weights_from_a_local_file(tmp_path):
-    path = tmp_path / "resnet18.pth"
-    source = timm.create_model("resnet18")
-    torch.save(source.state_dict(), path)
-    detector = build_detector("RetinaNet-R18(fpn=16)", 3, init=str(path))
-    assert torch.equal(
-        detector.backbone.body["layer4"][1].conv2.weight, source.layer4[1].conv2.weight
-    )
-    assert detector.init_report["ignored"] == ["fc.bias", "fc.weight"]
-    assert detector.backbone.pretrained
-    with pytest.raises(CwdError, match=r"resnet18\.pth covers"):
-        build_detector("RetinaNet-R34(fpn=16)", 3, init=str(path))
-
-
-@pytest.mark.parametrize(
-    ("name", "word"),
-    [
-        ("RetinaNet-R51", "R51"),
-        ("SSD-R50", "SSD"),
-        ("RepPoints-R50(anchor=16)", "anchor=16"),
-        ("RetinaNet-R50(regions=16)", "regions=16"),
-        ("FasterRCNN-R50(norm=group)", "norm=group"),
-        ("FasterRCNN-R50(fpn=20)", "fpn=20"),
-        ("FasterRCNN-R50(0.3)", "0.3"),
-        ("FasterRCNN-X101-32x4d(0.5)", "0.5"),
-        ("FasterRCNN-R50(fpn=16, fpn=16)", "fpn=16"),
-        ("FasterRCNN", "FasterRCNN"),
-    ],
-)
-def test_unknown_names(name, word):
-    with pytest.raises(CwdError, match=word.replace("(", r"\(")):
-        parse_detector(name)
-
-
-def test_a_name_says_it_all():
-    arch = parse_detector("FasterRCNN-R18(0.25, fpn=64, anchor=16, regions=32)")
-    assert (arch.factor, arch.channels, arch.anchor, arch.regions) == (0.25, 64, 16, 32)
-    detector = build_detector(arch.name, 3, device="meta")
+def test_what_the_options_of_a_name_do():
+    name = "MaskRCNN-R18(0.25, fpn=64, anchor=16, regions=32)"
+    detector = build_network(name, 3, device="meta")
     assert detector.stage_channels == (16, 32, 64, 128)
-    assert detector.roi_heads.fg_bg_sampler.batch_size_per_image == 32
+    assert detector.channels == 64
+    heads = detector.roi_heads
+    assert heads.fg_bg_sampler.batch_size_per_image == 32
     assert detector.rpn.fg_bg_sampler.batch_size_per_image == 16
+    pools = heads.box_roi_pool, heads.mask_roi_pool
+    assert [pool.output_size for pool in pools] == [(7, 7), (14, 14)]
+    assert [pool.canonical_scale for pool in pools] == [112, 112]
 
 
-@pytest.mark.parametrize("name", ["FasterRCNN-R18", "RetinaNet-R18"])
-def test_anchors_by_hand(name):
-    detector = build_detector(f"{name}{SMALL}", 2)
-    size = (64, 96)
+@pytest.mark.parametrize("kind", ["FasterRCNN", "RetinaNet"])
+def test_anchors_by_hand(kind):
+    detector = small(kind)
     levels = [torch.zeros(1, 16, -(-64 // stride), -(-96 // stride)) for stride in detector.strides]
-    first, *_, last = detector.anchors(levels, size)
-    sides = 1 if name.startswith("Faster") else 3
+    first, *_, last = detector.anchors(levels, SIZE)
+    sides = 1 if kind == "FasterRCNN" else 3
     stride = detector.strides[0]
     assert len(first) == (64 // stride) * (96 // stride) * 3 * sides
     square = first[sides]  # the first shape of ratio 1, on the first position
@@ -219,12 +257,31 @@ def test_anchors_by_hand(name):
     assert len(last) == levels[-1].shape[2] * levels[-1].shape[3] * 3 * sides
 
 
-@pytest.mark.parametrize("name", ["FasterRCNN-R18", "RetinaNet-R18"])
-def test_anchors_are_exact_where_maps_are_bfloat16(name):
-    detector = build_detector(f"{name}{SMALL}", 2).eval()
+@pytest.mark.parametrize("kind", ["FasterRCNN", "RetinaNet"])
+def test_anchors_are_exact_where_maps_are_bfloat16(kind):
+    detector = small(kind).eval()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         levels = detector(torch.randn(1, 3, 64, 544)).levels
     assert levels[0].dtype == torch.bfloat16
     last = detector.anchors(levels, (64, 544))[0][-1]
     assert last.dtype == torch.float32
     assert (last[0] + last[2]).item() / 2 == 544 - detector.strides[0]
+
+
+def test_mask_rcnn_trains(data_root, tmp_path):
+    schedule = DetectionSchedule(
+        steps=4, batch=2, short=64, long=96, warmup=2, checkpoint_every=2, clip=10.0
+    )
+    data = Data("scenes", size=SIZE, train=8, val=3)
+    student = Run(data, "MaskRCNN-R18(0.125, fpn=16, anchor=16, regions=16)", schedule)
+    teacher = replace(student, network="MaskRCNN-R18(0.25, fpn=24, anchor=16, regions=16)")
+    for run in (teacher, replace(student, recipe="CW_fpn", teacher=teacher)):
+        folder = train(run, runs=tmp_path, data_root=data_root, device="cpu",
+                       allow_weak_teacher=True)  # fmt: skip
+    assert (folder.history()[["mask", "CW_fpn"]] > 0).all(axis=None)
+    assert {"ap", "mask_ap", "mask_ap50", "mask_ap_s"} <= set(folder.metrics)
+    assert task_of(student.network).measure == "mask_ap"
+    assert score_of(student.network, folder.metrics).startswith("mask AP ")
+    assert "mask_ap" in folder.read_json("provenance.json")["teacher"]
+    weights = load_file(folder.done / "student.safetensors")
+    assert set(weights) == set(build_network(student.network, 8, device="meta").state_dict())

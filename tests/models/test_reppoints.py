@@ -1,4 +1,4 @@
-"""RepPoints' losses and detections in plain Python, and that it learns to detect."""
+"""RepPoints' head, losses and detections against plain Python, and that it learns to detect."""
 
 import math
 import statistics
@@ -7,18 +7,24 @@ from itertools import chain
 import pytest
 import torch
 import torch.nn.functional as F
+from plain_reppoints import plain_best, plain_iou, plain_nearest
 from torch import nn
-from torchvision.ops import box_iou
+from torchvision.ops import box_iou, deform_conv2d
 
 from cwd.models.detection import reppoints
 from cwd.models.detection.outputs import Objects
 from cwd.models.detection.reppoints import RepPointsHead, RepPointsOutput, group_norm
-from cwd.system.errors import CwdError
 
 STRIDES = (4, 8, 16)
 SHAPES = ((6, 5), (3, 3), (2, 2))
 K = 3
 TRANSFER = 0.25, -0.125  # of width and height
+PLACES = [
+    ((j * s, i * s), s)
+    for s, (height, width) in zip(STRIDES, SHAPES, strict=True)
+    for i in range(height)
+    for j in range(width)
+]
 
 
 def objects(boxes=(), labels=()):
@@ -27,25 +33,89 @@ def objects(boxes=(), labels=()):
     return Objects(boxes, torch.tensor(labels, dtype=torch.long), none, none.bool())
 
 
-def random_output(seed=0, spread=1.2):
+TARGETS = [
+    objects([[2, 3, 14, 15], [6, 2, 14, 16], [1, 1, 7, 6], [12, 11, 20, 24]], [0, 2, 1, 1]),
+    objects([[0, 0, 20, 24], [-9, -5, -1, 3], [11, 4, 16, 9]], [2, 0, 1]),
+]
+
+
+def random_maps(channels=8, scale=1.0, seed=0):
     generator = torch.Generator().manual_seed(seed)
+    return [
+        scale * torch.randn(2, channels, *shape, generator=generator, dtype=torch.float64)
+        for shape in SHAPES
+    ]
 
-    def maps(channels, scale):
-        return [
-            (scale * torch.randn(2, channels, *s, generator=generator, dtype=torch.float64))
-            for s in SHAPES
-        ]
 
-    output = RepPointsOutput(maps(K, 2), maps(18, spread), maps(18, spread))
+def random_output(seed=0, spread=1.2):
+    parts = (K, 2), (18, spread), (18, spread)
+    output = RepPointsOutput(*(random_maps(*p, 9 * seed + i) for i, p in enumerate(parts)))
     for x in chain(*output):
         x.requires_grad_()
     return output
 
 
-TARGETS = [
-    objects([[2, 3, 14, 15], [6, 2, 14, 16], [1, 1, 7, 6], [12, 11, 20, 24]], [0, 2, 1, 1]),
-    objects([[0, 0, 20, 24], [-9, -5, -1, 3], [11, 4, 16, 9]], [2, 0, 1]),
-]
+def head(transfer=(0, 0)):
+    torch.manual_seed(0)
+    network = RepPointsHead(8, K, STRIDES).double()
+    for parameter in network.parameters():  # larger than at the start, so that everything matters
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    network.to_boxes.transfer.data[:] = torch.tensor(transfer)
+    return network
+
+
+def test_each_point_is_looked_at_by_its_own_weight():
+    # at positions between the pixels, written out: the point k of y 2k and x 2k + 1
+    network, (x, *_) = head(), random_maps()
+    scores, initial, refined = network.level(x)
+    row, column = 2, 3
+    for tower, deform, out, found in (
+        (network.point_tower, network.refine_deform, network.refine_out, refined - initial),
+        (network.class_tower, network.class_deform, network.class_out, scores),
+    ):
+        features, total = F.pad(tower(x), (20, 20, 20, 20)).detach(), 0
+        for k, weight in enumerate(deform.weight.flatten(2).unbind(2)):
+            y = 20 + row + initial[1, 2 * k, row, column].item()
+            z = 20 + column + initial[1, 2 * k + 1, row, column].item()
+            up, left = math.floor(y), math.floor(z)
+            for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
+                share = (1 - abs(y - up - i)) * (1 - abs(z - left - j))
+                total = total + share * weight @ features[1, :, up + i, left + j]
+        expected = out(F.relu(total)[None, :, None, None]).flatten()
+        torch.testing.assert_close(found[1, :, row, column], expected)
+
+
+def test_a_tenth_of_the_gradient_reaches_the_initial_points():
+    network, (x, *_) = head(), random_maps()
+    scores, initial, refined = network.level(x)
+    for found, tower, deform, out in (
+        (scores, network.class_tower, network.class_deform, network.class_out),
+        (refined, network.point_tower, network.refine_deform, network.refine_out),
+    ):
+        offset = (initial - network.kernel).detach().requires_grad_()
+        direct = out(F.relu(deform_conv2d(tower(x), offset, deform.weight, padding=1)))
+        (whole,) = torch.autograd.grad(direct.square().sum(), offset)
+        through = (found if found is scores else found - initial.detach()).square().sum()
+        (part,) = torch.autograd.grad(through, initial, retain_graph=True)
+        assert whole.abs().max() > 0
+        torch.testing.assert_close(part, 0.1 * whole)
+
+
+def test_the_start():
+    network = RepPointsHead(64, K, (8, 16, 32, 64, 128))
+    for module in network.modules():
+        if hasattr(module, "weight") and module.weight.ndim == 4 and module.weight.numel() > 1000:
+            assert module.weight.std().item() == pytest.approx(0.01, rel=0.15)
+    assert network.class_out.bias.sigmoid().tolist() == pytest.approx([0.01] * K)
+    output = network([torch.randn(1, 64, n, n) for n in (8, 4, 2, 1, 1)])
+    assert max(x.abs().max() for x in output.initial) < 0.1  # points start on the cell
+    towers = 2 * 3 * (256 * 256 * 9 + 2 * 256)  # without bias, with GroupNorm
+    first = 256 * 256 * 9 + 256 + 256 * 18 + 18
+    second = 2 * 256 * 256 * 9 + 256 * 80 + 80 + 256 * 18 + 18
+    count = sum(p.numel() for p in RepPointsHead(256, 80, STRIDES).parameters())
+    assert count == towers + first + second + 2 == 5_341_558  # as published
+    groups = {256: 32, 64: 16, 96: 24, 12: 3, 10: 2, 7: 1, 3: 1}
+    assert {channels: group_norm(channels).num_groups for channels in groups} == groups
 
 
 def plain_box(points, centre, stride):
@@ -56,40 +126,6 @@ def plain_box(points, centre, stride):
     return [stride * v + centre[i % 2] for i, v in enumerate(box)]
 
 
-def plain_iou(a, b):
-    width = max(0, min(a[2], b[2]) - max(a[0], b[0]))
-    height = max(0, min(a[3], b[3]) - max(a[1], b[1]))
-    areas = sum((c[2] - c[0]) * (c[3] - c[1]) for c in (a, b))
-    return width * height / (areas - width * height)
-
-
-def plain_nearest(boxes):
-    owner = {}
-    for k, (left, top, right, bottom) in enumerate(boxes):
-        w, h = right - left, bottom - top
-        level = min(max(int((math.log2(w / 4) + math.log2(h / 4)) / 2), 2), 4)
-        gaps = [
-            (math.hypot((x - (left + right) / 2) / w, (y - (top + bottom) / 2) / h), i)
-            for i, ((x, y), stride) in enumerate(PLACES)
-            if stride == 2**level
-        ]
-        gap, i = min(gaps)
-        if i not in owner or gap < owner[i][0]:
-            owner[i] = gap, k
-    return {i: k for i, (_, k) in owner.items()}
-
-
-def plain_best(candidates, boxes):
-    table = [[plain_iou(b, c) for c in candidates] for b in boxes]
-    found = {}
-    for i, column in enumerate(zip(*table, strict=True)):
-        if max(column) >= 0.4:
-            found[i] = column.index(max(column)) if max(column) >= 0.5 else None
-    for k, row in enumerate(table):
-        found.update({i: k for i, value in enumerate(row) if value == max(row) > 0})
-    return found
-
-
 def smooth(a, b, stride):
     gaps = [abs(u - v) / (4 * stride) for u, v in zip(a, b, strict=True)]
     return sum(g * g / 0.22 if g < 0.11 else g - 0.055 for g in gaps)
@@ -98,14 +134,6 @@ def smooth(a, b, stride):
 def focal(logit, positive):
     p = 1 / (1 + math.exp(-logit))
     return -0.25 * (1 - p) ** 2 * math.log(p) if positive else -0.75 * p**2 * math.log(1 - p)
-
-
-PLACES = [
-    ((j * s, i * s), s)
-    for s, (height, width) in zip(STRIDES, SHAPES, strict=True)
-    for i in range(height)
-    for j in range(width)
-]
 
 
 def listed(maps, image):
@@ -122,20 +150,18 @@ def plain_losses(output, targets):
             for points in both
         )
         boxes = target.boxes.tolist()
-        nearest, best = plain_nearest(boxes), plain_best(first, boxes)
+        nearest, best = plain_nearest(boxes, PLACES), plain_best(first, boxes)
         for i, k in nearest.items():
             sums["init"] += smooth(first[i], boxes[k], PLACES[i][1])
-        for i, logits in enumerate(scores):
-            k = best.get(i, -1)
-            if k is None:
-                undecided += 1
-                continue
+        for i, (k, logits) in enumerate(zip(best, scores, strict=True)):
             label = target.labels[k].item() if k >= 0 else -1
-            sums["class"] += sum(focal(v, c == label) for c, v in enumerate(logits))
+            if k != -2:
+                sums["class"] += sum(focal(v, c == label) for c, v in enumerate(logits))
             if k >= 0:
                 sums["refine"] += smooth(second[i], boxes[k], PLACES[i][1])
+        undecided += best.count(-2)
         counts[0] += max(1, len(nearest))
-        counts[1] += max(1, sum(k is not None for k in best.values()))
+        counts[1] += max(1, sum(k >= 0 for k in best))
     sums["init"] *= 0.5 / counts[0]
     return {**sums, **{n: sums[n] / counts[1] for n in ("class", "refine")}}, undecided
 
@@ -146,9 +172,7 @@ def test_losses_by_hand(targets):
     for seed in range(6):
         output = random_output(seed)
         expected, undecided = plain_losses(output, targets)
-        network = RepPointsHead(8, K, STRIDES).double()
-        network.to_boxes.transfer.data[:] = torch.tensor(TRANSFER)
-        found = network.losses(output, targets)
+        found = head(TRANSFER).losses(output, targets)
         assert list(found) == ["class", "init", "refine"]
         assert {n: v.item() for n, v in found.items()} == pytest.approx(expected, rel=1e-9)
         skipped += undecided
@@ -156,7 +180,7 @@ def test_losses_by_hand(targets):
 
 
 def test_gradient_of_the_losses():
-    network, output = RepPointsHead(8, K, STRIDES).double(), random_output()
+    network, output = head(), random_output()
 
     def losses(*maps):
         thirds = [list(maps[i : i + 3]) for i in (0, 3, 6)]
@@ -187,36 +211,54 @@ def plain_detections(output, image, size, candidates, threshold, nms, most):
 
 
 @pytest.mark.parametrize(
-    ("candidates", "threshold", "nms", "most"),
-    [(1000, 0.05, 0.5, 100), (1000, 0.5, 0.2, 100), (4, 0.05, 0.5, 100), (1000, 0.3, 0.5, 7)],
-)
-def test_detections_by_hand(candidates, threshold, nms, most, monkeypatch):
-    monkeypatch.setattr(reppoints, "CANDIDATES", candidates)
-    network, output, sizes = (
-        RepPointsHead(8, K, STRIDES).double(),
-        random_output(spread=1),
-        [(23, 19), (21, 20)],
-    )
-    network.to_boxes.transfer.data[:] = torch.tensor(TRANSFER)
-    found = network.detect(output, sizes, score_threshold=threshold, nms=nms, most=most)
+    "limits",
+    [(1000, 0.05, 0.5, 100), (1000, 0.5, 0.2, 100), (4, 0.05, 0.5, 100), (1000, 0.3, 0.5, 7),
+     (1000, 1.0, 0.5, 100)],
+)  # fmt: skip
+def test_detections_by_hand(limits, monkeypatch):
+    for name, value in zip(("CANDIDATES", "THRESHOLD", "NMS", "MOST"), limits, strict=True):
+        monkeypatch.setattr(reppoints, name, value)
+    output, sizes = random_output(spread=1), [(23, 19), (21, 20)]
+    found = head(TRANSFER).detect(output, sizes)
     for image, (detections, size) in enumerate(zip(found, sizes, strict=True)):
-        expected = plain_detections(output, image, size, candidates, threshold, nms, most)
+        expected = plain_detections(output, image, size, *limits)
         assert detections.labels.tolist() == [label for _, label, _ in expected]
         assert detections.scores.tolist() == pytest.approx([score for score, _, _ in expected])
-        expected = torch.tensor([box for *_, box in expected], dtype=torch.float64)
+        expected = torch.tensor([box for *_, box in expected], dtype=torch.float64).view(-1, 4)
         torch.testing.assert_close(detections.boxes, expected)
         assert not detections.boxes.requires_grad
 
 
-def test_nothing_found():
-    network, output = RepPointsHead(8, K, STRIDES), random_output()
-    for detections in network.detect(output, [(24, 20)] * 2, score_threshold=1.0):
-        assert [x.shape for x in detections] == [(0, 4), (0,), (0,)]
+def test_odd_batches_train():
+    """Without objects, in bfloat16, with all points in one place, and with nan."""
+    torch.manual_seed(0)
+    network, inputs = RepPointsHead(8, K, STRIDES), [x.float() for x in random_maps()]
+    losses = network.losses(network(inputs), [objects(), objects()])
+    assert losses["class"] > 0
+    assert losses["init"] == losses["refine"] == 0
+    sum(losses.values()).backward()
+    assert all(p.grad.isfinite().all() for p in network.parameters())
+    assert network.class_tower[0].weight.grad.abs().max() > 0
 
+    exact = network.losses(network(inputs), TARGETS)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = network(inputs)
+        losses = network.losses(output, TARGETS)
+    assert {x.dtype for x in (*chain(*output), *losses.values())} == {torch.float32}
+    assert [v.item() for v in losses.values()] == pytest.approx(
+        [v.item() for v in exact.values()], rel=0.05
+    )
 
-def test_another_number_of_images():
-    with pytest.raises(CwdError, match="targets for 1 images and outputs for 2"):
-        RepPointsHead(8, K, STRIDES).losses(random_output(), TARGETS[:1])
+    for part in (network.init_out, network.refine_out):
+        part.weight.data.zero_()
+    sum(network.losses(network(inputs), TARGETS).values()).backward()
+    assert all(p.grad.isfinite().all() for p in network.parameters())
+    assert network.init_out.bias.grad.abs().max() > 0
+
+    network.init_out.bias.data[:] = torch.nan  # must not end the process
+    losses = network.losses(network(inputs), TARGETS)
+    assert losses["init"].isnan()
+    sum(losses.values()).backward()
 
 
 SCENES = [  # boxes and classes on 64 x 64 pixels
@@ -245,7 +287,7 @@ class Tiny(nn.Module):
             nn.Sequential(nn.Conv2d(c, width, 3, 2, 1), group_norm(width))
             for c in [3, *[width] * 6]
         )
-        self.head = RepPointsHead(width, 2)
+        self.head = RepPointsHead(width, 2, (8, 16, 32, 64, 128))
 
     def forward(self, x):
         maps = []
@@ -255,7 +297,8 @@ class Tiny(nn.Module):
         return self.head(maps[2:])
 
 
-def test_it_learns_to_detect():
+def test_it_learns_to_detect(monkeypatch):
+    monkeypatch.setattr(reppoints, "THRESHOLD", 0.3)
     torch.manual_seed(3)
     network, images, steps = Tiny(), painted(), 180
     optimizer = torch.optim.Adam(network.parameters(), 4e-3)
@@ -265,7 +308,7 @@ def test_it_learns_to_detect():
         sum(network.head.losses(network(images), SCENES).values()).backward()
         optimizer.step()
         slower.step()
-    found = network.head.detect(network(images), [(64, 64)] * len(SCENES), score_threshold=0.3)
+    found = network.head.detect(network(images), [(64, 64)] * len(SCENES))
     for detections, scene in zip(found, SCENES, strict=True):
         assert len(detections.boxes)
         overlap = box_iou(scene.boxes, detections.boxes)

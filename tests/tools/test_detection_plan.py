@@ -15,8 +15,8 @@ from cwd.experiments.records import Records
 from cwd.experiments.rows_detection import METHODS
 from cwd.experiments.step_parts import classes_of
 from cwd.experiments.study import every_run
-from cwd.models.detection.detectors import build_detector
-from cwd.models.detection.names import build_body, is_detector, parse_detector
+from cwd.models.build import build_network
+from cwd.models.names import DETECTOR, kind_of
 from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.tools import pace, pace_whole, workload
@@ -59,9 +59,9 @@ def check_plan(name, place, capsys, monkeypatch):
     profile, said = load_profile(name), capsys.readouterr().out
     runs = every_run(Records(profile))
     assert table["runs"].sum() == table["left"].sum() == len(runs)
-    detect = table["network"].map(is_detector)
+    detect = table["network"].map(kind_of) == DETECTOR
     assert set(table["step_from"][detect]) == {"step"}
-    detectors = [run.schedule for run in runs if is_detector(run.network)]
+    detectors = [run.schedule for run in runs if kind_of(run.network) == DETECTOR]
     sizes = {f"{schedule.short}x{schedule.long}" for schedule in detectors}
     assert set(table["size"][detect]) == sizes
     assert ('From "step"' in said, 'From "parts"' in said) == (True, not detect.all())
@@ -143,7 +143,7 @@ def test_measured_once(place, clock):
 def test_counted_as_computed(kind):
     """Against operations counted while a real network works on the CPU."""
     size, classes = (64, 160), 5
-    network = build_detector(TINY[kind], classes)
+    network = build_network(TINY[kind], classes)
     with torch.no_grad(), FlopCounterMode(display=False) as body:
         levels = network(torch.randn(1, 3, *size)).levels
     with torch.no_grad(), FlopCounterMode(display=False) as heads:
@@ -222,10 +222,10 @@ def test_a_step_is_the_trainers(monkeypatch, kind, recipe):
     run, built = taught(run, recipe) if recipe else run, []
 
     def build(*args, **given):
-        built.append(build_detector(*args, **given))
+        built.append(build_network(*args, **given))
         return built[-1]
 
-    monkeypatch.setattr(workload, "build_detector", build)
+    monkeypatch.setattr(workload, "build_network", build)
     torch.manual_seed(0)
     step = training_step(run, 8, batch=2, crop=(64, 128), device="cpu", fast=False)
     seen = []
@@ -264,7 +264,7 @@ def test_disk_of_a_trained_run(kind, recipe, init, data_root, tmp_path):
     run = taught(tiny(kind), recipe)
     if init == "file":  # the stem and the first stage aren't learnt, so they have no momentum
         path = tmp_path / "backbone.pth"
-        torch.save(build_body(parse_detector(run.network)).state_dict(), path)
+        torch.save(build_network(run.network, 8).backbone.state_dict(), path)
         run = replace(run, init=str(path))
     for each in (run.teacher, run):
         folder = train(
@@ -299,6 +299,6 @@ def test_weights():
         "public weights, timm's resnext101_64x4d.tv_in1k, unless cached",
         "public weights, timm:resnet50.a1_in1k, unless cached",
     ]
-    body = build_body(parse_detector("RetinaNet-R50"))
+    body = build_network("RetinaNet-R50", 80, device="meta").backbone
     size = sum(t.numel() * t.element_size() for t in body.state_dict().values())
     assert weight_needs(runs)[0].download == size

@@ -15,8 +15,8 @@ from cwd.experiments.profile import load_profile
 from cwd.experiments.records import Records
 from cwd.experiments.step_parts import distilling, timed
 from cwd.experiments.study import every_run
+from cwd.models.build import build_network, count_multiply_adds
 from cwd.models.names import SEGMENTATION, kind_of
-from cwd.models.segmentation import build_network, count_multiply_adds
 from cwd.recipes.parse import parse_recipe
 from cwd.system import paths
 from cwd.system.errors import CwdError

@@ -18,15 +18,16 @@ from cwd.experiments.profile import load_profile, profile_names
 from cwd.experiments.records import Records
 from cwd.experiments.step_parts import classes_of
 from cwd.experiments.study import every_run
-from cwd.models.detection.detectors import build_detector
+from cwd.models.build import build_network
 from cwd.system import paths
 from cwd.system.errors import CwdError
-from cwd.tools import pace, pace_whole, parts, workload
+from cwd.tools import pace, pace_whole, workload
 from cwd.tools import plan as planning
 from cwd.tools.kinds import Watches, find_kinds, heading
 from cwd.tools.needs import CHECKPOINT_EACH, RunSize, dataset_needs, run_size, weight_needs
 from cwd.tools.pace_whole import WholeStopwatch, training_step
 from cwd.tools.plan import gpu_sentence, plan
+from cwd.tools.rehearse import parts
 from cwd.tools.workload import detector_multiply_adds, mask_multiply_adds, random_objects
 from cwd.training.loop import train
 
@@ -119,7 +120,7 @@ def test_classifiers_cost_what_is_published(place, name, published):
 def test_masks_are_counted_as_computed():
     """Against operations counted while a real network works on the CPU, and by hand."""
     size, classes = (64, 160), 5
-    network = build_detector(MASKED, classes)
+    network = build_network(MASKED, classes)
     levels = network(torch.randn(1, 3, *size)).levels
     boxes = [torch.tensor([[3.0, 4, 40, 50]] * 16)]
     with torch.no_grad(), FlopCounterMode(display=False) as heads:
@@ -129,7 +130,7 @@ def test_masks_are_counted_as_computed():
     body, counted = detector_multiply_adds(MASKED, classes, size)
     assert counted == heads.get_total_flops() // 2
     assert detector_multiply_adds(MASKED.replace("Mask", "Faster"), classes, size)[0] == body
-    published = build_detector("MaskRCNN-R50", 80, device="meta")
+    published = build_network("MaskRCNN-R50", 80, device="meta")
     one = 14**2 * (4 * 9 * 256**2 + 4 * 256**2) + 28**2 * 256 * 81
     assert mask_multiply_adds(published, 3) == 3 * one
 

@@ -15,8 +15,8 @@ from cwd.data import fake_trees
 from cwd.data.classification.folders import build_folders
 from cwd.evaluation import top1
 from cwd.evaluation.top1 import counted, evaluate, scores
-from cwd.models.classification import ClassificationOutput, build_classifier
-from cwd.models.segmentation import count_parameters
+from cwd.models.build import build_network, count_parameters
+from cwd.models.classification import ClassificationOutput
 from cwd.system.errors import CwdError
 from cwd.training.loop import train
 
@@ -149,7 +149,7 @@ def test_a_run_leaves_everything(go):
     assert set(metrics["class_accuracy"]) > {"car", "person"}
     assert 0 <= metrics["top1"] <= metrics["top5"] <= 100
     weights = load_file(folder.done / "student.safetensors")
-    built = build_classifier(STUDENT.network, 8, device="meta")
+    built = build_network(STUDENT.network, 8, device="meta")
     assert set(weights) == set(built.state_dict())
     assert metrics["parameters"] == count_parameters(built)
     source = folder.read_json("provenance.json")

@@ -16,7 +16,7 @@ from cwd.experiments.records import Records
 from cwd.experiments.rows_detection import MEASURES, printed
 from cwd.experiments.study import every_run, studies_of, study
 from cwd.losses import ChannelWise
-from cwd.models.detection.detectors import build_detector
+from cwd.models.build import build_network
 from cwd.recipes.detection.distil import DetectionDistiller
 from cwd.recipes.parse import parse_recipe
 from cwd.system.errors import CwdError
@@ -70,7 +70,7 @@ def test_every_method_trains(go, kind):
         assert (history[added] != 0).all(axis=None)
         assert set(MEASURES) <= set(folder.metrics)
         weights = load_file(folder.done / "student.safetensors")
-        built = build_detector(folder.run.network, 8, device="meta")
+        built = build_network(folder.run.network, 8, device="meta")
         assert set(weights) == set(built.state_dict())  # nothing of the loss or the teacher
     source = folder.read_json("provenance.json")
     assert source["teacher"]["ap"] == go(student_of(kind, 0.25)).metrics["ap"]
@@ -113,7 +113,7 @@ def test_adapters_learn_and_the_teacher_does_not(go, data_root, tmp_path):
 
 def test_the_pyramids_term_is_the_sum_over_levels():
     torch.manual_seed(0)
-    networks = [build_detector(f"RepPoints-R18({w}, fpn=16)", 3).eval() for w in (0.125, 0.25)]
+    networks = [build_network(f"RepPoints-R18({w}, fpn=16)", 3).eval() for w in (0.125, 0.25)]
     with torch.no_grad():
         student, teacher = (network(torch.randn(2, 3, 64, 64)) for network in networks)
     assert student.convs[0].shape == student.levels[0].shape
@@ -134,7 +134,7 @@ def test_the_pyramids_term_is_the_sum_over_levels():
 
 
 def test_pyramids_of_other_widths_are_aligned():
-    networks = [build_detector(f"RetinaNet-R18({w})", 3) for w in ("fpn=16", "fpn=24")]
+    networks = [build_network(f"RetinaNet-R18({w})", 3) for w in ("fpn=16", "fpn=24")]
     distiller = DetectionDistiller(parse_recipe("CW_fpn(levels=2)"), *networks)
     (loss,) = distiller.losses.values()
     assert all(isinstance(level, ChannelWise) for level in loss.losses)
@@ -147,7 +147,7 @@ def test_pyramids_of_other_widths_are_aligned():
 
 
 def test_unequal_detectors():
-    build = build_detector
+    build = build_network
     student = build("RetinaNet-R18(fpn=16)", 3, device="meta")
     for other in (
         build("RepPoints-R18(fpn=16)", 3, device="meta"),
@@ -209,7 +209,7 @@ def test_gradients_are_clipped_and_old_keys_stay(go, data_root, tmp_path):
 
 def build_first(run, data_root):
     torch.manual_seed(run.seed)
-    return dict(build_detector(run.network, 8).named_parameters())
+    return dict(build_network(run.network, 8).named_parameters())
 
 
 def test_every_row_of_table_9():

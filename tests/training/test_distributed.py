@@ -14,7 +14,7 @@ from timm.layers import BatchNormAct2d, SyncBatchNormAct
 from together import CLASSIFIER, DETECTORS, RESUMED, RUNS, TEACHER
 from torch import nn
 
-from cwd.models.segmentation import build_network
+from cwd.models.build import build_network
 from cwd.system import distributed, sync_layers
 from cwd.system.errors import CwdError
 from cwd.training.run_folder import RunFolder

@@ -253,7 +253,7 @@ class CocoDataset:
         """
         place = self.chosen[index]
         start, end = self.file.starts[place : place + 2].tolist()
-        return Objects(*(part[start:end] for part in self.file.objects))
+        return self.file.objects.keep(slice(start, end))
 
     def encodings(self, index: int) -> list[Rle]:
         """The masks of those objects, if they were asked for."""

@@ -9,12 +9,11 @@ from pycocotools import mask as rle
 from torch import Tensor
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
-from cwd.models.detection.outputs import Rle
-
 FAR = 100_000  # pixels: pycocotools goes along every edge of a polygon, step by step
 LONGEST = 7  # characters of a number in a compressed run-length encoding: 35 bits
 POLYGONS = "expected polygons of three points or more, each an x and a y in pixels"
 Size = tuple[int, int]
+Rle = dict[str, Any]  # pycocotools' compressed run-length encoding: "size" and "counts"
 Outline = list[np.ndarray] | Rle  # polygons float64 [2 P], x and y in turn; or the encoding
 
 

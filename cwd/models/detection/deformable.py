@@ -12,10 +12,6 @@ class DeformableConv(DeformConv2d):
     torchvision's kernel for CPUs computes one value after the other and takes six times as long,
     forward and backward, as sampling all positions and multiplying them by the weights.
 
-    Args:
-        inputs: channels in.
-        outputs: channels out.
-
     Shape:
         Maps [B, inputs, H, W] and offsets [B, 18, H, W] (dy, dx of each kernel position, row by
         row, in positions of the map) to [B, outputs, H, W]. Beyond the border are zeros.

@@ -1,41 +1,12 @@
 """What detectors are given and what they give."""
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-Rle = dict[str, Any]  # pycocotools' compressed run-length encoding: "size" and "counts"
 
-
-class Parts(tuple):
-    """A named tuple whose last part may be None, and then isn't among those that it goes through.
-
-    Most detectors have no masks, and what they are given and give stays a tuple of the rest. Its
-    length and its fields count the missing part all the same.
-    """
-
-    __slots__ = ()
-
-    def __iter__(self) -> Iterator[Any]:
-        return (part for part in super().__iter__() if part is not None)
-
-    def _replace(self, **changes: Any) -> Any:
-        return type(self)(**(self._asdict() | changes))
-
-
-class ObjectParts(NamedTuple):
-    """The fields of `Objects`."""
-
-    boxes: Tensor
-    labels: Tensor
-    area: Tensor
-    crowd: Tensor
-    masks: Tensor | None = None
-
-
-class Objects(Parts, ObjectParts):
+class Objects(NamedTuple):
     """The annotated objects of an image.
 
     Attributes:
@@ -46,39 +17,36 @@ class Objects(Parts, ObjectParts):
         masks: uint8 [N, H, W], 1 on the object; None where they weren't asked for.
     """
 
-    __slots__ = ()
+    boxes: Tensor
+    labels: Tensor
+    area: Tensor
+    crowd: Tensor
+    masks: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "Objects":
         """The same on a device."""
-        return Objects(*(part.to(device) for part in self))
+        return Objects(*(None if part is None else part.to(device) for part in self))
 
-    def keep(self, chosen: Tensor) -> "Objects":
-        """Those that a mask [N] or an index [M] chooses."""
-        return Objects(*(part[chosen] for part in self))
-
-
-class DetectionParts(NamedTuple):
-    """The fields of `Detections`."""
-
-    boxes: Tensor
-    scores: Tensor
-    labels: Tensor
-    masks: Tensor | list[Rle] | None = None
+    def keep(self, chosen: Tensor | slice) -> "Objects":
+        """Those that a mask [N], an index [M] or a slice chooses."""
+        return Objects(*(None if part is None else part[chosen] for part in self))
 
 
-class Detections(Parts, DetectionParts):
+class Detections(NamedTuple):
     """What a detector found in an image, the surest first.
 
     Attributes:
         boxes: float32 [M, 4]: left, top, right, bottom in pixels.
         scores: float32 [M], from 0 to 1.
         labels: int64 [M], classes from 0.
-        masks: where each box is filled, float32 [M, 28, 28] from 0 to 1, as detectors give them;
-            encodings of the whole image after `cwd.evaluation.coco_ap.collect`; None of
-            detectors without masks.
+        masks: Mask R-CNN's, where each box is filled, float32 [M, 28, 28] from 0 to 1; once
+            evaluated, pycocotools' encodings of the whole image; None of other detectors.
     """
 
-    __slots__ = ()
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    masks: Tensor | list[dict[str, Any]] | None = None
 
 
 class Regions(NamedTuple):
@@ -86,51 +54,28 @@ class Regions(NamedTuple):
 
     A anchors over all B images and levels, R sampled proposals over all images, K classes and the
     background, which is class 0 here.
-
-    Attributes:
-        objectness: float32 [A], logits.
-        deltas: float32 [A, 4], the first stage's boxes relative to the anchors.
-        sampled: int64 [S], which anchors were trained on.
-        positive: int64 [P], those of them that belong to an object.
-        delta_targets: float32 [A, 4], what the deltas of positive anchors should be.
-        anchor_labels: float32 [A], 1 for an object, 0 for background, -1 for neither.
-        proposals: B tensors float32 [R_b, 4], in pixels.
-        logits: float32 [R, K + 1].
-        box_deltas: float32 [R, K + 1, 4], for every class.
-        labels: int64 [R], from 1 for objects.
-        box_targets: float32 [R, 4].
-        matched: B tensors int64 [R_b], the object of their image that each proposal is nearest to.
     """
 
-    objectness: Tensor
-    deltas: Tensor
-    sampled: Tensor
-    positive: Tensor
-    delta_targets: Tensor
-    anchor_labels: Tensor
-    proposals: list[Tensor]
-    logits: Tensor
-    box_deltas: Tensor
-    labels: Tensor
-    box_targets: Tensor
-    matched: list[Tensor] | None = None
+    objectness: Tensor  # float32 [A], logits
+    deltas: Tensor  # float32 [A, 4], the first stage's boxes relative to the anchors
+    sampled: Tensor  # int64 [S], which anchors were trained on
+    positive: Tensor  # int64 [P], those of them that belong to an object
+    delta_targets: Tensor  # float32 [A, 4], what the deltas of positive anchors should be
+    anchor_labels: Tensor  # float32 [A], 1 for an object, 0 for background, -1 for neither
+    proposals: list[Tensor]  # B of float32 [R_b, 4], in pixels
+    logits: Tensor  # float32 [R, K + 1]
+    box_deltas: Tensor  # float32 [R, K + 1, 4], for every class
+    labels: Tensor  # int64 [R], from 1 for objects
+    box_targets: Tensor  # float32 [R, 4]
+    matched: list[Tensor] | None = None  # B of int64 [R_b], the object nearest to each proposal
 
 
 class DetectionOutput(NamedTuple):
-    """What a detector gives for a batch.
+    """What a detector gives for a batch: maps [B, C_l, h_l, w_l], the finest first, and losses."""
 
-    Attributes:
-        stages: the backbone's C2 to C5 before their last ReLU, [B, C_l, h_l, w_l].
-        convs: the pyramid's levels as its convolutions give them, [B, C, h_l, w_l]: CW_fpn's tap.
-        levels: the same as the heads see them, after the norm where the pyramid has one.
-        losses: the detector's own terms by name; empty without targets.
-        regions: those of two stages, if there were targets.
-        source: the detector; no part of the output, but some losses ask it for more.
-    """
-
-    stages: list[Tensor]
-    convs: list[Tensor]
-    levels: list[Tensor]
-    losses: dict[str, Tensor]
-    regions: Regions | None
-    source: nn.Module
+    stages: list[Tensor]  # the backbone's C2 to C5 before their last ReLU
+    convs: list[Tensor]  # the pyramid's levels as its convolutions give them: CW_fpn's tap
+    levels: list[Tensor]  # as the heads see them, after the norm where the pyramid has one
+    losses: dict[str, Tensor]  # the detector's own terms by name; empty without targets
+    regions: Regions | None  # those of two stages, if there were targets
+    source: nn.Module  # the detector; no part of the output, but some losses ask it for more

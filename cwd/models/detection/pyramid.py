@@ -24,7 +24,7 @@ class Backbone(nn.Module):
     def __init__(self, body: nn.Module, *, pretrained: bool = False) -> None:
         super().__init__()
         self.body, self.pretrained = body, pretrained
-        for block in self.last_blocks():  # the last ReLU is applied in `forward`
+        for block in self._last_blocks():  # the last ReLU is applied in `forward`
             setattr(block, "act3" if hasattr(block, "act3") else "act2", nn.Identity())
         if pretrained:
             self.freeze()
@@ -34,13 +34,12 @@ class Backbone(nn.Module):
         for name, module in self.body.items():
             module.requires_grad_(name.startswith("layer") and name != "layer1")
 
-    def last_blocks(self) -> list[nn.Module]:
-        """The last residual block of each stage."""
+    def _last_blocks(self) -> list[nn.Module]:
         return [stage[-1] for name, stage in self.body.items() if name.startswith("layer")]
 
     def last_norms(self) -> list[nn.BatchNorm2d]:
         """The last norm of the residual branch of each stage's last block."""
-        return [block.bn3 if hasattr(block, "bn3") else block.bn2 for block in self.last_blocks()]
+        return [getattr(block, "bn3", None) or block.bn2 for block in self._last_blocks()]
 
     def train(self, mode: bool = True) -> "Backbone":
         """As usual, but batch norm that came with ImageNet weights keeps its statistics."""
@@ -62,11 +61,8 @@ class Backbone(nn.Module):
         return stages
 
 
-def after_conv(block: nn.Sequential, x: Tensor) -> Tensor:
-    """What comes after a block's convolution: its norm, if it has one."""
-    for module in list(block)[1:]:
-        x = module(x)
-    return x
+def _after_conv(block: nn.Sequential, x: Tensor) -> Tensor:
+    return block[1](x) if len(block) > 1 else x  # the norm, if there is one
 
 
 class Pyramid(FeaturePyramidNetwork):
@@ -78,7 +74,7 @@ class Pyramid(FeaturePyramidNetwork):
         extra: "pool", a fifth level that is every other position of the fourth (Faster R-CNN's);
             or "conv", P6 and P7 by 3x3 convolutions of stride 2 from the last stage on, without the
             ReLU between that torchvision has (RetinaNet's and RepPoints' in mmdetection).
-        norm: after each convolution; none if None.
+        norm: after each convolution.
 
     Shape:
         Stages [B, C_l, h_l, w_l], after their ReLU, to two lists of five maps [B, channels, ., .]:
@@ -95,13 +91,12 @@ class Pyramid(FeaturePyramidNetwork):
     ) -> None:
         super().__init__(list(inputs), channels, norm_layer=norm)
         self.coarse = nn.ModuleList()
-        if extra == "conv":
-            for width in (inputs[-1], channels):
-                conv = nn.Conv2d(width, channels, 3, stride=2, padding=1, bias=norm is None)
-                nn.init.kaiming_uniform_(conv.weight, a=1)  # as torchvision's other levels
-                if conv.bias is not None:
-                    nn.init.zeros_(conv.bias)
-                self.coarse.append(nn.Sequential(conv, *([norm(channels)] if norm else [])))
+        for width in (inputs[-1], channels) if extra == "conv" else ():
+            conv = nn.Conv2d(width, channels, 3, stride=2, padding=1, bias=norm is None)
+            nn.init.kaiming_uniform_(conv.weight, a=1)  # as torchvision's other levels
+            if conv.bias is not None:
+                nn.init.zeros_(conv.bias)
+            self.coarse.append(nn.Sequential(conv, *([norm(channels)] if norm else [])))
 
     def forward(self, stages: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """See the class."""
@@ -110,13 +105,13 @@ class Pyramid(FeaturePyramidNetwork):
             size = inner[fine].shape[-2:]
             inner[fine] = inner[fine] + F.interpolate(inner[fine + 1], size=size, mode="nearest")
         convs = [block[0](x) for block, x in zip(self.layer_blocks, inner, strict=True)]
-        levels = [after_conv(block, x) for block, x in zip(self.layer_blocks, convs, strict=True)]
+        levels = [_after_conv(block, x) for block, x in zip(self.layer_blocks, convs, strict=True)]
         x = stages[-1]
         for block in self.coarse:
             convs.append(block[0](x))
-            x = after_conv(block, convs[-1])
+            x = _after_conv(block, convs[-1])
             levels.append(x)
         if not self.coarse:
-            convs.append(F.max_pool2d(convs[-1], 1, stride=2))
-            levels.append(F.max_pool2d(levels[-1], 1, stride=2))
+            for maps in (convs, levels):
+                maps.append(F.max_pool2d(maps[-1], 1, stride=2))
         return convs, levels

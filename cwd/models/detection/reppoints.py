@@ -1,4 +1,4 @@
-"""RepPoints' head: nine points for every cell, and what lies there."""
+"""RepPoints: no anchors, but nine points for every cell, whose spread is the box."""
 
 import math
 from typing import NamedTuple
@@ -9,60 +9,61 @@ from torch import Tensor, nn
 from torchvision.ops import batched_nms, clip_boxes_to_image, sigmoid_focal_loss
 
 from cwd.losses.maps import in_full_precision
-from cwd.models.detection.assign import SCALE, UNDECIDED, best_overlaps, nearest_cells
+from cwd.models.detection.base import MOST, Detector, Learnt, Size
 from cwd.models.detection.deformable import DeformableConv
 from cwd.models.detection.outputs import Detections, Objects
 from cwd.models.detection.points import (
     POINTS,
+    SCALE,
+    UNDECIDED,
     Cells,
     PointsToBoxes,
+    best_overlaps,
     by_cell,
     cells,
     in_pixels,
     kernel_points,
+    nearest_cells,
     slowed,
 )
-from cwd.system.errors import CwdError
+from cwd.models.names import Architecture
 
 CONVOLUTIONS = 3  # of each tower
 POINT_RATE = 0.1  # share of its gradient that the second stage passes to the first one's points
 PRIOR = 0.01  # every class's probability at the start
 BETA = 0.11  # where smooth L1 turns from squares to lines, in units of 4 strides
-WEIGHTS = {"class": 1.0, "init": 0.5, "refine": 1.0}
+INIT_WEIGHT = 0.5
 CANDIDATES = 1000  # cells of a level that detections are taken from
+THRESHOLD = 0.05  # a class of a cell must have more
+NMS = 0.5  # IoU above which the less sure of two boxes of a class goes
 
 
 class RepPointsOutput(NamedTuple):
     """What the head says of a batch, a map for every level, in float32.
 
-    Attributes:
-        scores: [B, K, h_l, w_l], logits.
-        initial: [B, 18, h_l, w_l], the first stage's points as y0, x0, y1, x1, ..., in strides from
-            the cell.
-        refined: the same of the second stage, whose boxes are the detections.
+    Points [B, 18, h_l, w_l] are y0, x0, y1, x1, ... in strides from the cell.
     """
 
-    scores: list[Tensor]
-    initial: list[Tensor]
-    refined: list[Tensor]
+    scores: list[Tensor]  # [B, K, h_l, w_l], logits
+    initial: list[Tensor]  # the first stage's points
+    refined: list[Tensor]  # the second stage's, whose boxes are the detections
 
 
-def group_norm(channels: int, groups: int = 32) -> nn.GroupNorm:
-    """GroupNorm with at most so many groups: fewer where a group would have under 4 channels.
+def group_norm(channels: int) -> nn.GroupNorm:
+    """GroupNorm with 32 groups, or as many below as divide the channels and leave each 4 of them.
 
-    Of the numbers of groups that divide the channels, it takes the largest.
+    Where there are fewer than 8 channels it is one group.
     """
-    most = max(1, min(groups, channels // 4))
+    most = max(1, min(32, channels // 4))
     return nn.GroupNorm(max(n for n in range(1, most + 1) if channels % n == 0), channels)
 
 
-def tower(channels: int, width: int, groups: int) -> nn.Sequential:
-    """Three 3x3 convolutions, each with its norm and ReLU: [B, channels, h, w] to [B, width, .]."""
+def _tower(channels: int) -> nn.Sequential:
+    """Three 3x3 convolutions, each with its norm and ReLU."""
     layers = []
-    for index in range(CONVOLUTIONS):
-        inputs = width if index else channels
-        layers.append(nn.Conv2d(inputs, width, 3, padding=1, bias=False))
-        layers.extend((group_norm(width, groups), nn.ReLU()))
+    for _ in range(CONVOLUTIONS):
+        layers.append(nn.Conv2d(channels, channels, 3, padding=1, bias=False))
+        layers.extend((group_norm(channels), nn.ReLU()))
     return nn.Sequential(*layers)
 
 
@@ -79,50 +80,22 @@ class RepPointsHead(nn.Module):
     towers and the 3x3 convolution are in half precision: in bfloat16 a point four strides away
     would be known to 1/32 of a stride, and torchvision has no deformable convolution for it.
 
-    Args:
-        channels: of the pyramid's levels.
-        num_classes: K.
-        strides: of the levels, in pixels, each twice the one before.
-        width: channels of the towers and after; `channels` if None.
-        convert: how points become boxes, see `PointsToBoxes`.
-        groups: of the towers' GroupNorm; fewer in narrow towers, see `group_norm`.
-
     Shape:
-        Five levels [B, channels, h_l, w_l] to a `RepPointsOutput`.
-
-    Raises:
-        CwdError: strides aren't powers of two, each twice the one before; `convert` is unknown;
-            there is another number of levels than of strides.
+        Levels [B, channels, h_l, w_l], whose strides are powers of two, to a `RepPointsOutput`.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        num_classes: int,
-        strides: tuple[int, ...] = (8, 16, 32, 64, 128),
-        *,
-        width: int | None = None,
-        convert: str = "moment",
-        groups: int = 32,
-    ) -> None:
+    def __init__(self, channels: int, num_classes: int, strides: tuple[int, ...]) -> None:
         super().__init__()
-        powers = tuple(2 ** (i + round(math.log2(strides[0]))) for i in range(len(strides)))
-        if tuple(strides) != powers:
-            raise CwdError(
-                f"strides={tuple(strides)} are no powers of two, each twice the one before: give "
-                f"{powers}, or those of your pyramid's levels."
-            )
-        width = width or channels
-        self.num_classes, self.strides = num_classes, powers
-        self.class_tower = tower(channels, width, groups)
-        self.point_tower = tower(channels, width, groups)
-        self.init_conv = nn.Conv2d(width, width, 3, padding=1)
-        self.init_out = nn.Conv2d(width, 2 * POINTS, 1)
-        self.class_deform = DeformableConv(width, width)
-        self.class_out = nn.Conv2d(width, num_classes, 1)
-        self.refine_deform = DeformableConv(width, width)
-        self.refine_out = nn.Conv2d(width, 2 * POINTS, 1)
-        self.to_boxes = PointsToBoxes(convert)
+        self.strides = strides
+        self.class_tower = _tower(channels)
+        self.point_tower = _tower(channels)
+        self.init_conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.init_out = nn.Conv2d(channels, 2 * POINTS, 1)
+        self.class_deform = DeformableConv(channels, channels)
+        self.class_out = nn.Conv2d(channels, num_classes, 1)
+        self.refine_deform = DeformableConv(channels, channels)
+        self.refine_out = nn.Conv2d(channels, 2 * POINTS, 1)
+        self.to_boxes = PointsToBoxes()
         self.register_buffer("kernel", kernel_points().view(1, -1, 1, 1), persistent=False)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | DeformableConv):
@@ -133,11 +106,6 @@ class RepPointsHead(nn.Module):
 
     def forward(self, levels: list[Tensor]) -> RepPointsOutput:
         """See the class."""
-        if len(levels) != len(self.strides):
-            raise CwdError(
-                f"the head got {len(levels)} levels and has {len(self.strides)} strides: build it "
-                "with a stride for every level of the pyramid."
-            )
         return RepPointsOutput(*map(list, zip(*map(self.level, levels), strict=True)))
 
     def level(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -166,60 +134,25 @@ class RepPointsHead(nn.Module):
         Smooth L1 is summed over the four sides, in units of 4 strides. n counts the batch's cells
         with an object, at least one an image. Without any object, the first term is still there,
         and the others are 0 with a gradient of 0.
-
-        Args:
-            output: of `forward`.
-            targets: B images' objects.
-
-        Returns:
-            Scalars "class", "init" and "refine".
-
-        Raises:
-            CwdError: there is another number of images in the output than of targets.
         """
         where, scores = cells(output.scores, self.strides), by_cell(output.scores)
-        if len(targets) != len(scores):
-            raise CwdError(
-                f"there are targets for {len(targets)} images and outputs for {len(scores)}: give "
-                "the objects of every image of the batch."
-            )
         boxes = [in_pixels(x, where) for x in map(self.boxes, (output.initial, output.refined))]
-        nearest, best = [], []
-        for candidates, objects in zip(boxes[0].detach(), targets, strict=True):
-            wanted = objects.boxes.to(candidates.dtype)
-            nearest.append(nearest_cells(where, wanted))
-            best.append(best_overlaps(candidates, wanted))
-        init = box_loss(boxes[0], where, targets, nearest)
-        refine = box_loss(boxes[1], where, targets, best)
-        parts = {"class": class_loss(scores, targets, best), "init": init, "refine": refine}
-        return {name: WEIGHTS[name] * value for name, value in parts.items()}
+        wanted = [objects.boxes.to(scores.dtype) for objects in targets]
+        nearest = [nearest_cells(where, of_image) for of_image in wanted]
+        best = list(map(best_overlaps, boxes[0].detach(), wanted))
+        return {
+            "class": _class_loss(scores, targets, best),
+            "init": INIT_WEIGHT * _box_loss(boxes[0], where, targets, nearest),
+            "refine": _box_loss(boxes[1], where, targets, best),
+        }
 
     def boxes(self, points: list[Tensor]) -> Tensor:
         """Boxes [B, A, 4] around the cells, in strides, of all levels' points [B, 18, h_l, w_l]."""
         return self.to_boxes(by_cell(points))
 
     @torch.no_grad()
-    def detect(
-        self,
-        output: RepPointsOutput,
-        sizes: list[tuple[int, int]],
-        *,
-        score_threshold: float = 0.05,
-        nms: float = 0.5,
-        most: int = 100,
-    ) -> list[Detections]:
-        """The boxes that are left of the refined ones.
-
-        Args:
-            output: of `forward`.
-            sizes: height and width of each image without its padding, in pixels.
-            score_threshold: a class of a cell must have more.
-            nms: IoU above which the less sure of two boxes of a class goes.
-            most: boxes kept in an image.
-
-        Returns:
-            B images' detections, the surest first.
-        """
+    def detect(self, output: RepPointsOutput, sizes: list[Size]) -> list[Detections]:
+        """What is left of the refined boxes in images of these sizes without their padding."""
         where = cells(output.scores, self.strides)
         boxes = in_pixels(self.boxes(output.refined), where)
         scores = by_cell(output.scores).sigmoid()
@@ -231,15 +164,15 @@ class RepPointsHead(nn.Module):
                 sure.append(first + of_level.topk(min(CANDIDATES, len(of_level))).indices)
                 first += len(of_level)
             cell = torch.cat(sure)
-            row, label = (image_scores[cell] > score_threshold).nonzero(as_tuple=True)
+            row, label = (image_scores[cell] > THRESHOLD).nonzero(as_tuple=True)
             score, box = image_scores[cell[row], label], image_boxes[cell[row]]
             box = clip_boxes_to_image(box, size)
-            kept = batched_nms(box, score, label, nms)[:most]
+            kept = batched_nms(box, score, label, NMS)[:MOST]
             found.append(Detections(box[kept], score[kept], label[kept]))
         return found
 
 
-def class_loss(scores: Tensor, targets: list[Objects], assigned: list[Tensor]) -> Tensor:
+def _class_loss(scores: Tensor, targets: list[Objects], assigned: list[Tensor]) -> Tensor:
     """Focal loss of logits [B, A, K] by B assignments [A], as in `RepPointsHead.losses`."""
     labels, total = torch.zeros_like(scores), 0
     for one_hot, objects, index in zip(labels, targets, assigned, strict=True):
@@ -250,7 +183,9 @@ def class_loss(scores: Tensor, targets: list[Objects], assigned: list[Tensor]) -
     return sigmoid_focal_loss(scores[counted], labels[counted], reduction="sum") / total
 
 
-def box_loss(boxes: Tensor, where: Cells, targets: list[Objects], assigned: list[Tensor]) -> Tensor:
+def _box_loss(
+    boxes: Tensor, where: Cells, targets: list[Objects], assigned: list[Tensor]
+) -> Tensor:
     """Smooth L1 of boxes [B, A, 4], in pixels, by B assignments [A]; see `RepPointsHead.losses`."""
     value, total = boxes.new_zeros(()), 0
     for image_boxes, objects, index in zip(boxes, targets, assigned, strict=True):
@@ -262,3 +197,21 @@ def box_loss(boxes: Tensor, where: Cells, targets: list[Objects], assigned: list
         )
         total += max(1, len(cell))
     return value / total
+
+
+class RepPoints(Detector):
+    """The detector: RepPoints' head on a pyramid with norms."""
+
+    norm = staticmethod(group_norm)
+
+    def __init__(self, arch: Architecture, num_classes: int, *, init: str = "random") -> None:
+        super().__init__(arch, num_classes, init=init)
+        self.head = RepPointsHead(arch.fpn, num_classes, self.strides)
+
+    def learn(self, levels: list[Tensor], targets: list[Objects]) -> Learnt:
+        """The losses of `RepPointsHead`."""
+        return self.head.losses(self.head(levels), targets), None
+
+    def read(self, levels: list[Tensor], sizes: list[Size]) -> list[Detections]:
+        """See `Detector.detect`."""
+        return self.head.detect(self.head(levels), sizes)

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from cwd.models.detection.names import has_masks
-from cwd.models.names import CLASSIFIER, DETECTOR, kind_of
+from cwd.models.names import CLASSIFIER, DETECTOR, has_masks, kind_of
 from cwd.training.tasks.base import Task
 from cwd.training.tasks.classification import CLASSIFICATION
 from cwd.training.tasks.detection import DETECTION

@@ -14,8 +14,10 @@ from cwd.data.classification.crops import crops_root
 from cwd.data.classification.folders import FolderDataset, build_folders
 from cwd.data.opening import check_complete
 from cwd.evaluation.top1 import evaluate
-from cwd.models.classification import ClassificationOutput, Classifier, build_classifier
-from cwd.recipes import Distiller, parse_recipe
+from cwd.models.build import build_network
+from cwd.models.classification import ClassificationOutput, Classifier
+from cwd.recipes.distiller import Distiller
+from cwd.recipes.parse import parse_recipe
 from cwd.system.errors import CwdError
 from cwd.training.tasks.base import Task
 
@@ -49,7 +51,7 @@ def open_data(data: Data, data_root: Path) -> tuple[FolderDataset, FolderDataset
 
 def first_student(run: Run, num_classes: int) -> Classifier:
     """The student with its first weights."""
-    return build_classifier(run.network, num_classes, init=run.init)
+    return build_network(run.network, num_classes, init=run.init)
 
 
 def forward(network: nn.Module, images: Tensor, target: Tensor | None) -> ClassificationOutput:
@@ -85,7 +87,7 @@ CLASSIFICATION = Task(
     schedule=ClassificationSchedule,
     open_data=open_data,
     batches=ClassificationBatches,
-    build=build_classifier,
+    build=build_network,
     student=first_student,
     forward=forward,
     losses=losses,

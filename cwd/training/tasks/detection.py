@@ -13,8 +13,8 @@ from cwd.data.detection.batches import DetectionBatches
 from cwd.data.detection.coco import CocoDataset, build_coco
 from cwd.data.opening import check_complete, scenes_root
 from cwd.evaluation.coco_ap import evaluate
+from cwd.models.build import build_network
 from cwd.models.detection.base import Detector
-from cwd.models.detection.detectors import build_detector
 from cwd.models.detection.outputs import DetectionOutput, Objects
 from cwd.recipes.detection.distil import DetectionDistiller
 from cwd.recipes.parse import parse_recipe
@@ -59,7 +59,7 @@ def open_data(
 
 def first_student(run: Run, num_classes: int) -> Detector:
     """The student with its first weights."""
-    return build_detector(run.network, num_classes, init=run.init)
+    return build_network(run.network, num_classes, init=run.init)
 
 
 def forward(network: nn.Module, images: Tensor, targets: list[Objects] | None) -> DetectionOutput:
@@ -104,7 +104,7 @@ DETECTION = Task(
     schedule=DetectionSchedule,
     open_data=open_data,
     batches=DetectionBatches,
-    build=build_detector,
+    build=build_network,
     student=first_student,
     forward=forward,
     losses=losses,

@@ -13,13 +13,10 @@ from cwd.data.layouts import IGNORED
 from cwd.data.loading import Batches
 from cwd.data.opening import open_data
 from cwd.evaluation.miou import evaluate, upsample
-from cwd.models.segmentation import (
-    OUTPUT_STRIDE,
-    SegmentationNetwork,
-    SegmentationOutput,
-    build_network,
-)
-from cwd.recipes import Distiller, parse_recipe
+from cwd.models.build import build_network
+from cwd.models.segmentation import OUTPUT_STRIDE, SegmentationNetwork, SegmentationOutput
+from cwd.recipes.distiller import Distiller
+from cwd.recipes.parse import parse_recipe
 from cwd.system import distributed
 from cwd.system.device import compile_where_it_pays
 from cwd.system.distributed import processes

@@ -1,0 +1,99 @@
+"""From a name to a network, and what the network costs."""
+
+import copy
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from cwd.models.classification import Classifier, load_classifier
+from cwd.models.detection.fasterrcnn import FasterRCNN, MaskRCNN
+from cwd.models.detection.reppoints import RepPoints
+from cwd.models.detection.retinanet import RetinaNet
+from cwd.models.names import DETECTOR, kind_of, parse_name
+from cwd.models.segmentation import SegmentationNetwork
+from cwd.models.weights import is_public, load_backbone, read_weights
+from cwd.system import paths
+from cwd.system.errors import CwdError
+
+OTHERS = {kind.__name__: kind for kind in (FasterRCNN, MaskRCNN, RetinaNet, RepPoints, Classifier)}
+
+
+def build_network(
+    name: str, num_classes: int, *, init: str = "random", device: str | None = None
+) -> nn.Module:
+    """A network by its name, such as the paper's "PSPNet-R18(0.5)" (Table 6).
+
+    Args:
+        name: a head and a backbone, "Deeplab-MBV2", "RetinaNet-R50" or "Classifier-R50", and in
+            parentheses what differs from the published network; see `cwd.models.names`.
+        num_classes: K, at least 2; of a detector, which has a background besides, at least 1.
+        init: "random"; "imagenet" for public weights (timm's, or torchvision's for its own
+            networks); "timm:" and the name of timm's weights, "timm:resnet101s.gluon_in1k"; or the
+            path, from the checkout's root if relative, of a .pth or .safetensors file with a
+            backbone of the same structure (see `cwd.models.weights.backbone_keys`). Heads start
+            random, but a classifier's own weights are taken if they are for as many classes.
+        device: where to build it, torch's default device if None; "meta" allocates nothing.
+
+    Returns:
+        A `SegmentationNetwork`, `Detector` or `Classifier`. Its `init_report` has the names of the
+        tensors "matched" in a local file and of those in the file that were "ignored".
+
+    Raises:
+        CwdError: there is no such network, or the weights can't be had or don't cover the backbone.
+    """
+    arch, least = parse_name(name), 1 if kind_of(name) == DETECTOR else 2
+    if num_classes < least:
+        raise CwdError(f"{name}: num_classes is {num_classes}, give at least {least}.")
+    with torch.device(device or torch.get_default_device()):
+        network = OTHERS.get(arch.head, SegmentationNetwork)(arch, num_classes, init=init)
+    network.init_report = {"matched": [], "ignored": []}
+    if init != "random" and not is_public(init):
+        path = paths.below_root(init)
+        network.init_report = load_backbone(network.backbone, path, name)
+        if isinstance(network, Classifier):
+            load_classifier(network, path)
+    return network
+
+
+def load_network_weights(network: nn.Module, path: Path) -> None:
+    """Load a whole network, as a run saves its student.
+
+    Raises:
+        CwdError: the file can't be read, or belongs to another network.
+    """
+    state = read_weights(Path(path))
+    found, wanted = (
+        {key: tuple(value.shape) for key, value in tensors.items()}
+        for tensors in (state, network.state_dict())
+    )
+    odd = [key for key in {**wanted, **found} if found.get(key) != wanted.get(key)]
+    if odd:
+        shapes = [side.get(odd[0], "no such tensor") for side in (found, wanted)]
+        raise CwdError(
+            f"{path} belongs to another network than {network.name} with {network.num_classes} "
+            f"classes ({odd[0]}: found {shapes[0]}, expected {shapes[1]}): load it into its own."
+        )
+    network.load_state_dict(state)
+
+
+def count_parameters(network: nn.Module) -> int:
+    """All parameters, those of the auxiliary head included, as Table 6 counts them."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def count_multiply_adds(network: nn.Module | str, size: tuple[int, int] = (512, 1024)) -> int:
+    """Multiply-adds of the convolutions for one image, as Table 6 counts them.
+
+    The auxiliary head counts too, although it is only used in training: with it the numbers are the
+    paper's. Nothing is computed and the network, which may be a name, stays as it is; `size` is
+    height and width in pixels.
+    """
+    if isinstance(network, str):
+        network = build_network(network, 19, device="meta")
+    copied = copy.deepcopy(network).to("meta").train()
+    images = torch.empty(2, 3, *size, device="meta")  # batch norm wants two
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        copied(images)
+    return counter.get_total_flops() // (2 * len(images))  # a multiply-add is two operations

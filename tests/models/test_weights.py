@@ -1,0 +1,222 @@
+"""First weights: files of several makers, public ones by name, and what is refused."""
+
+import os
+
+import pytest
+import timm
+import torch
+import torchvision
+from safetensors.torch import save_file
+from torch import nn
+
+from cwd.models.build import build_network, load_network_weights
+from cwd.models.weights import STEM
+from cwd.system import paths
+from cwd.system.errors import CwdError
+
+SMALL = "PSPNet-R18(0.125)"
+
+
+@pytest.fixture(scope="module")
+def wanted():
+    """The tensors of a small backbone."""
+    return build_network(SMALL, 5).backbone.state_dict()
+
+
+def published_names(state):
+    """A backbone's tensors as the authors' code and its checkpoints call them."""
+    back = {timms: theirs for theirs, timms in STEM.items()}
+    renamed = {}
+    for key, value in state.items():
+        first = next((t for t in back if key.startswith(t + ".")), None)
+        renamed["module." + (back[first] + key[len(first) :] if first else key)] = value
+    return {"state_dict": renamed | {"module.fc.weight": torch.zeros(3)}}
+
+
+@pytest.mark.parametrize("form", ["timm.safetensors", "timm.pth", "published.pth"])
+def test_backbone_from_a_local_file(tmp_path, monkeypatch, wanted, form):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)  # where a relative path begins
+    if form.endswith("safetensors"):
+        save_file(wanted, tmp_path / form)
+    else:
+        torch.save(published_names(wanted) if "published" in form else wanted, tmp_path / form)
+    network = build_network(SMALL, 7, init=form)
+    found = network.backbone.state_dict()
+    assert all(torch.equal(found[k], v) for k, v in wanted.items())
+    assert network.init_report["matched"] == list(wanted)
+    assert network.init_report["ignored"] == (["fc.weight"] if "published" in form else [])
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_backbone_from_a_whole_network(tmp_path, prefix):
+    whole = build_network(SMALL, 5).state_dict()
+    torch.save({prefix + key: value for key, value in whole.items()}, tmp_path / "whole.pth")
+    network = build_network(SMALL, 7, init=str(tmp_path / "whole.pth"))
+    found = network.backbone.state_dict()
+    assert all(torch.equal(v, whole["backbone." + k]) for k, v in found.items())
+    assert "classifier.weight" in network.init_report["ignored"]
+
+
+@pytest.mark.parametrize("wrapper", ["state_dict", "model", "model_state_dict"])
+def test_a_checkpoint_around_the_weights(tmp_path, wanted, wrapper):
+    inside = {f"model.backbone.{key}": value.half() for key, value in wanted.items()}
+    torch.save({wrapper: inside | {"iterations": 7}, "epoch": 3}, tmp_path / "checkpoint.pth")
+    network = build_network(SMALL, 7, init=str(tmp_path / "checkpoint.pth"))
+    assert len(network.init_report["matched"]) == len(wanted)
+    found = network.backbone.conv1[0].weight
+    assert torch.equal(found, wanted["conv1.0.weight"].half().float())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [[1, 2], torch.zeros(2), {1: torch.zeros(1)}, {"conv1.0.weight": 3}, {"state_dict": 3}],
+    ids=["list", "tensor", "numbered", "number", "wrapped-number"],
+)
+def test_a_file_with_anything_else(tmp_path, content):
+    path = tmp_path / "odd.pth"
+    torch.save(content, path)
+    with pytest.raises(CwdError, match="read safely"):
+        build_network(SMALL, 5, init=str(path))
+    with pytest.raises(CwdError, match="read safely"):
+        load_network_weights(build_network(SMALL, 5), path)
+
+
+def test_a_missing_and_an_unsafe_file(tmp_path):
+    with pytest.raises(CwdError, match=r"nowhere\.pth does not exist"):
+        build_network(SMALL, 5, init=str(tmp_path / "nowhere.pth"))
+
+    class Stranger:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "executed"),))
+
+    torch.save({"conv1.0.weight": Stranger()}, tmp_path / "stranger.pth")
+    with pytest.raises(CwdError, match="read safely"):
+        build_network(SMALL, 5, init=str(tmp_path / "stranger.pth"))
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_file_that_does_not_cover_the_backbone(tmp_path, wanted):
+    state = {k: v for k, v in wanted.items() if k != "layer3.0.conv1.weight"}
+    save_file(state, tmp_path / "part.safetensors")
+    with pytest.raises(CwdError, match=r"covers .*, 1 are missing .*layer3\.0\.conv1\.weight"):
+        build_network(SMALL, 5, init=str(tmp_path / "part.safetensors"))
+
+
+def test_torchvisions_resnet(tmp_path):
+    """Its plain stem doesn't fit the authors' deep one, and does where the name asks for it."""
+    path = tmp_path / "resnet18.pth"
+    whole = torchvision.models.resnet18()
+    torch.save(whole.state_dict(), path)
+    with pytest.raises(CwdError, match=r"use such a file, or the network PSPNet-R18\(stem=plain\)"):
+        build_network("PSPNet-R18", 5, init=str(path))
+    network = build_network("PSPNet-R18(stem=plain)", 5, init=str(path))
+    assert network.init_report["ignored"] == ["fc.bias", "fc.weight"]
+    assert len(network.init_report["matched"]) == len(whole.state_dict()) - 2
+    images = torch.randn(1, 3, 64, 64)
+    whole.eval()
+    first = whole.layer1(whole.maxpool(whole.relu(whole.bn1(whole.conv1(images)))))
+    backbone = network.eval().backbone
+    backbone.maxpool.ceil_mode = False
+    mine = backbone.layer1(backbone.maxpool(backbone.act1(backbone.bn1(backbone.conv1(images)))))
+    torch.testing.assert_close(mine, first)
+
+
+def test_torchvisions_mobilenet(tmp_path):
+    """Under timm's names its tensors make the same network: equal maps from equal images."""
+    path = tmp_path / "mobilenet_v2.pth"
+    whole = torchvision.models.mobilenet_v2()
+    for module in whole.modules():
+        if isinstance(module, nn.BatchNorm2d):  # else a swapped pair of norms would not show
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.running_mean, -0.2, 0.2)
+    torch.save(whole.state_dict(), path)
+    network = build_network("Deeplab-MBV2", 5, init=str(path))
+    assert len(network.init_report["matched"]) == len(network.backbone.state_dict())
+    ignored = {name.partition(".")[0] for name in network.init_report["ignored"]}
+    assert ignored == {"features", "classifier"}  # the last convolution, and the classifier
+    plain = timm.create_model("mobilenetv2_100", features_only=True, out_indices=(4,)).eval()
+    plain.load_state_dict(network.backbone.state_dict())  # without dilation, as torchvision's
+    images = torch.randn(1, 3, 64, 64)
+    expected = whole.eval().features[:18](images)
+    torch.testing.assert_close(plain(images)[0], expected, atol=1e-4, rtol=1e-4)
+    with pytest.raises(CwdError, match=r"covers .* PSPNet-MBV2\(0\.5\)'s backbone"):
+        build_network("PSPNet-MBV2(0.5)", 5, init=str(path))
+
+
+def test_torchvisions_resnet_in_other_networks(tmp_path):
+    for depth in (18, 50):
+        whole = getattr(torchvision.models, f"resnet{depth}")()
+        torch.save(whole.state_dict(), tmp_path / f"resnet{depth}.pth")
+        name = {18: "RetinaNet-R18(fpn=16)", 50: "DeepLabV3-R50"}[depth]
+        network = build_network(name, 5, init=str(tmp_path / f"resnet{depth}.pth"))
+        assert network.init_report["ignored"] == ["fc.bias", "fc.weight"]
+        found = network.backbone.body["layer4"][1].conv2.weight
+        assert torch.equal(found, whole.layer4[1].conv2.weight)
+    with pytest.raises(CwdError, match=r"resnet18\.pth covers"):
+        build_network("RetinaNet-R34(fpn=16)", 3, init=str(tmp_path / "resnet18.pth"))
+
+
+@pytest.mark.parametrize(
+    ("name", "init", "sentence"),
+    [
+        ("PSPNet-R101", "imagenet", r"resnet101s\.gluon_in1k can't be had"),
+        ("Deeplab-MBV2", "imagenet", r"mobilenetv2_100\.ra_in1k can't be had"),
+        ("PSPNet-R18(stem=plain)", "imagenet", r"resnet18\.tv_in1k can't be had"),
+        ("RetinaNet-X50-32x4d", "imagenet", r"resnext50_32x4d\.tv_in1k can't be had"),
+        (SMALL, "timm:nonsense", "names no weights"),
+        ("FCN-R50", "timm:nonsense", "names no weights"),
+        ("DeepLabV3-R101", "timm:", "names no weights"),
+        ("PSPNet-R18", "imagenet", "names no weights"),
+        ("PSPNet-R101(0.5)", "imagenet", "names no weights"),
+        ("PSPNet-MBV2(0.35)", "imagenet", "names no weights"),
+        ("RepPoints-R18(0.5)", "imagenet", "names no weights"),
+        ("PSPNet-R18", "timm:", "names no weights"),
+        ("Classifier-MBV1", "imagenet", "names no weights"),
+        ("Classifier-R18(0.5)", "timm:resnet18.tv_in1k", "names no weights"),
+        ("Classifier-R18", "timm:nonsense", "can't be had"),
+        ("Classifier-R18", "timm:resnet18.nonsense", "can't be had"),
+        ("Classifier-MBV1", "timm:mobilenetv1_100.ra4_e3600_r224_in1k", r"the mean \(0\.5, 0\.5"),
+    ],
+)
+def test_public_weights_are_never_silently_random(monkeypatch, name, init, sentence):
+    def unreachable(*names, **options):
+        if options["pretrained"]:
+            raise OSError("no network")
+        return original(*names, **options)
+
+    original = timm.create_model
+    monkeypatch.setattr(timm, "create_model", unreachable)
+    with pytest.raises(CwdError, match=sentence):
+        build_network(name, 1000, init=init)
+
+
+def test_timms_weights_by_name(monkeypatch):
+    """They are loaded where they have the structure, and refused where they haven't."""
+
+    def pretrained(name, **options):
+        if options.pop("pretrained"):
+            asked.append(name)
+            found = original(name, pretrained=False, **options)
+            torch.nn.init.constant_(found.bn1.weight, 3.0)
+            return found
+        return original(name, pretrained=False, **options)
+
+    asked, original = [], timm.create_model
+    monkeypatch.setattr(timm, "create_model", pretrained)
+    network = build_network("PSPNet-R18(stem=plain)", 5, init="timm:resnet18.a1_in1k")
+    assert asked == ["resnet18.a1_in1k"]
+    assert (network.backbone.bn1.weight == 3).all()
+    with pytest.raises(CwdError, match=r"resnet34\.a1_in1k can't be had, or have another"):
+        build_network("PSPNet-R18(stem=plain)", 5, init="timm:resnet34.a1_in1k")
+
+
+def test_weights_of_another_network(tmp_path):
+    path = tmp_path / "student.safetensors"
+    save_file(build_network(SMALL, 5).state_dict(), path)
+    load_network_weights(build_network(SMALL, 5), path)
+    for other in (build_network(SMALL, 6), build_network("PSPNet-R18(0.25)", 5)):
+        with pytest.raises(CwdError, match=r"student\.safetensors belongs to another network"):
+            load_network_weights(other, path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(CwdError, match="read safely"):
+        load_network_weights(build_network(SMALL, 5), path)
