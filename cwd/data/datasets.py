@@ -19,7 +19,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
-from cwd.data.layouts import IGNORED, INVALID, SPLITS, Layout, Pairs, check_count, layout_of
+from cwd.data.base import Dataset
+from cwd.data.layouts import IGNORED, INVALID, SPLITS, Layout, Pairs, layout_of
 from cwd.system.errors import CwdError
 
 WHOLE_CHECKSUM = 256 * 2**20  # bytes up to which a checksum reads the files' contents
@@ -40,18 +41,7 @@ class Sample(NamedTuple):
 
 def find_dataset(name: str, root: Path) -> Path | None:
     """The dataset's folder: `root` itself or one below it; None if it isn't there."""
-    layout = layout_of(name)
-    for marker in map(Path, layout.markers):
-        # given VOCdevkit/ or VOCdevkit/VOC2012/ itself, the dataset's folder is above it
-        above = [
-            root.parents[depth - 1]
-            for depth in range(1, len(marker.parts) + 1)
-            if root.parts[-depth:] == marker.parts[:depth]
-        ]
-        for place in (root, *(root / folder for folder in layout.folders), *above):
-            if (place / marker).is_dir():
-                return place
-    return None
+    return layout_of(name).find(root)
 
 
 def build_dataset(name: str, root: str | Path, split: str) -> "SegmentationDataset":
@@ -69,10 +59,7 @@ def build_dataset(name: str, root: str | Path, split: str) -> "SegmentationDatas
     layout = layout_of(name)
     if split not in SPLITS:
         raise CwdError(f"{name} has no split {split!r}: use one of {', '.join(SPLITS)}.")
-    folder = find_dataset(name, Path(root))
-    if folder is None:
-        marker = layout.markers[0]
-        raise CwdError(f"{Path(root)} holds no {name} (no {marker}/ in it): {layout.remedy}")
+    folder = layout.folder(name, root)
     pairs = layout.pairs(folder, split)
     if not pairs:
         raise CwdError(f"{folder} has no images of the split {split!r}: {layout.remedy}")
@@ -87,13 +74,10 @@ def build_dataset(name: str, root: str | Path, split: str) -> "SegmentationDatas
     return SegmentationDataset(name, split, folder, layout, pairs)
 
 
-@dataclass(frozen=True)
-class SegmentationDataset:
+@dataclass(frozen=True, eq=False)
+class SegmentationDataset(Dataset):
     """Images and targets on disk; see `build_dataset`."""
 
-    name: str
-    split: str
-    root: Path
     layout: Layout
     pairs: Pairs
 
@@ -101,11 +85,6 @@ class SegmentationDataset:
     def classes(self) -> tuple[str, ...]:
         """Names, in the order of train ids."""
         return self.layout.classes
-
-    @property
-    def num_classes(self) -> int:
-        """K."""
-        return len(self.classes)
 
     @property
     def palette(self) -> np.ndarray:
@@ -121,13 +100,8 @@ class SegmentationDataset:
         """A file's path from `root`, outside of which SBD may lie."""
         return Path(os.path.relpath(path, self.root)).as_posix()
 
-    def first(self, count: int | None) -> "SegmentationDataset":
-        """The first so many images; all if None.
-
-        Raises:
-            CwdError: there are fewer.
-        """
-        check_count(self, count)
+    def some(self, count: int) -> "SegmentationDataset":
+        """The first so many images."""
         return replace(self, pairs=self.pairs[:count])
 
     def paths(self, index: int) -> tuple[Path, Path]:

@@ -14,14 +14,15 @@ from pathlib import Path
 
 from torchvision.datasets import SBDataset, VOCSegmentation
 
+from cwd.data.base import check_complete
+from cwd.data.batches import ahead
 from cwd.data.classification.folders import build_folders, folder_layout
 from cwd.data.datasets import build_dataset, find_dataset
 from cwd.data.decoded import is_cached, load_cached
 from cwd.data.detection.archives import check_coco, download_archive, missing_archives
 from cwd.data.detection.coco import find_coco
 from cwd.data.layouts import SBD_FOLDERS, SPLITS, VOC_MARKER, layout_of, sbd_places
-from cwd.data.opening import check_complete, large
-from cwd.data.prefetch import ahead
+from cwd.data.opening import large
 from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.system.files import unwritable

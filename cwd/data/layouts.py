@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from torchvision.datasets import Cityscapes, SBDataset, VOCSegmentation
 
+from cwd.data import base
 from cwd.system import paths
 from cwd.system.errors import CwdError
 
@@ -20,32 +20,24 @@ PER_PIXEL = 4  # bytes of a decoded pixel: three of the image, one of the target
 Pairs = list[tuple[Path, Path]]
 
 
-@dataclass(frozen=True)
-class Layout:
-    """What is known of a dataset.
+@dataclass(frozen=True, kw_only=True)
+class Layout(base.Layout):
+    """What is known of a dataset for segmentation.
 
     Attributes:
         classes: their names, in the order of train ids.
         palette: uint8 [K, 3].
         mapping: uint8 [256], from the values in label images to train ids.
         pairs: finds image and label files of a split, given the dataset's folder and the split.
-        folders: what the dataset's folder may be called below a data root.
-        markers: paths in the dataset's folder, by any of which it is recognised.
-        counts: official number of images by split.
         size: official height and width of every image; None where they differ.
         typical: about what size they are where they differ.
         download: bytes of the official archives.
-        remedy: what to do where the dataset is missing.
     """
 
     classes: tuple[str, ...]
     palette: np.ndarray
     mapping: np.ndarray
     pairs: Callable[[Path, str], Pairs]
-    folders: tuple[str, ...]
-    markers: tuple[str, ...]
-    remedy: str
-    counts: dict[str, int] | None = None
     size: tuple[int, int] | None = None
     typical: tuple[int, int] | None = None
     download: int = 0
@@ -289,30 +281,9 @@ SPLITS = ("train", "val", "test")
 
 
 def layout_of(name: str) -> Layout:
-    """A dataset's layout by its name.
-
-    Raises:
-        CwdError: the name is unknown.
-    """
-    if name not in LAYOUTS:
-        raise CwdError(
-            f"there is no dataset {name!r}: use one of {', '.join(LAYOUTS)}; coco is for "
-            "detectors, imagenet and crops for classifiers."
-        )
-    return LAYOUTS[name]
-
-
-def check_count(dataset: Any, count: int | None) -> None:
-    """Refuse to take more images than a dataset has; None takes all.
-
-    Raises:
-        CwdError: there are fewer.
-    """
-    if count is not None and not 1 <= count <= len(dataset):
-        raise CwdError(
-            f"{dataset.root} has {len(dataset)} images in {dataset.split} and {count} are asked "
-            "for: complete the dataset, or lower the number in the profile's data."
-        )
+    """A dataset's layout by its name; an unknown one is a `CwdError`."""
+    others = "; coco is for detectors, imagenet and crops for classifiers"
+    return base.look_up(name, LAYOUTS, others=others)
 
 
 def facts() -> pd.DataFrame:

@@ -1,16 +1,15 @@
 """Augmented batches by step: from memory, or as windows of a dataset that is decoded on disk."""
 
-import os
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cwd.config.schedule import Schedule, check_batch, chosen_images, step_seed
+from cwd.config.schedule import Schedule, chosen_images
+from cwd.data.batches import BatchSource
 from cwd.data.datasets import InMemoryDataset
 from cwd.data.decoded import CachedDataset
-from cwd.data.prefetch import Prefetch
 from cwd.data.transforms import Positions, RandomScaleCropFlip, cut, distort
 
 Dataset = InMemoryDataset | CachedDataset
@@ -18,40 +17,25 @@ Dataset = InMemoryDataset | CachedDataset
 Windows = tuple[Tensor, Tensor, Positions]
 
 
-class Batches:
-    """The batch of every step, the same for a seed however often and from where it is asked.
-
-    Args:
-        dataset: the training images.
-        schedule: batch, crop, scale and the rest of the augmentation.
-        seed: the run's.
-        device: where to augment.
-        rows: which part of each batch; several processes that train together share it.
-
-    Raises:
-        CwdError: there are fewer images than a batch has.
-    """
+class Batches(BatchSource):
+    """Batches for segmentation: crops of random scale, position and direction."""
 
     def __init__(
         self,
         dataset: Dataset,
         schedule: Schedule,
         seed: int,
-        device: torch.device,
+        device: torch.device | str,
         rows: slice = slice(None),
     ) -> None:
-        check_batch(dataset, schedule)
-        self.dataset, self.schedule, self.seed, self.rows = dataset, schedule, seed, rows
-        self.device, self.sizes = device, dataset.sizes
+        super().__init__(dataset, schedule, seed, device, rows)
+        self.sizes = dataset.sizes
         self.augment = RandomScaleCropFlip(
             schedule.crop, scale=schedule.scale, step=schedule.scale_step, flip=schedule.flip
         )
         self.resident = isinstance(dataset, InMemoryDataset)
         if self.resident:
             self.images, self.targets = dataset.images.to(device), dataset.targets.to(device)
-        else:
-            self.pool = ThreadPoolExecutor(min(schedule.batch, os.cpu_count() or 1))
-            self.ready = Prefetch(self.ask, schedule.steps)
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """The batch of a step: float32 [B, 3, h, w], normalised, and int64 [B, h, w]."""
@@ -68,7 +52,7 @@ class Batches:
     def plan(self, step: int) -> tuple[Tensor, Positions, torch.Generator]:
         """Which images a step takes, where its crops lie, and the generator for what follows."""
         chosen = chosen_images(len(self.dataset), self.schedule.batch, self.seed, step)
-        draws = torch.Generator().manual_seed(step_seed(self.seed, step))
+        draws = self.draws(step)
         drawn = self.augment.draw(len(chosen), self.sizes[chosen], draws)
         chosen = chosen[self.rows]
         return chosen, self.augment.positions(drawn[self.rows], self.sizes[chosen]), draws

@@ -4,7 +4,7 @@ import functools
 from pathlib import Path
 
 from cwd.config.run import Data
-from cwd.data.datasets import MEMORY, SegmentationDataset, build_dataset, load_in_memory
+from cwd.data.datasets import MEMORY, build_dataset, load_in_memory
 from cwd.data.decoded import load_cached
 from cwd.data.layouts import Layout
 from cwd.data.loading import Dataset
@@ -60,30 +60,12 @@ def open_data(data: Data, data_root: Path) -> tuple[Dataset, Dataset]:
     root = scenes_root(data, data_root) if data.name == "scenes" else data_root
     parts = []
     for split, limit in (("train", data.train), (data.split, data.val)):
-        dataset = build_dataset(data.name, root, split)
-        if limit is None:
-            check_complete(dataset)
-        dataset = dataset.first(limit)
+        dataset = build_dataset(data.name, root, split).take(limit)
         if data.size or not large(dataset.layout):
             parts.append(load_in_memory(dataset, size=data.size))
         else:
             parts.append(load_cached(dataset, paths.CACHE))
     return parts[0], parts[1]
-
-
-def check_complete(dataset: SegmentationDataset) -> None:
-    """Refuse a part of a dataset that is taken for the whole.
-
-    Raises:
-        CwdError: the split hasn't its official number of images.
-    """
-    official = (dataset.layout.counts or {}).get(dataset.split)
-    if official and len(dataset) != official:
-        raise CwdError(
-            f"{dataset.root} has {len(dataset)} images in {dataset.split}, expected {official}: "
-            f"{dataset.layout.remedy} To use what is there, set data.train and data.val to its "
-            "numbers in a profile of your own."
-        )
 
 
 def large(layout: Layout) -> bool:

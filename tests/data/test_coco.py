@@ -9,8 +9,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from cwd.data import fake_trees
+from cwd.data.base import check_complete
 from cwd.data.detection.coco import build_coco, find_coco, to_learn
-from cwd.data.opening import check_complete
 from cwd.data.scenes.draw import THINGS, write_dataset
 from cwd.models.detection.outputs import Objects
 from cwd.system.errors import CwdError

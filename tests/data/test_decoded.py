@@ -95,7 +95,7 @@ def test_an_interrupted_build_goes_on(ade, tmp_path, monkeypatch, decoded):
         file.write(b"torn")
     with open(folder / module.JOURNAL, "a") as file:
         file.write("[10, 4")
-    module.clear()
+    decoded.clear()
     cached = load_cached(ade, tmp_path / "cache")
     assert len(decoded) == 2 * (COUNT - len(lines))  # nothing twice
     cached.verify()
@@ -228,7 +228,7 @@ def test_processes_share_a_batch(tmp_path, photometric):
 def test_crops_read_windows_and_decode_nothing(tmp_path, decoded, monkeypatch):
     root = fake_trees.cityscapes(tmp_path / "cityscapes", count=4, size=(64, 128))
     cached = load_cached(build_dataset("cityscapes", root, "train"), tmp_path / "cache")
-    module.clear()
+    decoded.clear()
     read = []
     original = CachedDataset.window
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from cwd.config.schedule import chosen_images
 from cwd.data import fake_trees
+from cwd.data.batches import ahead
 from cwd.data.detection import batches
 from cwd.data.detection.batches import (
     DetectionBatches,
@@ -21,7 +22,6 @@ from cwd.data.detection.batches import (
     stacked,
 )
 from cwd.data.detection.coco import Picture, build_coco
-from cwd.data.prefetch import ahead
 from cwd.data.transforms import MEAN, STD
 from cwd.models.detection.outputs import Objects
 from cwd.system.errors import CwdError

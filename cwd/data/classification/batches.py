@@ -1,18 +1,17 @@
 """Batches for classifiers by step: random crops, resized to one size and mirrored."""
 
 import math
-import os
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import center_crop, resize, resized_crop
 
-from cwd.config.schedule import ClassificationSchedule, check_batch, chosen_images, step_seed
+from cwd.config.schedule import ClassificationSchedule, chosen_images
+from cwd.data.batches import BatchSource
 from cwd.data.classification.folders import FolderDataset, Labelled
-from cwd.data.prefetch import Prefetch
 from cwd.data.transforms import normalise
 
 TRIES = 10  # for a crop that fits into its image
@@ -90,22 +89,8 @@ def middle(image: Tensor, schedule: ClassificationSchedule) -> Tensor:
     return center_crop(resized, list(schedule.size))
 
 
-class ClassificationBatches:
-    """The batch of every step, the same for a seed however often and from where it is asked.
-
-    Small datasets are decoded once and kept in memory. Threads cut the crops of the next steps
-    while one is computed, from there or from the disk.
-
-    Args:
-        dataset: the training images.
-        schedule: batch, crop, scale and the rest.
-        seed: the run's.
-        device: where the batches are wanted.
-        rows: which part of each batch; several processes that train together share it.
-
-    Raises:
-        CwdError: there are fewer images than a batch has, or an image can't be read.
-    """
+class ClassificationBatches(BatchSource):
+    """Batches for classifiers; small datasets are decoded once and kept in memory."""
 
     def __init__(
         self,
@@ -115,11 +100,7 @@ class ClassificationBatches:
         device: torch.device | str,
         rows: slice = slice(None),
     ) -> None:
-        check_batch(dataset, schedule)
-        self.dataset, self.schedule, self.seed, self.rows = dataset, schedule, seed, rows
-        self.device = torch.device(device)
-        self.pool = ThreadPoolExecutor(min(schedule.batch, os.cpu_count() or 1))
-        self.ready = Prefetch(self.ask, schedule.steps)
+        super().__init__(dataset, schedule, seed, device, rows)
         self.images: Sequence[Labelled] = dataset
         if decoded(dataset) <= MEMORY:
             self.images = list(self.pool.map(dataset.__getitem__, range(len(dataset))))
@@ -133,8 +114,7 @@ class ClassificationBatches:
         """Which images the whole batch has, and what is random in their crops."""
         batch = self.schedule.batch
         chosen = chosen_images(len(self.dataset), batch, self.seed, step)
-        draws = torch.Generator().manual_seed(step_seed(self.seed, step))
-        return chosen.tolist(), draw(batch, draws)
+        return chosen.tolist(), draw(batch, self.draws(step))
 
     def ask(self, step: int) -> list[Future]:
         """A step's crops, to be waited for."""

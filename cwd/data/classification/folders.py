@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, is_image_file, make_dataset
 
+from cwd.data.base import Dataset, Layout, look_up
 from cwd.data.datasets import WHOLE_CHECKSUM, decode
-from cwd.data.layouts import check_count
 from cwd.system.errors import CwdError
 
 SPLITS = ("train", "val", "test")
@@ -31,20 +31,15 @@ class Labelled(NamedTuple):
     label: int
 
 
-@dataclass(frozen=True)
-class FolderLayout:
+@dataclass(frozen=True, kw_only=True)
+class FolderLayout(Layout):
     """What is known of a dataset in folders.
 
     Attributes:
-        remedy: what to do where something is missing or damaged.
-        folders: what the dataset's folder may be called below a data root.
-        counts: official number of images by split.
         sparse: whether a class may be without an image in a split.
     """
 
-    remedy: str
-    folders: tuple[str, ...] = ()
-    counts: dict[str, int] | None = None
+    markers: tuple[str, ...] = SPLITS
     sparse: bool = False
 
 
@@ -66,24 +61,13 @@ FOLDER_LAYOUTS = {
 
 
 def folder_layout(name: str) -> FolderLayout:
-    """A dataset's layout by its name.
-
-    Raises:
-        CwdError: the name is unknown.
-    """
-    if name not in FOLDER_LAYOUTS:
-        raise CwdError(
-            f"there is no classification dataset {name!r}: use one of {', '.join(FOLDER_LAYOUTS)}."
-        )
-    return FOLDER_LAYOUTS[name]
+    """A dataset's layout by its name; an unknown one is a `CwdError`."""
+    return look_up(name, FOLDER_LAYOUTS, "classification ")
 
 
 def find_folders(name: str, root: Path) -> Path | None:
     """The dataset's folder: `root` itself or one below it; None if it isn't there."""
-    for place in (root, *(root / folder for folder in folder_layout(name).folders)):
-        if any((place / split).is_dir() for split in SPLITS):
-            return place
-    return None
+    return folder_layout(name).find(root)
 
 
 def build_folders(name: str, root: str | Path, split: str) -> "FolderDataset":
@@ -102,9 +86,7 @@ def build_folders(name: str, root: str | Path, split: str) -> "FolderDataset":
             folders, a class has no images, or the splits differ in classes.
     """
     layout = folder_layout(name)
-    folder = find_folders(name, Path(root))
-    if folder is None:
-        raise CwdError(f"{Path(root)} holds no {name} (no train/ in it): {layout.remedy}")
+    folder = layout.folder(name, root)
     classes = class_folders(folder / "train", layout)
     there = class_folders(folder / split, layout)
     if odd := sorted({*classes} ^ {*there}):
@@ -153,44 +135,25 @@ def class_folders(folder: Path, layout: FolderLayout) -> list[str]:
 
 
 @dataclass(frozen=True, eq=False)
-class FolderDataset:
+class FolderDataset(Dataset):
     """Images on disk, class by class; see `build_folders`.
 
     Attributes:
-        name: the dataset's.
-        split: whose images.
-        root: the dataset's folder.
-        layout: what is known of it.
         classes: names of the class folders; their places are the labels.
-        names: image files, relative to `root`, in the order of indices.
         labels: int64 [N].
     """
 
-    name: str
-    split: str
-    root: Path
     layout: FolderLayout
     classes: tuple[str, ...]
     names: tuple[str, ...]
     labels: Tensor
 
-    @property
-    def num_classes(self) -> int:
-        """K."""
-        return len(self.classes)
-
-    def first(self, count: int | None) -> "FolderDataset":
-        """So many images at equal distances, all if None.
+    def some(self, count: int) -> "FolderDataset":
+        """So many images at equal distances.
 
         The first ones would be of one class: at equal distances, each class has about the share of
         them that it has of all.
-
-        Raises:
-            CwdError: there are fewer.
         """
-        check_count(self, count)
-        if count is None:
-            return self
         places = spread(len(self), count)
         names = tuple(self.names[place] for place in places)
         return replace(self, names=names, labels=self.labels[list(places)])

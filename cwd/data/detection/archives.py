@@ -10,8 +10,8 @@ from pathlib import Path
 
 from torchvision.datasets.utils import download_and_extract_archive
 
+from cwd.data.base import check_complete
 from cwd.data.detection.coco import COCO_SITE, CocoDataset, build_coco, coco_layout
-from cwd.data.opening import check_complete
 from cwd.system.errors import CwdError
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from cwd.config.schedule import DetectionSchedule, check_batch, chosen_images, step_seed
+from cwd.data.batches import Prefetch
 from cwd.data.detection.coco import CocoDataset, Picture, to_learn
-from cwd.data.prefetch import Prefetch
 from cwd.data.transforms import normalise
 from cwd.models.detection.outputs import Objects
 from cwd.system.errors import CwdError

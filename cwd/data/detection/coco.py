@@ -11,10 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cwd.data.base import check_count
 from cwd.data.datasets import decode
 from cwd.data.detection.annotations import AnnotationFile, read_annotations
 from cwd.data.detection.masks import Rle, decoded, encoded
-from cwd.data.layouts import check_count
 from cwd.data.scenes.draw import THINGS
 from cwd.models.detection.outputs import Objects
 from cwd.system.errors import CwdError
