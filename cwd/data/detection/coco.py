@@ -11,8 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cwd.data.base import check_count
-from cwd.data.datasets import decode
+from cwd.data.base import check_count, decode
 from cwd.data.detection.annotations import AnnotationFile, read_annotations
 from cwd.data.detection.masks import Rle, decoded, encoded
 from cwd.data.scenes.draw import THINGS
