@@ -6,10 +6,11 @@ crop then reads its own rows and columns, and the operating system keeps in memo
 for. A file's name says its image's number, size and CRC-32, so an interrupted build goes on.
 """
 
+import functools
 import re
 import shutil
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -156,6 +157,10 @@ class CachedDataset(DecodedDataset):
         """The targets, read when they are indexed: uint8 [H, W] each."""
         return View(self, 1)
 
+    @cached_property
+    def _mapped(self) -> Callable[[int], np.ndarray]:
+        return functools.cache(lambda index: np.memmap(self.files[index], np.uint8, "r"))
+
     def window(self, index: int, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray]:
         """Part of an image and of its target; no more than these rows is read from the disk.
 
@@ -164,12 +169,11 @@ class CachedDataset(DecodedDataset):
         """
         height, width = self.sizes[index].tolist()
         try:
-            pixels = np.memmap(self.files[index], np.uint8, "r", shape=(PER_PIXEL * height * width))
+            image, target = np.split(self._mapped(index), [3 * height * width])
+            image, target = image.reshape(height, width, 3), target.reshape(height, width)
         except (OSError, ValueError) as error:
             raise self._changed(index) from error
-        image, target = np.split(pixels, [3 * height * width])
-        parts = image.reshape(height, width, 3), target.reshape(height, width)
-        return parts[0][rows, columns], parts[1][rows, columns]
+        return image[rows, columns], target[rows, columns]
 
     def verify(self, count: int | None = None) -> None:
         """Compare `count` images, spread over the dataset, with their checksums; all if None.
