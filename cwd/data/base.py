@@ -58,14 +58,7 @@ Known = TypeVar("Known", bound=Layout)
 
 
 def look_up(name: str, layouts: Mapping[str, Known], kind: str = "", others: str = "") -> Known:
-    """A dataset's layout by its name; an unknown one is a `CwdError`.
-
-    Args:
-        name: of the dataset.
-        layouts: by name.
-        kind: of the datasets among them, a word and a space.
-        others: where to look for other names, for the sentence.
-    """
+    """A dataset's layout by its name; an unknown one is a `CwdError` that says `others`."""
     if name not in layouts:
         names = ", ".join(layouts)
         raise CwdError(f"there is no {kind}dataset {name!r}: use one of {names}{others}.")

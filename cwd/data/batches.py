@@ -17,19 +17,14 @@ Asked, Item, Result = TypeVar("Asked"), TypeVar("Item"), TypeVar("Result")
 
 
 class Prefetch(dict[int, Asked]):
-    """What was asked for by step, and not yet taken.
-
-    Args:
-        ask: begins to read what a step needs, and returns what is then waited for.
-        steps: of the run; nothing after them is asked for.
-    """
+    """What was asked for by step, and not yet taken; nothing after a run's `steps` is asked for."""
 
     def __init__(self, ask: Callable[[int], Asked], steps: int) -> None:
         super().__init__()
         self.ask, self.steps = ask, steps
 
     def take(self, step: int) -> Asked:
-        """What was asked for a step; the next steps' are asked for, and what is past is dropped."""
+        """What was asked for a step; the next ones are asked for, and what is past is dropped."""
         last = min(step + AHEAD, self.steps - 1)
         for soon in range(step, max(step, last) + 1):
             if soon not in self:
@@ -55,14 +50,7 @@ class BatchSource(ABC, Generic[Asked]):
     """The batch of every step, the same for a seed however often and from where it is asked.
 
     Threads (`pool`) read what the next steps need while one is computed: `ready.take(step)` is what
-    `ask(step)` began to read.
-
-    Args:
-        dataset: the training images, see `cwd.data.base.Dataset`.
-        schedule: batch, size and the rest of the augmentation.
-        seed: the run's.
-        device: where the batches are wanted.
-        rows: which part of each batch; several processes that train together share it.
+    `ask(step)` began to read. Of each batch, `rows` is this process's part.
 
     Raises:
         CwdError: there are fewer images than a batch has, or an image can't be read.
@@ -81,6 +69,10 @@ class BatchSource(ABC, Generic[Asked]):
         self.device = torch.device(device)
         self.pool = ThreadPoolExecutor(min(schedule.batch, os.cpu_count() or 1))
         self.ready: Prefetch[Asked] = Prefetch(self.ask, schedule.steps)
+        self.prepare()
+
+    def prepare(self) -> None:
+        """What else a subclass needs before its first batch."""
 
     def draws(self, step: int) -> torch.Generator:
         """The generator of a step's augmentation, on the CPU and at its beginning."""

@@ -95,12 +95,9 @@ def known(dataset: SegmentationDataset) -> tuple[str, tuple[str, ...], np.ndarra
 def load_in_memory(
     dataset: SegmentationDataset, *, size: tuple[int, int] | None = None
 ) -> InMemoryDataset:
-    """Decode a dataset.
+    """Decode a dataset, and resize it if a height and width is given.
 
-    Args:
-        dataset: what to read.
-        size: height and width to resize to: images bilinearly with antialiasing, targets to the
-            nearest pixel.
+    Images are resized bilinearly with antialiasing, targets to the nearest pixel.
 
     Raises:
         CwdError: as `SegmentationDataset`; or the images differ in size or don't fit into memory;
@@ -149,12 +146,12 @@ class CachedDataset(DecodedDataset):
 
     @property
     def images(self) -> "View":
-        """The images, read when they are indexed: uint8 [3, H, W] each."""
+        """The images, read when they are indexed."""
         return View(self, 0)
 
     @property
     def targets(self) -> "View":
-        """The targets, read when they are indexed: uint8 [H, W] each."""
+        """The targets, likewise."""
         return View(self, 1)
 
     @cached_property
@@ -162,11 +159,7 @@ class CachedDataset(DecodedDataset):
         return functools.cache(lambda index: np.memmap(self.files[index], np.uint8, "r"))
 
     def window(self, index: int, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray]:
-        """Part of an image and of its target; no more than these rows is read from the disk.
-
-        Returns:
-            uint8 [h, w, 3] and [h, w].
-        """
+        """Part of an image and its target: uint8 [h, w, 3], [h, w]; these rows alone are read."""
         height, width = self.sizes[index].tolist()
         try:
             image, target = np.split(self._mapped(index), [3 * height * width])
@@ -178,8 +171,7 @@ class CachedDataset(DecodedDataset):
     def verify(self, count: int | None = None) -> None:
         """Compare `count` images, spread over the dataset, with their checksums; all if None.
 
-        Raises:
-            CwdError: one differs, or any has another length than it was written with.
+        One that differs, or any of another length than it was written with, is a `CwdError`.
         """
         for index, (path, pixels) in enumerate(zip(self.files, self.sizes.prod(1), strict=True)):
             if path.stat().st_size != PER_PIXEL * pixels:
@@ -195,12 +187,7 @@ class CachedDataset(DecodedDataset):
 
 
 class View(Sequence):
-    """One half of a `CachedDataset`'s samples, indexed as a tensor is.
-
-    Args:
-        dataset: whose.
-        part: 0 for the images, 1 for the targets.
-    """
+    """The images (part 0) or targets (part 1) of a `CachedDataset`, indexed as a tensor is."""
 
     def __init__(self, dataset: CachedDataset, part: int) -> None:
         self.dataset, self.part = dataset, part
@@ -237,11 +224,7 @@ def is_cached(dataset: SegmentationDataset, root: Path) -> bool:
 
 
 def load_cached(dataset: SegmentationDataset, root: Path) -> CachedDataset:
-    """The decoded dataset; it is decoded now, or the rest of it, if it isn't on disk.
-
-    Args:
-        dataset: what to decode.
-        root: folder of all caches.
+    """The decoded dataset in `root`; it is decoded now, or the rest of it, if it isn't there.
 
     Raises:
         CwdError: an image or label is damaged, the disk is full or too small, or the cache was

@@ -26,11 +26,8 @@ MADE = {
 def obtain(name: str, data_root: str | Path) -> str:
     """Find a dataset below the data root, get it if its licence allows that, and check it.
 
-    Returns:
-        A sentence for people.
-
-    Raises:
-        CwdError: it is damaged, or has to be got by hand; the sentence says how.
+    Returns a sentence for people, and so is the `CwdError` where it is damaged or has to be got by
+    hand.
     """
     root = Path(data_root)
     if name in MADE:
@@ -56,16 +53,10 @@ def obtain(name: str, data_root: str | Path) -> str:
 
 
 def check(name: str, root: Path, build: Callable[..., Dataset], splits: Iterable[str]) -> str:
-    """Decode a whole dataset and compare it with what is official; returns a sentence.
-
-    Args:
-        name: of the dataset.
-        root: its folder, or a data root that holds it.
-        build: (name, root, split) to a split.
-        splits: which.
+    """Decode a whole dataset, built by `build(name, root, split)`; returns a sentence.
 
     Raises:
-        CwdError: a file is missing or damaged, or a count or size differs.
+        CwdError: a file is missing or damaged, or a count or size isn't the official one.
     """
     counts = []
     for split in splits:

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cwd.config.schedule import Schedule, chosen_images
+from cwd.config.schedule import chosen_images
 from cwd.data.batches import BatchSource
-from cwd.data.decoded import DecodedDataset, InMemoryDataset
+from cwd.data.decoded import InMemoryDataset
 from cwd.data.transforms import Positions, RandomScaleCropFlip, cut, distort
 
 # uint8 images [B, 3, H, W], targets [B, H, W], and where the crops lie in them
@@ -18,22 +18,16 @@ Windows = tuple[Tensor, Tensor, Positions]
 class Batches(BatchSource):
     """Batches for segmentation: crops of random scale and position, half of them mirrored."""
 
-    def __init__(
-        self,
-        dataset: DecodedDataset,
-        schedule: Schedule,
-        seed: int,
-        device: torch.device | str,
-        rows: slice = slice(None),
-    ) -> None:
-        super().__init__(dataset, schedule, seed, device, rows)
-        self.sizes = dataset.sizes
+    def prepare(self) -> None:
+        """Small datasets lie on the device that augments them."""
+        dataset, schedule = self.dataset, self.schedule
         self.augment = RandomScaleCropFlip(
             schedule.crop, scale=schedule.scale, step=schedule.scale_step, flip=schedule.flip
         )
         self.resident = isinstance(dataset, InMemoryDataset)
         if self.resident:
-            self.images, self.targets = dataset.images.to(device), dataset.targets.to(device)
+            self.images = dataset.images.to(self.device)
+            self.targets = dataset.targets.to(self.device)
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """The batch of a step: float32 [B, 3, h, w], normalised, and int64 [B, h, w]."""
@@ -43,7 +37,10 @@ class Batches(BatchSource):
             batch, target = cut(self.images[index], self.targets[index], at)
         else:
             reading, draws = self.ready.take(step)
-            crops = [cut(*self.placed(future.result())) for future in reading]
+            crops = [
+                cut(*(part.to(self.device, non_blocking=True) for part in pixels), at)
+                for *pixels, at in (future.result() for future in reading)
+            ]
             batch, target = (torch.cat(parts) for parts in zip(*crops, strict=True))
         if self.schedule.photometric:
             batch = distort(batch, draws, self.schedule.batch, self.rows)
@@ -53,9 +50,9 @@ class Batches(BatchSource):
         """Which images a step takes, where its crops lie, and the generator for what follows."""
         chosen = chosen_images(len(self.dataset), self.schedule.batch, self.seed, step)
         draws = self.draws(step)
-        drawn = self.augment.draw(len(chosen), self.sizes[chosen], draws)
+        drawn = self.augment.draw(len(chosen), self.dataset.sizes[chosen], draws)
         chosen = chosen[self.rows]
-        return chosen, self.augment.positions(drawn[self.rows], self.sizes[chosen]), draws
+        return chosen, self.augment.positions(drawn[self.rows], self.dataset.sizes[chosen]), draws
 
     def ask(self, step: int) -> tuple[list[Future], torch.Generator]:
         """A step's windows, to be waited for, and the generator for what follows."""
@@ -71,9 +68,3 @@ class Batches(BatchSource):
         at = Positions(rows[None] - spans[0][0], columns[None] - spans[1][0], outside[None])
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
         return pixels, torch.from_numpy(np.array(target))[None], at
-
-    def placed(self, windows: Windows) -> Windows:
-        """The same on the device, but for the positions."""
-        image, target, at = windows
-        to = self.device
-        return image.to(to, non_blocking=True), target.to(to, non_blocking=True), at

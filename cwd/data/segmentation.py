@@ -97,11 +97,6 @@ class SegmentationDataset(base.Dataset):
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> Sample:
-        """Decode one pair.
-
-        Raises:
-            CwdError: a file is damaged, the two differ in size, or a label is out of range.
-        """
         image_path, label_path = self.pairs[index]
         image, label = photograph(image_path), decode_label(label_path)
         if label.ndim != 2 or label.dtype != np.uint8:

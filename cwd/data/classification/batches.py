@@ -75,18 +75,11 @@ def middle(image: Tensor, schedule: ClassificationSchedule) -> Tensor:
 class ClassificationBatches(BatchSource):
     """Batches for classifiers; small datasets are decoded once and kept in memory."""
 
-    def __init__(
-        self,
-        dataset: FolderDataset,
-        schedule: ClassificationSchedule,
-        seed: int,
-        device: torch.device | str,
-        rows: slice = slice(None),
-    ) -> None:
-        super().__init__(dataset, schedule, seed, device, rows)
-        self.images: Sequence[Labelled] = dataset
-        if decoded(dataset) <= MEMORY:
-            self.images = list(self.pool.map(dataset.__getitem__, range(len(dataset))))
+    def prepare(self) -> None:
+        """Decode what fits into memory."""
+        self.images: Sequence[Labelled] = self.dataset
+        if decoded(self.dataset) <= MEMORY:
+            self.images = list(self.pool.map(self.dataset.__getitem__, range(len(self.dataset))))
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """The batch of a step: float32 [B, 3, crop, crop], normalised, and int64 [B]."""
