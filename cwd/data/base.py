@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
 from cwd.system.errors import CwdError
+
+SPLITS = ("train", "val", "test")
+WHOLE_CHECKSUM = 256 * 2**20  # bytes up to which a checksum reads the files' contents
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +48,7 @@ class Layout:
         return None
 
     def folder(self, name: str, root: str | Path) -> Path:
-        """As `find`.
-
-        Raises:
-            CwdError: the dataset isn't there.
-        """
+        """As `find`; a dataset that isn't there is a `CwdError`."""
         if found := self.find(Path(root)):
             return found
         raise CwdError(f"{root} holds no {name} (no {self.markers[0]}/ in it): {self.remedy}")
@@ -54,16 +58,13 @@ Known = TypeVar("Known", bound=Layout)
 
 
 def look_up(name: str, layouts: Mapping[str, Known], kind: str = "", others: str = "") -> Known:
-    """A dataset's layout by its name.
+    """A dataset's layout by its name; an unknown one is a `CwdError`.
 
     Args:
         name: of the dataset.
         layouts: by name.
         kind: of the datasets among them, a word and a space.
         others: where to look for other names, for the sentence.
-
-    Raises:
-        CwdError: the name is unknown.
     """
     if name not in layouts:
         names = ", ".join(layouts)
@@ -73,16 +74,10 @@ def look_up(name: str, layouts: Mapping[str, Known], kind: str = "", others: str
 
 @dataclass(frozen=True, eq=False)
 class Dataset(ABC):
-    """A split of a dataset on disk. A subclass adds what it knows of its images and targets.
+    """A split of a dataset on disk. A subclass knows its images and targets.
 
-    Attributes:
-        name: the dataset's.
-        split: whose images.
-        root: the dataset's folder.
-        layout: what is known of it.
-        classes: names, in the order of labels from 0; a field or a property of the subclass.
-        names: image files, relative to `root`, in the order of indices; likewise.
-        checksum: SHA-256 of what a run's result depends on; likewise.
+    It also has `classes` (names, in the order of labels from 0), `names` (image files, relative to
+    `root`, in the order of indices) and `checksum` (SHA-256 of what a result depends on).
     """
 
     name: str
@@ -100,11 +95,7 @@ class Dataset(ABC):
 
     @abstractmethod
     def __getitem__(self, index: int) -> Any:
-        """Decode one image (uint8 [3, H, W], RGB) and its target.
-
-        Raises:
-            CwdError: a file is missing or damaged, or doesn't fit the others.
-        """
+        """Decode one image and its target; a file that is missing or damaged is a `CwdError`."""
 
     @abstractmethod
     def some(self, count: int) -> Self:
@@ -120,22 +111,14 @@ class Dataset(ABC):
         return self if count is None else self.some(count)
 
     def take(self, count: int | None) -> Self:
-        """As `first`, for a profile: all if None, and then they must be as many as is official.
-
-        Raises:
-            CwdError: there are fewer, or part of the dataset is missing.
-        """
+        """As `first`, but all of a dataset must be as many as is official."""
         if count is None:
             check_complete(self)
         return self.first(count)
 
 
 def check_count(dataset: Dataset, count: int | None) -> None:
-    """Refuse to take more images than a dataset has; None takes all.
-
-    Raises:
-        CwdError: there are fewer.
-    """
+    """Refuse to take more images than a dataset has; None takes all."""
     if count is not None and not 1 <= count <= len(dataset):
         raise CwdError(
             f"{dataset.root} has {len(dataset)} images in {dataset.split} and {count} are asked "
@@ -144,11 +127,7 @@ def check_count(dataset: Dataset, count: int | None) -> None:
 
 
 def check_complete(dataset: Dataset) -> None:
-    """Refuse a part of a dataset that is taken for the whole.
-
-    Raises:
-        CwdError: the split hasn't its official number of images.
-    """
+    """Refuse a split that hasn't its official number of images."""
     official = (dataset.layout.counts or {}).get(dataset.split)
     if official and len(dataset) != official:
         raise CwdError(
@@ -156,3 +135,31 @@ def check_complete(dataset: Dataset) -> None:
             f"{dataset.layout.remedy} To use what is there, set data.train and data.val to its "
             "numbers in a profile of your own."
         )
+
+
+def decode(path: Path, mode: str | None) -> np.ndarray:
+    """Pixels of an image file, [H, W] or [H, W, 3]; converted to a mode unless that is None.
+
+    Raises:
+        CwdError: the file is truncated or no image, or a label image where "RGB" is asked for.
+    """
+    try:
+        with Image.open(path) as image:
+            # a photograph may be a grey JPEG; a PNG without colours is a label in the wrong place
+            misplaced = mode == "RGB" and image.format == "PNG" and "RGB" not in image.mode
+            pixels = np.array(image.convert(mode) if mode else image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise CwdError(
+            f"{path} can't be decoded ({error}): the file is truncated or no image, get it again."
+        ) from error
+    if misplaced:
+        raise CwdError(
+            f"{path} has no colours, so it is a label image in the place of a photograph: get the "
+            "file again, and keep images and labels in their own folders."
+        )
+    return pixels
+
+
+def photograph(path: Path) -> Tensor:
+    """An image file as uint8 [3, H, W], RGB; raises as `decode`."""
+    return torch.from_numpy(decode(path, "RGB")).permute(2, 0, 1).contiguous()

@@ -8,21 +8,19 @@ from torch import Tensor
 
 from cwd.config.schedule import Schedule, chosen_images
 from cwd.data.batches import BatchSource
-from cwd.data.datasets import InMemoryDataset
-from cwd.data.decoded import CachedDataset
+from cwd.data.decoded import DecodedDataset, InMemoryDataset
 from cwd.data.transforms import Positions, RandomScaleCropFlip, cut, distort
 
-Dataset = InMemoryDataset | CachedDataset
 # uint8 images [B, 3, H, W], targets [B, H, W], and where the crops lie in them
 Windows = tuple[Tensor, Tensor, Positions]
 
 
 class Batches(BatchSource):
-    """Batches for segmentation: crops of random scale, position and direction."""
+    """Batches for segmentation: crops of random scale and position, half of them mirrored."""
 
     def __init__(
         self,
-        dataset: Dataset,
+        dataset: DecodedDataset,
         schedule: Schedule,
         seed: int,
         device: torch.device | str,
@@ -44,7 +42,9 @@ class Batches(BatchSource):
             index = chosen.to(self.device)
             batch, target = cut(self.images[index], self.targets[index], at)
         else:
-            batch, target, draws = self.cut_each(step)
+            reading, draws = self.ready.take(step)
+            crops = [cut(*self.placed(future.result())) for future in reading]
+            batch, target = (torch.cat(parts) for parts in zip(*crops, strict=True))
         if self.schedule.photometric:
             batch = distort(batch, draws, self.schedule.batch, self.rows)
         return batch, target
@@ -56,19 +56,6 @@ class Batches(BatchSource):
         drawn = self.augment.draw(len(chosen), self.sizes[chosen], draws)
         chosen = chosen[self.rows]
         return chosen, self.augment.positions(drawn[self.rows], self.sizes[chosen]), draws
-
-    def cut_each(self, step: int) -> tuple[Tensor, Tensor, torch.Generator]:
-        """A step's crops from windows that were read while the steps before it were computed.
-
-        The generator is that for what follows, see `plan`.
-        """
-        reading, draws = self.ready.take(step)
-        crops = [
-            cut(*(part.to(self.device, non_blocking=True) for part in (image, target)), at)
-            for image, target, at in (future.result() for future in reading)
-        ]
-        images, targets = zip(*crops, strict=True)
-        return torch.cat(images), torch.cat(targets), draws
 
     def ask(self, step: int) -> tuple[list[Future], torch.Generator]:
         """A step's windows, to be waited for, and the generator for what follows."""
@@ -84,3 +71,9 @@ class Batches(BatchSource):
         at = Positions(rows[None] - spans[0][0], columns[None] - spans[1][0], outside[None])
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
         return pixels, torch.from_numpy(np.array(target))[None], at
+
+    def placed(self, windows: Windows) -> Windows:
+        """The same on the device, but for the positions."""
+        image, target, at = windows
+        to = self.device
+        return image.to(to, non_blocking=True), target.to(to, non_blocking=True), at

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.v2 import functional as colour
 
-from cwd.data.layouts import IGNORED
+from cwd.data.segmentation import IGNORED
 from cwd.models.weights import MEAN, STD
 from cwd.system.errors import CwdError
 

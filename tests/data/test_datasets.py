@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 from torchvision.datasets import Cityscapes
 
-from cwd.data import datasets, download, fake_trees, layouts
-from cwd.data.datasets import build_dataset, load_in_memory
+from cwd.data import base, camvid as camvid_module, datasets, decoded, download, fake_trees, segmentation
+from cwd.data.datasets import build_dataset
+from cwd.data.decoded import load_in_memory
 from cwd.data.fake_trees import SIZE, image, save
 from cwd.system.errors import CwdError
 
@@ -168,7 +169,7 @@ def test_images_of_several_sizes(camvid):
 
 
 def test_more_than_memory(camvid, monkeypatch):
-    monkeypatch.setattr(datasets, "MEMORY", 1000)
+    monkeypatch.setattr(decoded, "MEMORY", 1000)
     with pytest.raises(CwdError, match="GiB"):
         load_in_memory(build_dataset("camvid", camvid, "train"))
 
@@ -179,9 +180,9 @@ def test_obtain_checks_what_is_there(camvid):
 
 
 def test_obtain_checks_sizes(camvid, monkeypatch):
-    official = layouts.LAYOUTS["camvid"]
-    fewer = layouts.Layout(**(vars(official) | {"counts": {"train": 2}}))
-    monkeypatch.setitem(layouts.LAYOUTS, "camvid", fewer)
+    official = datasets.LAYOUTS["camvid"]
+    fewer = segmentation.Layout(**(vars(official) | {"counts": {"train": 2}}))
+    monkeypatch.setitem(datasets.LAYOUTS, "camvid", fewer)
     with pytest.raises(CwdError, match="is 16x10 pixels, expected 480x360"):
         download.obtain("camvid", camvid)
 
@@ -232,5 +233,5 @@ def test_real_camvid(camvid_root):
 def test_describe(camvid):
     loaded = load_in_memory(build_dataset("camvid", camvid, "train"))
     loaded.targets[0] = 255
-    line = datasets.describe({"train": loaded}).loc["train"]
+    line = decoded.describe({"train": loaded}).loc["train"]
     assert line.tolist() == [2, 10, 16, round(100 * (160 + 1) / 320, 1)]  # and one void pixel

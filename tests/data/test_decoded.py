@@ -9,10 +9,11 @@ import torch
 
 from cwd.config.run import Data
 from cwd.config.schedule import Schedule
-from cwd.data import datasets, fake_trees, opening
+from cwd.data import base, fake_trees, opening, segmentation
 from cwd.data import decoded as module
-from cwd.data.datasets import SegmentationDataset, build_dataset, load_in_memory
-from cwd.data.decoded import CachedDataset, load_cached
+from cwd.data.datasets import build_dataset
+from cwd.data.decoded import CachedDataset, load_cached, load_in_memory
+from cwd.data.segmentation import SegmentationDataset
 from cwd.data.loading import Batches
 from cwd.system import paths
 from cwd.system.errors import CwdError

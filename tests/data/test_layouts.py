@@ -13,7 +13,7 @@ import pytest
 from torchvision.datasets import SBDataset, voc
 
 from cwd.config.run import Data
-from cwd.data import download, fake_trees, layouts, opening
+from cwd.data import datasets, download, fake_trees, opening, voc as voc_module
 from cwd.data.datasets import build_dataset
 from cwd.data.decoded import load_cached
 from cwd.system.errors import CwdError
@@ -47,7 +47,7 @@ def test_voc_is_trained_with_sbds_images(pascal):
 
 
 def test_voc_facts():
-    layout = layouts.layout_of("voc")
+    layout = datasets.layout_of("voc")
     assert layout.classes[0] == "background"
     assert layout.classes[15] == "person"
     assert layout.palette.shape == (21, 3)
@@ -107,7 +107,7 @@ def test_voc_broken_files(pascal):
     with pytest.raises(CwdError, match=r"2009_000001\.mat is missing, the label"):
         build_dataset("voc", pascal, "train")
     label = pascal / "VOCdevkit" / "VOC2012" / "SegmentationClass" / "2007_000000.png"
-    fake_trees.save_palette(label, fake_trees.labels([21]))
+    voc_module.save_palette(label, fake_trees.labels([21]))
     with pytest.raises(CwdError, match="has the label 21, expected 0 to 20 or 255"):
         dataset[0]
     (pascal / "VOCdevkit/VOC2012/ImageSets/Segmentation/train.txt").unlink()
@@ -210,7 +210,7 @@ def test_part_of_a_dataset_is_not_taken_for_the_whole(tmp_path):
     ],
 )
 def test_official_counts(name, counts):
-    assert layouts.layout_of(name).counts == counts
+    assert datasets.layout_of(name).counts == counts
 
 
 def test_make_data_compares_counts(pascal, ade):
@@ -269,7 +269,7 @@ def test_label_values_survive_jpeg_images(pascal):
 
 
 def test_facts_are_the_official_ones():
-    facts = layouts.facts()
+    facts = datasets.facts()
     assert facts.loc["voc", ["classes", "train", "val"]].tolist() == [21, "10,582", "1,449"]
     # 3,475 images of 2048x1024, four bytes a pixel
     assert facts.loc["cityscapes", "decoded (GB)"] == f"{3475 * 2048 * 1024 * 4 / 1e9:.1f}"

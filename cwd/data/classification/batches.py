@@ -22,28 +22,16 @@ Size = tuple[int, int]
 
 
 class Draws(NamedTuple):
-    """What is random in the crops of a batch, float64 from 0 to 1.
+    """What is random in the crops of a batch, float64 from 0 to 1."""
 
-    Attributes:
-        area: [B, 10], of every try.
-        aspect: [B, 10], likewise.
-        corner: [B, 2], down and to the right.
-        mirror: [B].
-    """
-
-    area: Tensor
-    aspect: Tensor
-    corner: Tensor
-    mirror: Tensor
+    area: Tensor  # [B, 10], of every try
+    aspect: Tensor  # [B, 10], likewise
+    corner: Tensor  # [B, 2], down and to the right
+    mirror: Tensor  # [B]
 
 
 def draw(batch: int, generator: torch.Generator) -> Draws:
-    """All random numbers of a batch.
-
-    Args:
-        batch: B.
-        generator: of the CPU.
-    """
+    """All random numbers of a batch."""
     shapes = (batch, TRIES), (batch, TRIES), (batch, 2), (batch,)
     return Draws(*(torch.rand(s, generator=generator, dtype=torch.float64) for s in shapes))
 
@@ -56,7 +44,7 @@ def window(size: Size, drawn: Draws, scale: tuple[float, float]) -> tuple[int, i
 
     Args:
         size: height and width of the image.
-        drawn: of this image, without the batch's dimension.
+        drawn: of this image alone.
         scale: least and largest share of the image's area.
     """
     height, width = size
@@ -76,14 +64,9 @@ def window(size: Size, drawn: Draws, scale: tuple[float, float]) -> tuple[int, i
 
 
 def middle(image: Tensor, schedule: ClassificationSchedule) -> Tensor:
-    """What is measured of an image: its middle, after its short side was resized.
+    """What is measured of an image uint8 [3, H, W]: its middle, [3, crop, crop].
 
-    Args:
-        image: uint8 [3, H, W].
-        schedule: has `short` and `crop`.
-
-    Returns:
-        uint8 [3, crop, crop].
+    Its short side was resized to the schedule's `short` before.
     """
     resized = resize(image, [int(schedule.short)], antialias=True)
     return center_crop(resized, list(schedule.size))

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cwd.data.base import Dataset, Layout, look_up
-from cwd.data.datasets import decode
+from cwd.data.base import Dataset, Layout, look_up, photograph
 from cwd.data.detection.annotations import AnnotationFile, read_annotations
 from cwd.data.detection.masks import Rle, decoded, encoded
+from cwd.data.fetch import fetch
 from cwd.data.scenes.draw import THINGS
 from cwd.models.detection.outputs import Objects
 from cwd.system.errors import CwdError
@@ -41,11 +41,6 @@ ARCHIVES = (
     Archive(f"{_SITE}/zips/val2017.zip", 815_585_330, "val2017", ("val2017",)),
     Archive(f"{_SITE}/zips/train2017.zip", 19_336_861_798, "train2017", ("train2017",)),
 )
-
-
-def missing_archives(root: Path) -> list[Archive]:
-    """The archives that weren't unpacked into COCO's folder."""
-    return [a for a in ARCHIVES if not all((root / marker).exists() for marker in a.markers)]
 
 
 class Picture(NamedTuple):
@@ -105,6 +100,19 @@ def coco_layout(name: str) -> CocoLayout:
 def find_coco(name: str, root: Path) -> Path | None:
     """The dataset's folder: `root` itself or one below it; None if it isn't there."""
     return coco_layout(name).find(root)
+
+
+def missing_archives(root: Path) -> list[Archive]:
+    """The archives that weren't unpacked into COCO's folder."""
+    return [a for a in ARCHIVES if not all((root / marker).exists() for marker in a.markers)]
+
+
+def get_coco(data_root: Path) -> None:
+    """Download those of COCO's archives that aren't there; see `cwd.data.fetch.fetch`."""
+    folder = find_coco("coco", data_root) or data_root / "coco"
+    for archive in missing_archives(folder):
+        what = f"COCO's {Path(archive.url).name}"
+        fetch(what, archive.url, archive.inside, folder / archive.inside, size=archive.size)
 
 
 def build_coco(name: str, root: str | Path, split: str, *, masks: bool = False) -> "CocoDataset":
@@ -249,14 +257,14 @@ class CocoDataset(Dataset):
     def image(self, index: int) -> Tensor:
         """One image alone, uint8 [3, H, W]; raises as `__getitem__`."""
         path = self.root / self.names[index]
-        image = decode(path, "RGB")
-        height, width = self.sizes[index].tolist()
-        if image.shape[:2] != (height, width):
+        image = photograph(path)
+        size, stated = tuple(image.shape[1:]), tuple(self.sizes[index].tolist())
+        if size != stated:
             raise CwdError(
-                f"{path} is {image.shape[1]}x{image.shape[0]} pixels and {self.file.path.name} "
-                f"says {width}x{height}: {self.layout.remedy}"
+                f"{path} is {size[1]}x{size[0]} pixels and {self.file.path.name} says "
+                f"{stated[1]}x{stated[0]}: {self.layout.remedy}"
             )
-        return torch.from_numpy(image).permute(2, 0, 1).contiguous()
+        return image
 
 
 def to_learn(objects: Objects, size: Tensor) -> tuple[Tensor, Tensor]:
