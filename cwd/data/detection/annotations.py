@@ -1,12 +1,13 @@
 """An annotation file in COCO's format: read, checked, and turned into tensors."""
 
 import hashlib
-from itertools import pairwise
+from operator import itemgetter
 from pathlib import Path
 from reprlib import repr as shortened
 from typing import Annotated, Any, Generic, NamedTuple, NotRequired, TypeVar
 
 import numpy as np
+import pandas as pd
 import torch
 from pydantic import AfterValidator, FailFast, Field, Strict, TypeAdapter, ValidationError
 from torch import Tensor
@@ -142,11 +143,11 @@ def _arranged(
     """What is in the file, image after image; a `ValueError` says what is wrong with it."""
     if not images:
         raise ValueError("lists no images")
-    _unique("annotations", "id", annotations)
-    _unique("categories", "name", categories)
-    images, image_places = _unique("images", "id", images)
-    categories, labels = _unique("categories", "id", categories)
-    owner = np.array(_places(annotations, "image", image_places), np.int64)
+    images, categories = (sorted(part, key=itemgetter("id")) for part in (images, categories))
+    image_ids, category_ids = _index(images, "images"), _index(categories, "categories")
+    _index(categories, "categories", "name")
+    _index(annotations, "annotations")
+    owner = _places(annotations, "image", image_ids)
     order = torch.from_numpy(np.argsort(owner, kind="stable"))
     counts = np.bincount(owner, minlength=len(images))
     boxes = np.array([one["bbox"] for one in annotations], np.float64).reshape(-1, 4)
@@ -155,52 +156,47 @@ def _arranged(
     boxes[:, 2:] += boxes[:, :2]  # in double: the rounding to single precision comes last
     objects = Objects(
         torch.from_numpy(boxes).float(),
-        torch.tensor(_places(annotations, "category", labels), dtype=torch.int64),
+        torch.from_numpy(_places(annotations, "category", category_ids)),
         torch.tensor(areas, dtype=torch.float32),
         torch.tensor([one.get("iscrowd", 0) for one in annotations], dtype=torch.bool),
     )
-    sizes = [(image["height"], image["width"]) for image in images]
-    outlines = _outlines(annotations, [sizes[place] for place in owner]) if masks else None
+    sizes = [[image["height"], image["width"]] for image in images]
+    outlines = [one["segmentation"] for one in annotations] if masks else []
+    for number, outline in enumerate(outlines):
+        if isinstance(outline, dict) and outline["size"] != sizes[owner[number]]:
+            raise ValueError(
+                f"has {outline['size']} for annotations[{number}].segmentation.size, expected its "
+                f"image's size, {sizes[owner[number]]}"
+            )
     return AnnotationFile(
         path,
         digest,
         tuple(image["file_name"] for image in images),
-        tuple(image_places),
+        tuple(image_ids.tolist()),
         torch.tensor(sizes),
         tuple(category["name"] for category in categories),
-        tuple(labels),
+        tuple(category_ids.tolist()),
         objects.keep(order),
         torch.from_numpy(np.concatenate([[0], counts.cumsum()])),
         tuple(outlines[number] for number in order.tolist()) if masks else None,
     )
 
 
-def _unique(name: str, key: str, entries: list[Any]) -> tuple[list[Any], dict[Any, int]]:
-    """A list of the file in rising order of a field, and the places in it by the field's value."""
-    entries = sorted(entries, key=lambda entry: entry[key])
-    places = {entry[key]: place for place, entry in enumerate(entries)}
-    if len(places) < len(entries):
-        twice = next(a[key] for a, b in pairwise(entries) if a[key] == b[key])
-        raise ValueError(f"has the {key} {twice!r} twice in {name}")
-    return entries, places
+def _index(entries: list[Any], part: str, key: str = "id") -> pd.Index:
+    index = pd.Index([entry[key] for entry in entries])
+    if index.has_duplicates:
+        twice = index[index.duplicated()].tolist()[0]
+        raise ValueError(f"has the {key} {twice!r} twice in {part}")
+    return index
 
 
-def _places(annotations: list[_Outlined], what: str, places: dict[int, int]) -> list[int]:
-    try:
-        return [places[one[f"{what}_id"]] for one in annotations]
-    except KeyError as error:
-        number = next(n for n, one in enumerate(annotations) if one[f"{what}_id"] not in places)
+def _places(annotations: list[_Outlined], what: str, ids: pd.Index) -> np.ndarray:
+    wanted = [one[f"{what}_id"] for one in annotations]
+    places = ids.get_indexer(wanted)
+    if (places < 0).any():
+        number = int((places < 0).argmax())
         raise ValueError(
-            f"has the {what} {error} in annotations[{number}], which is none of those that it lists"
-        ) from error
-
-
-def _outlines(annotations: list[_Outlined], sizes: list[tuple[int, int]]) -> list[Outline]:
-    outlines = [one["segmentation"] for one in annotations]
-    for number, (outline, size) in enumerate(zip(outlines, sizes, strict=True)):
-        if isinstance(outline, dict) and outline["size"] != [*size]:
-            raise ValueError(
-                f"has a run-length encoding of {outline['size']} pixels in annotations[{number}], "
-                f"expected its image's size, {[*size]}"
-            )
-    return outlines
+            f"has the {what} {wanted[number]} in annotations[{number}], which is none of those that "
+            "it lists"
+        )
+    return places

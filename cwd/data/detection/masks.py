@@ -1,6 +1,8 @@
 """Masks of objects: as annotation files have them, as pixels, and as detectors find them."""
 
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from math import prod
 from typing import Any
 
@@ -11,7 +13,7 @@ from torch import Tensor
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 FAR = 100_000  # pixels: pycocotools goes along every edge of a polygon, step by step
-LONGEST = 7  # characters of a number in a compressed run-length encoding: 35 bits
+LARGE = 2**28  # pixels: more than Pillow decodes
 POLYGONS = "expected polygons of three points or more, each an x and a y in pixels"
 Size = tuple[int, int]
 Rle = dict[str, Any]  # pycocotools' compressed run-length encoding: "size" and "counts"
@@ -21,7 +23,7 @@ Outline = list[np.ndarray] | Rle  # polygons float64 [2 P], x and y in turn; or 
 def read_outline(value: Any) -> Outline:
     """A segmentation of COCO's format, checked, in the form in which it takes little memory.
 
-    pycocotools doesn't check: a damaged encoding makes it write beyond its memory.
+    pycocotools doesn't check: a damaged encoding makes it read and write beyond its memory.
 
     Raises:
         ValueError: it is none; the message says what was expected.
@@ -37,21 +39,6 @@ def read_outline(value: Any) -> Outline:
     return whole
 
 
-def _rle(value: dict[str, Any]) -> Rle:
-    size, counts, runs = value.get("size"), value.get("counts"), np.empty(0, np.int64)
-    if isinstance(counts, list):
-        runs = np.array([run if isinstance(run, int) else -1 for run in counts])
-    elif isinstance(counts, str):
-        counts = counts.encode("ascii", "replace")
-        runs = _runs(counts)
-    sides = size if isinstance(size, list) and len(size) == 2 else []
-    pixels = prod(sides) if all(isinstance(side, int) for side in sides) else 0
-    if not len(runs) or runs.min() < 0 or runs.sum() != pixels:
-        raise ValueError("expected a run-length encoding of as many pixels as its size says")
-    whole = {"size": size, "counts": counts}
-    return whole if isinstance(counts, bytes) else rle.frPyObjects(whole, *size)
-
-
 def _polygon(value: Any) -> np.ndarray:
     try:
         numbers = np.array(value)
@@ -63,26 +50,21 @@ def _polygon(value: Any) -> np.ndarray:
     return numbers.astype(np.float64)
 
 
-def _runs(counts: bytes) -> np.ndarray:
-    """The runs of a compressed encoding, int64; none if it is damaged.
-
-    As `rleFrString` in pycocotools' maskApi.c: a number is several characters from "0" on, the
-    lowest five bits first, the sixth set where more follow; from the fourth run on, it is the
-    difference to the run before the last.
-    """
-    bits = np.frombuffer(counts, np.uint8).astype(np.int64) - ord("0")
-    last = bits & 32 == 0
-    if not len(bits) or bits.min() < 0 or bits.max() > 63 or not last[-1]:
-        return bits[:0]
-    starts = np.flatnonzero(np.concatenate([[True], last[:-1]]))
-    place = np.arange(len(bits)) - np.repeat(starts, np.diff(starts, append=len(bits)))
-    if place.max() >= LONGEST:
-        return bits[:0]
-    runs = np.add.reduceat((bits & 31) << 5 * place, starts)
-    runs -= np.where(bits[last] & 16, 32 << 5 * place[last], 0)  # two's complement
-    for first in (1, 2):
-        runs[first::2] = runs[first::2].cumsum()
-    return runs
+def _rle(value: dict[str, Any]) -> Rle:
+    size, counts = value.get("size"), value.get("counts")
+    sides = isinstance(size, list) and len(size) == 2 and all(isinstance(n, int) for n in size)
+    if not sides or min(size) < 1 or prod(size) > LARGE:
+        raise ValueError("expected a run-length encoding of the image's size")
+    if isinstance(counts, list):
+        runs = [run if isinstance(run, int) else -1 for run in counts]
+        if sum(runs) == prod(size) and min(runs) >= 0:
+            return rle.frPyObjects(value, *size)
+    elif isinstance(counts, str) and re.fullmatch("[0-o]*[0-O]", counts):  # the last number ends
+        whole = {"size": size, "counts": counts.encode()}
+        with suppress(ValueError):  # too many pixels; where there are too few, the rest is filled
+            if rle.encode(rle.decode(whole)) == whole:
+                return whole
+    raise ValueError(f"expected a run-length encoding of {prod(size)} pixels")
 
 
 def encoded(outline: Outline, size: Size) -> Rle:
