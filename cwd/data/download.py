@@ -8,9 +8,7 @@ from cwd.data.batches import ahead
 from cwd.data.classification.folders import build_folders, folder_layout
 from cwd.data.datasets import build_dataset, layout_of
 from cwd.data.decoded import is_cached, load_cached
-from cwd.data.detection.archives import check_coco, missing_archives
-from cwd.data.detection.coco import find_coco
-from cwd.data.fetch import fetch
+from cwd.data.detection.coco import build_coco, coco_layout, get_coco
 from cwd.data.opening import large
 from cwd.system import paths
 from cwd.system.errors import CwdError
@@ -33,12 +31,8 @@ def obtain(name: str, data_root: str | Path) -> str:
     if name in MADE:
         return f"{name} need no download: {MADE[name]} when a notebook runs."
     if name == "coco":
-        folder = find_coco(name, root) or root / name
-        for archive in missing_archives(folder):
-            place = folder / archive.inside
-            what = f"COCO's {archive.name}"
-            fetch(what, archive.url, archive.inside, place, size=archive.size)
-        return check_coco(root, report)
+        get_coco(root)
+        return check(name, root, build_coco, coco_layout(name).counts)
     if name == "imagenet":
         return check(name, root, build_folders, folder_layout(name).counts)
     layout = layout_of(name)
