@@ -1,163 +1,210 @@
-"""Large datasets, decoded once into two files on disk, of which training reads windows.
+"""Datasets decoded once, so that no training step waits for a file to be decoded.
 
-Decoding a PNG of Cityscapes takes longer than training on a crop of it, and 3,000 of them don't fit
-into memory. So every image is decoded once and its pixels are appended to `images.bin` and
-`targets.bin`; a crop then reads its own rows and columns, and the operating system keeps in memory
-what it has room for. A journal says which images are complete: an interrupted build goes on.
+Small ones are kept in memory. Decoding a PNG of Cityscapes takes longer than training on a crop of
+it, and 3,000 of them don't fit into memory: those go to a disk, a file of raw pixels an image. A
+crop then reads its own rows and columns, and the operating system keeps in memory what it has room
+for. A file's name says its image's number, size and CRC-32, so an interrupted build goes on.
 """
 
-import json
-import os
+import functools
+import re
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, overload
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2.functional import resize
 
-from cwd.data.datasets import DecodedDataset, Sample, SegmentationDataset
-from cwd.data.layouts import PER_PIXEL
+from cwd.data.batches import ahead
+from cwd.data.segmentation import IGNORED, PER_PIXEL, Sample, SegmentationDataset
 from cwd.system.errors import CwdError
-from cwd.system.files import exclusive, read_json, unwritable, write_json
+from cwd.system.files import exclusive, unwritable, write_atomic
 from cwd.system.progress import report
 
-CHUNK = 16  # images that are decoded before they are written, and so the memory that a build takes
+MEMORY = 8 * 2**30  # bytes that decoded images may take
+CHUNK = 16  # images that may wait to be written, and so the memory that a build takes
 CHECKED = 16  # images whose checksums are compared whenever a cache is opened
 PATIENCE = 24 * 3600.0  # seconds to wait for another process that builds the same cache
-IMAGES, TARGETS, JOURNAL, INDEX = "images.bin", "targets.bin", "journal.jsonl", "index.json"
+NAME = re.compile(r"(\d{6})_(\d+)x(\d+)_([0-9a-f]{8})\.bin")  # number, height, width, CRC-32
 
 
-@dataclass(frozen=True)
-class CachedDataset(DecodedDataset):
-    """A dataset decoded on disk; see the module.
+@dataclass(frozen=True, eq=False)
+class DecodedDataset:
+    """A dataset decoded, of which it has the name, classes, palette and checksum.
 
-    Attributes:
-        folder: where the cache lies.
-        shapes: height and width of every image, int64 [N, 2].
-        checksums: CRC-32 of every image and its target.
+    `images` (uint8 [3, H, W] each) and `targets` (uint8 [H, W], 255 ignored) are indexed as tensors
+    are; `sizes` is the height and width of every image, int64 [N, 2].
     """
 
-    folder: Path
-    shapes: np.ndarray
-    checksums: tuple[int, ...]
+    name: str
+    classes: tuple[str, ...]
+    palette: np.ndarray
+    checksum: str
 
     @property
-    def sizes(self) -> Tensor:
-        """Height and width of every image, int64 [N, 2]."""
-        return torch.from_numpy(self.shapes)
-
-    @property
-    def images(self) -> "View":
-        """The images, read when they are indexed: uint8 [3, H, W] each."""
-        return View(self, 0)
-
-    @property
-    def targets(self) -> "View":
-        """The targets, read when they are indexed: uint8 [H, W] each."""
-        return View(self, 1)
-
-    @cached_property
-    def starts(self) -> np.ndarray:
-        """Pixels before each image, and after the last: int64 [N + 1]."""
-        return np.concatenate([[0], self.shapes.prod(axis=1).cumsum()])
-
-    @cached_property
-    def maps(self) -> tuple[np.ndarray, np.ndarray]:
-        """The two files, mapped into memory: uint8 [pixels, 3] and [pixels]."""
-        images = np.memmap(self.folder / IMAGES, np.uint8, mode="r").reshape(-1, 3)
-        return images, np.memmap(self.folder / TARGETS, np.uint8, mode="r")
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.classes)
 
     def __len__(self) -> int:
-        return len(self.shapes)
-
-    def window(self, index: int, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray]:
-        """Part of an image and of its target; no more than these rows is read from the disk.
-
-        Args:
-            index: which image.
-            rows: of the image.
-            columns: of the image.
-
-        Returns:
-            uint8 [h, w, 3] and [h, w].
-        """
-        height, width = self.shapes[index]
-        part = slice(self.starts[index], self.starts[index + 1])
-        image, target = (array[part].reshape(height, width, -1) for array in self.maps)
-        return image[rows, columns], target[rows, columns, 0]
+        return len(self.images)
 
     def __getitem__(self, index: int) -> Sample:
-        image, target = self.window(index, slice(None), slice(None))
-        pixels = torch.from_numpy(image.copy()).permute(2, 0, 1).contiguous()
-        return Sample(pixels, torch.from_numpy(target.copy()).long())
+        return Sample(self.images[index], self.targets[index].long())
 
     @cached_property
     def label_counts(self) -> Tensor:
         """How many pixels have each value of a target, int64 [256]."""
         counts = torch.zeros(256, dtype=torch.int64)
         for index in range(len(self)):
-            counts += torch.bincount(self[index].target.flatten(), minlength=256)
+            counts += torch.bincount(self.targets[index].flatten(), minlength=256)
         return counts
+
+    def class_frequencies(self) -> np.ndarray:
+        """Share of the labelled pixels that each class has, float64 [K]; 0 if there are none."""
+        counts = self.label_counts[: self.num_classes].double()
+        return (counts / counts.sum().clamp(min=1)).numpy()  # no division by zero
+
+
+@dataclass(frozen=True, eq=False)
+class InMemoryDataset(DecodedDataset):
+    """A dataset in memory: images uint8 [N, 3, H, W] and targets uint8 [N, H, W], 255 ignored."""
+
+    images: Tensor
+    targets: Tensor
+
+    @property
+    def sizes(self) -> Tensor:
+        """Height and width of every image, int64 [N, 2]."""
+        return torch.tensor(self.images.shape[2:]).expand(len(self), 2)
+
+
+def known(dataset: SegmentationDataset) -> tuple[str, tuple[str, ...], np.ndarray, str]:
+    """The fields of `DecodedDataset`."""
+    return dataset.name, dataset.classes, dataset.palette, dataset.checksum
+
+
+def load_in_memory(
+    dataset: SegmentationDataset, *, size: tuple[int, int] | None = None
+) -> InMemoryDataset:
+    """Decode a dataset, and resize it if a height and width is given.
+
+    Images are resized bilinearly with antialiasing, targets to the nearest pixel.
+
+    Raises:
+        CwdError: as `SegmentationDataset`; or the images differ in size or don't fit into memory;
+            or `size` isn't positive.
+    """
+    if size and min(size) < 1:
+        raise CwdError(f"{dataset.name} can't be read with size {size}: give positive numbers.")
+    count, first = len(dataset), dataset[0].target.shape
+    height, width = (int(n) for n in size or first)
+    if (need := PER_PIXEL * count * height * width) > MEMORY:
+        raise CwdError(
+            f"{dataset.root}, decoded, takes {need / 2**30:.0f} GiB and at most "
+            f"{MEMORY / 2**30:.0f} are kept in memory: set a smaller data.size or fewer images."
+        )
+    images = torch.empty(count, 3, height, width, dtype=torch.uint8)
+    targets = torch.empty(count, height, width, dtype=torch.uint8)
+
+    def read(index: int) -> None:
+        image, target = dataset[index]
+        if size:
+            image = resize(image, [height, width], antialias=True)
+            target = resize(target[None], [height, width], InterpolationMode.NEAREST_EXACT)[0]
+        elif target.shape != first:
+            raise CwdError(
+                f"{dataset.pairs[index][0]} is {tuple(target.shape)} pixels and the first image "
+                f"{tuple(first)}: set data.size, so that all are resized to one size."
+            )
+        images[index], targets[index] = image, target
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(read, range(count)))
+    return InMemoryDataset(*known(dataset), images, targets)
+
+
+@dataclass(frozen=True, eq=False)
+class CachedDataset(DecodedDataset):
+    """A dataset decoded on disk, a file an image: [H, W, 3], and then [H, W] of the target."""
+
+    files: tuple[Path, ...]
+
+    @cached_property
+    def sizes(self) -> Tensor:
+        """Height and width of every image, int64 [N, 2]."""
+        named = (NAME.fullmatch(path.name) for path in self.files)
+        return torch.tensor([[int(name[2]), int(name[3])] for name in named])
+
+    @property
+    def images(self) -> "View":
+        """The images, read when they are indexed."""
+        return View(self, 0)
+
+    @property
+    def targets(self) -> "View":
+        """The targets, likewise."""
+        return View(self, 1)
+
+    @cached_property
+    def _mapped(self) -> Callable[[int], np.ndarray]:
+        return functools.cache(lambda index: np.memmap(self.files[index], np.uint8, "r"))
+
+    def window(self, index: int, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Part of an image and its target: uint8 [h, w, 3], [h, w]; these rows alone are read."""
+        height, width = self.sizes[index].tolist()
+        try:
+            image, target = np.split(self._mapped(index), [3 * height * width])
+            image, target = image.reshape(height, width, 3), target.reshape(height, width)
+        except (OSError, ValueError) as error:
+            raise self._changed(index) from error
+        return image[rows, columns], target[rows, columns]
 
     def verify(self, count: int | None = None) -> None:
         """Compare `count` images, spread over the dataset, with their checksums; all if None.
 
-        Raises:
-            CwdError: one differs, or a file has another length than it was written with.
+        One that differs, or any of another length than it was written with, is a `CwdError`.
         """
-        remedy = f"delete the folder {self.folder}, and it is decoded again"
-        for name, depth in ((IMAGES, 3), (TARGETS, 1)):
-            path, expected = self.folder / name, int(self.starts[-1]) * depth
-            found = path.stat().st_size if path.is_file() else 0
-            if found != expected:
-                raise CwdError(f"{path} has {found} bytes, expected {expected}: {remedy}.")
+        for index, (path, pixels) in enumerate(zip(self.files, self.sizes.prod(1), strict=True)):
+            if path.stat().st_size != PER_PIXEL * pixels:
+                raise self._changed(index)
         for index in np.linspace(0, len(self) - 1, min(count or len(self), len(self))).astype(int):
-            image, target = self.window(index, slice(None), slice(None))
-            if crc(image, target) != self.checksums[index]:
-                raise CwdError(f"{self.folder}: image {index} has changed on disk: {remedy}.")
+            if zlib.crc32(self.files[index].read_bytes()) != int(self.files[index].stem[-8:], 16):
+                raise self._changed(index)
+
+    def _changed(self, index: int) -> CwdError:
+        return CwdError(
+            f"{self.files[index]} has changed on disk: delete it, and its image is decoded again."
+        )
 
 
-class View:
-    """One half of a `CachedDataset`'s samples, indexed as a tensor is.
-
-    Args:
-        dataset: whose.
-        part: 0 for the images, 1 for the targets.
-    """
+class View(Sequence):
+    """The images (part 0) or targets (part 1) of a `CachedDataset`, indexed as a tensor is."""
 
     def __init__(self, dataset: CachedDataset, part: int) -> None:
         self.dataset, self.part = dataset, part
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.dataset.files)
 
-    @overload
-    def __getitem__(self, index: int) -> Tensor: ...
-    @overload
-    def __getitem__(self, index: slice | list[int] | Tensor) -> Tensor | list[Tensor]: ...
-    def __getitem__(self, index):
+    def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> Tensor | list[Tensor]:
         """One, or several: stacked if they are of one size, else as a list."""
-        if isinstance(index, int | np.integer) or (torch.is_tensor(index) and index.ndim == 0):
-            found = self.dataset[range(len(self))[int(index)]][self.part]
-            return found.to(torch.uint8)
-        chosen = range(len(self))[index] if isinstance(index, slice) else map(int, index)
-        found = [self[i] for i in chosen]
-        same = len({part.shape for part in found}) == 1
-        return torch.stack(found) if same else found
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return (self[i] for i in range(len(self)))
-
-
-def crc(image: np.ndarray, target: np.ndarray) -> int:
-    """CRC-32 of an image and its target."""
-    return zlib.crc32(np.ascontiguousarray(target), zlib.crc32(np.ascontiguousarray(image)))
+        index = index.tolist() if torch.is_tensor(index) else index
+        index = range(len(self))[index] if isinstance(index, slice) else index
+        if isinstance(index, Sequence):
+            found = [self[i] for i in index]
+            return torch.stack(found) if len({one.shape for one in found}) == 1 else found
+        whole = self.dataset.window(range(len(self))[index], slice(None), slice(None))[self.part]
+        pixels = torch.from_numpy(whole.copy())
+        return pixels if self.part else pixels.permute(2, 0, 1).contiguous()
 
 
 def folder_of(dataset: SegmentationDataset, root: Path) -> Path:
@@ -165,17 +212,19 @@ def folder_of(dataset: SegmentationDataset, root: Path) -> Path:
     return root / f"{dataset.name}-{dataset.split}-{len(dataset)}-{dataset.checksum[:12]}"
 
 
+def decoded_files(folder: Path) -> dict[int, Path]:
+    """The decoded images in a cache by number."""
+    named = ((NAME.fullmatch(path.name), path) for path in sorted(folder.glob("*.bin")))
+    return {int(name[1]): path for name, path in named if name}
+
+
 def is_cached(dataset: SegmentationDataset, root: Path) -> bool:
     """Whether all of a dataset is decoded on disk."""
-    return (folder_of(dataset, root) / INDEX).is_file()
+    return len(decoded_files(folder_of(dataset, root))) == len(dataset)
 
 
 def load_cached(dataset: SegmentationDataset, root: Path) -> CachedDataset:
-    """The decoded dataset; it is decoded now, or the rest of it, if it isn't on disk.
-
-    Args:
-        dataset: what to decode.
-        root: folder of all caches.
+    """The decoded dataset in `root`; it is decoded now, or the rest of it, if it isn't there.
 
     Raises:
         CwdError: an image or label is damaged, the disk is full or too small, or the cache was
@@ -184,74 +233,39 @@ def load_cached(dataset: SegmentationDataset, root: Path) -> CachedDataset:
     folder = folder_of(dataset, root)
     if not is_cached(dataset, root):
         with exclusive(folder.with_suffix(".lock"), f"the cache {folder}", PATIENCE):
-            if not is_cached(dataset, root):
-                build(dataset, folder)
-    remedy = f"delete the folder {folder}, and it is decoded again"
-    index = read_json(folder / INDEX, remedy)
-    try:
-        shapes = np.array(index["shapes"], np.int64).reshape(len(dataset), 2)
-        checksums = tuple(map(int, index["crc32"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise CwdError(
-            f"{folder / INDEX} is damaged ({type(error).__name__}): {remedy}."
-        ) from error
-    known = dataset.name, dataset.classes, dataset.palette, dataset.checksum
-    cached = CachedDataset(*known, folder, shapes, checksums)
+            build(dataset, folder)
+    cached = CachedDataset(*known(dataset), tuple(decoded_files(folder).values()))
     cached.verify(CHECKED)
     return cached
 
 
 def build(dataset: SegmentationDataset, folder: Path) -> None:
-    """Decode into `folder`, from where an interrupted build stopped; raises as `load_cached`."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lines = read_journal(folder)[: len(dataset)]
-        done = sum(height * width for height, width, _ in lines)
-        with (
-            open(folder / IMAGES, "ab") as images,
-            open(folder / TARGETS, "ab") as targets,
-            open(folder / JOURNAL, "a") as journal,
-        ):
-            images.truncate(3 * done)
-            targets.truncate(done)
-            if not lines:
-                check_room(dataset, folder)
-            decode_rest(dataset, lines, images, targets, journal)
-    except OSError as error:
-        raise unwritable(folder, error) from error
-    shapes = [[height, width] for height, width, _ in lines]
-    value = {"shapes": shapes, "crc32": [line[2] for line in lines], "files": dataset.names}
-    write_json(folder / INDEX, value)
-    (folder / JOURNAL).unlink(missing_ok=True)
+    """Decode what isn't in `folder` yet; raises as `load_cached`."""
+    done = decoded_files(folder)
+    if not done:
+        check_room(dataset, folder)
 
+    def write(index: int) -> None:
+        image, target = dataset[index]
+        parts = image.permute(1, 2, 0).contiguous(), target.to(torch.uint8)
+        pixels = b"".join(part.numpy().tobytes() for part in parts)
+        height, width = target.shape
+        path = folder / f"{index:06}_{height}x{width}_{zlib.crc32(pixels):08x}.bin"
+        write_atomic(path, lambda temporary: temporary.write_bytes(pixels))
 
-def read_journal(folder: Path) -> list[list[int]]:
-    """Height, width and CRC-32 of the images that are complete in an interrupted build.
-
-    A torn or damaged line ends the list, and so does one whose pixels aren't there.
-    """
-    path, lines, pixels = folder / JOURNAL, [], 0
-    files = [(folder / IMAGES, 3), (folder / TARGETS, 1)]
-    there = min(f.stat().st_size // depth if f.is_file() else 0 for f, depth in files)
-    for line in path.read_text().splitlines() if path.is_file() else []:
-        try:
-            height, width, checksum = json.loads(line)
-        except (ValueError, TypeError):
-            break
-        pixels += height * width
-        if pixels > there:
-            break
-        lines.append([height, width, checksum])
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return lines
+    what = f"decoding {dataset.name} {dataset.split}"
+    missing = [index for index in range(len(dataset)) if index not in done]
+    for count, _ in enumerate(ahead(write, missing, CHUNK), 1 + len(done)):
+        report(f"{what}  {count}/{len(dataset)}", transient=True)
+    report(f"{what}: {len(dataset)} images")
 
 
 def check_room(dataset: SegmentationDataset, folder: Path) -> None:
-    """Refuse to begin what the disk can't hold, going by the first image's size.
-
-    Raises:
-        CwdError: the disk has less room than that.
-    """
+    """Refuse to begin what the disk can't hold, going by the first image's size."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
     need = PER_PIXEL * dataset[0].target.numel() * len(dataset)
     free = shutil.disk_usage(folder).free
     if need > free:
@@ -262,32 +276,18 @@ def check_room(dataset: SegmentationDataset, folder: Path) -> None:
         )
 
 
-def decode_rest(
-    dataset: SegmentationDataset,
-    lines: list[list[int]],
-    images: IO[bytes],
-    targets: IO[bytes],
-    journal: IO[str],
-) -> None:
-    """Decode what `lines` doesn't have yet, add it to the files, and its lines to `lines`."""
-    what = f"decoding {dataset.name} {dataset.split}"
-    with ThreadPoolExecutor() as pool:
-        for start in range(len(lines), len(dataset), CHUNK):
-            new = []
-            for sample in pool.map(
-                dataset.__getitem__, range(start, min(start + CHUNK, len(dataset)))
-            ):
-                image = sample.image.permute(1, 2, 0).contiguous().numpy()
-                target = sample.target.to(torch.uint8).numpy()
-                image.tofile(images)
-                target.tofile(targets)
-                new.append([*target.shape, crc(image, target)])
-            # a line is written after its pixels are on the disk
-            for file in (images, targets):
-                file.flush()
-                os.fsync(file.fileno())
-            journal.writelines(json.dumps(line) + "\n" for line in new)
-            journal.flush()
-            lines += new
-            report(f"{what}  {len(lines)}/{len(dataset)}", transient=True)
-    report(f"{what}: {len(lines)} images")
+def describe(parts: Mapping[str, DecodedDataset]) -> pd.DataFrame:
+    """Number of images by split, their size in pixels, and the share of ignored pixels in %."""
+    lines = {}
+    for split, part in parts.items():
+        ends = zip(part.sizes.amin(dim=0).tolist(), part.sizes.amax(dim=0).tolist(), strict=True)
+        height, width = (low if low == high else f"{low} to {high}" for low, high in ends)
+        ignored = part.label_counts[IGNORED] / part.label_counts.sum()
+        lines[split] = {
+            "images": len(part),
+            "height": height,
+            "width": width,
+            "ignored pixels (%)": round(100 * ignored.item(), 1),
+        }
+    name = next(iter(parts.values())).name
+    return pd.DataFrame.from_dict(lines, orient="index").rename_axis(name)

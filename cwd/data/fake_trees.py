@@ -1,138 +1,24 @@
 """Small datasets in their official layouts, for rehearsals and tests; the pixels are random.
 
-Every label value that a dataset has occurs in every label image; COCO has boxes instead. Large
-images are smooth noise, so that their files are about as large as photographs'.
+Every label value that a dataset has occurs in every label image; COCO has boxes instead.
 """
 
 import json
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-from scipy.io import savemat
 
-SIZE = (10, 16)  # height and width
+from cwd.data.ade20k import fake as ade20k
+from cwd.data.camvid import fake as camvid
+from cwd.data.cityscapes import fake as cityscapes
+from cwd.data.classification.folders import fake as imagenet
+from cwd.data.fake_images import SIZE, Size, image, labels, save
+from cwd.data.voc import fake as voc
+
+__all__ = [
+    "SIZE", "ade20k", "camvid", "cityscapes", "coco", "image", "imagenet", "labels", "save", "voc",
+]  # fmt: skip
 GAPS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)  # category ids up to 90 that COCO 2017 hasn't
-Size = tuple[int, int]
-
-
-def save(path: Path, pixels: np.ndarray) -> None:
-    """Write an image file, and the folders it needs."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-
-
-def image(seed: int = 0, size: Size = SIZE) -> np.ndarray:
-    """Random pixels, uint8 [H, W, 3]; of a large image a coarse grid, enlarged, and noise on it."""
-    rng = np.random.default_rng(seed)
-    if min(size) < 64:
-        return rng.integers(0, 256, (*size, 3), np.uint8)
-    coarse = rng.integers(0, 240, (size[0] // 32, size[1] // 32, 3), np.uint8)
-    smooth = Image.fromarray(coarse).resize(size[::-1], Image.Resampling.BICUBIC)
-    return np.asarray(smooth) + rng.integers(0, 12, (*size, 3), np.uint8)
-
-
-def labels(values: Iterable[int], size: Size = SIZE) -> np.ndarray:
-    """A label image, uint8 [H, W], that begins with the values and repeats them."""
-    return np.resize(np.array(list(values), np.uint8), size)
-
-
-def save_palette(path: Path, label: np.ndarray) -> None:
-    """Write a PNG with a palette, as VOC's label images are."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture = Image.fromarray(label).convert("P")
-    picture.putdata(label.flatten().tolist())
-    picture.putpalette(np.arange(768, dtype=np.uint8).tobytes())
-    picture.save(path)
-
-
-def save_sbd(path: Path, label: np.ndarray) -> None:
-    """Write SBD's .mat: a struct with the segmentation, its boundaries and its categories."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    savemat(path, {"GTcls": {"Segmentation": label, "Boundaries": [], "CategoriesPresent": [1]}})
-
-
-def write_list(path: Path, names: Sequence[str]) -> None:
-    """Write a list of files, a name a line."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{name}\n" for name in names))
-
-
-def voc(root: Path, *, train: int = 2, val: int = 1, added: int = 3, size: Size = SIZE) -> Path:
-    """VOC 2012 and SBD, `added` images of which VOC doesn't have; images differ in height."""
-    devkit, sbd = root / "VOCdevkit" / "VOC2012", root / "sbd"
-    trained = [f"2007_{i:06}" for i in range(train)]
-    held = [f"2008_{i:06}" for i in range(val)]
-    for name, stems in (("train", trained), ("val", held)):
-        for i, stem in enumerate(stems):
-            shape = size[0] + i, size[1]
-            save(devkit / "JPEGImages" / f"{stem}.jpg", image(i, shape))
-            label = devkit / "SegmentationClass" / f"{stem}.png"
-            save_palette(label, labels([*range(21), 255], shape))
-        write_list(devkit / "ImageSets" / "Segmentation" / f"{name}.txt", stems)
-    others = [f"2009_{i:06}" for i in range(added)]
-    for i, stem in enumerate([*trained, *held, *others]):  # SBD has VOC's images too
-        save(sbd / "img" / f"{stem}.jpg", image(50 + i, size))
-        save_sbd(sbd / "cls" / f"{stem}.mat", labels([5, 6], size))
-    write_list(sbd / "train.txt", [*held, *others[:-1]])
-    write_list(sbd / "val.txt", [*trained, *others[-1:]])
-    return root
-
-
-def ade20k(root: Path, *, train: int = 2, val: int = 1, size: Size = SIZE) -> Path:
-    """ADE20K as the scene parsing challenge distributes it; images differ in width."""
-    for folder, short, count in (("training", "train", train), ("validation", "val", val)):
-        for i in range(count):
-            stem, shape = f"ADE_{short}_{i + 1:08}", (size[0], size[1] + 2 * i)
-            save(root / "images" / folder / f"{stem}.jpg", image(i, shape))
-            save(root / "annotations" / folder / f"{stem}.png", labels(range(151), shape))
-    return root
-
-
-def cityscapes(
-    root: Path, *, splits: Sequence[str] = ("train",), count: int = 1, size: Size = SIZE
-) -> Path:
-    """Cityscapes, `count` images a split, of one city."""
-    city = "aachen"
-    for split in splits:
-        for i in range(count):
-            stem = f"{city}_{i:06}_000019"
-            folder = root / "leftImg8bit" / split / city
-            save(folder / f"{stem}_leftImg8bit.png", image(i, size))
-            label = root / "gtFine" / split / city / f"{stem}_gtFine_labelIds.png"
-            save(label, labels(range(34), size))
-    return root
-
-
-def camvid(
-    root: Path,
-    *,
-    names: Sequence[str] = ("0001TP_006690.png", "0001TP_006720.png"),
-    size: Size = SIZE,
-) -> Path:
-    """CamVid's training images as the SegNet tutorial has them; its lists have foreign paths."""
-    for i, name in enumerate(names):
-        save(root / "train" / name, image(i, size))
-        label = np.full(size, 3, np.uint8)
-        label[0, :12] = range(12)
-        save(root / "trainannot" / name, label)
-    lines = [f"/SegNet/CamVid/train/{n} /SegNet/CamVid/trainannot/{n}" for n in names]
-    write_list(root / "train.txt", lines)
-    return root
-
-
-def imagenet(
-    root: Path, *, train: int = 2, val: int = 1, size: Size = SIZE, classes: int = 3
-) -> Path:
-    """ImageNet, `train` and `val` images of every class; they differ in width, some are grey."""
-    for offset, (split, count) in enumerate((("train", train), ("val", val))):
-        for i in range(classes * count):
-            wnid, number = f"n{1440764 + i // count:08}", i % count
-            pixels = image(2 * i + offset, (size[0], size[1] + 2 * number))
-            path = root / split / wnid / f"{wnid}_{number}.JPEG"
-            save(path, pixels if number else pixels[..., 0])
-    return root
 
 
 def coco(root: Path, *, train: int = 4, val: int = 3, size: Size = (64, 96)) -> Path:

@@ -1,57 +1,33 @@
 """Augmented batches by step: from memory, or as windows of a dataset that is decoded on disk."""
 
-import os
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cwd.config.schedule import Schedule, check_batch, chosen_images, step_seed
-from cwd.data.datasets import InMemoryDataset
-from cwd.data.decoded import CachedDataset
-from cwd.data.prefetch import Prefetch
+from cwd.config.schedule import chosen_images
+from cwd.data.batches import BatchSource
+from cwd.data.decoded import InMemoryDataset
 from cwd.data.transforms import Positions, RandomScaleCropFlip, cut, distort
 
-Dataset = InMemoryDataset | CachedDataset
 # uint8 images [B, 3, H, W], targets [B, H, W], and where the crops lie in them
 Windows = tuple[Tensor, Tensor, Positions]
 
 
-class Batches:
-    """The batch of every step, the same for a seed however often and from where it is asked.
+class Batches(BatchSource):
+    """Batches for segmentation: crops of random scale and position, half of them mirrored."""
 
-    Args:
-        dataset: the training images.
-        schedule: batch, crop, scale and the rest of the augmentation.
-        seed: the run's.
-        device: where to augment.
-        rows: which part of each batch; several processes that train together share it.
-
-    Raises:
-        CwdError: there are fewer images than a batch has.
-    """
-
-    def __init__(
-        self,
-        dataset: Dataset,
-        schedule: Schedule,
-        seed: int,
-        device: torch.device,
-        rows: slice = slice(None),
-    ) -> None:
-        check_batch(dataset, schedule)
-        self.dataset, self.schedule, self.seed, self.rows = dataset, schedule, seed, rows
-        self.device, self.sizes = device, dataset.sizes
+    def prepare(self) -> None:
+        """Small datasets lie on the device that augments them."""
+        dataset, schedule = self.dataset, self.schedule
         self.augment = RandomScaleCropFlip(
             schedule.crop, scale=schedule.scale, step=schedule.scale_step, flip=schedule.flip
         )
         self.resident = isinstance(dataset, InMemoryDataset)
         if self.resident:
-            self.images, self.targets = dataset.images.to(device), dataset.targets.to(device)
-        else:
-            self.pool = ThreadPoolExecutor(min(schedule.batch, os.cpu_count() or 1))
-            self.ready = Prefetch(self.ask, schedule.steps)
+            self.images = dataset.images.to(self.device)
+            self.targets = dataset.targets.to(self.device)
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """The batch of a step: float32 [B, 3, h, w], normalised, and int64 [B, h, w]."""
@@ -60,7 +36,12 @@ class Batches:
             index = chosen.to(self.device)
             batch, target = cut(self.images[index], self.targets[index], at)
         else:
-            batch, target, draws = self.cut_each(step)
+            reading, draws = self.ready.take(step)
+            crops = [
+                cut(*(part.to(self.device, non_blocking=True) for part in pixels), at)
+                for *pixels, at in (future.result() for future in reading)
+            ]
+            batch, target = (torch.cat(parts) for parts in zip(*crops, strict=True))
         if self.schedule.photometric:
             batch = distort(batch, draws, self.schedule.batch, self.rows)
         return batch, target
@@ -68,23 +49,10 @@ class Batches:
     def plan(self, step: int) -> tuple[Tensor, Positions, torch.Generator]:
         """Which images a step takes, where its crops lie, and the generator for what follows."""
         chosen = chosen_images(len(self.dataset), self.schedule.batch, self.seed, step)
-        draws = torch.Generator().manual_seed(step_seed(self.seed, step))
-        drawn = self.augment.draw(len(chosen), self.sizes[chosen], draws)
+        draws = self.draws(step)
+        drawn = self.augment.draw(len(chosen), self.dataset.sizes[chosen], draws)
         chosen = chosen[self.rows]
-        return chosen, self.augment.positions(drawn[self.rows], self.sizes[chosen]), draws
-
-    def cut_each(self, step: int) -> tuple[Tensor, Tensor, torch.Generator]:
-        """A step's crops from windows that were read while the steps before it were computed.
-
-        The generator is that for what follows, see `plan`.
-        """
-        reading, draws = self.ready.take(step)
-        crops = [
-            cut(*(part.to(self.device, non_blocking=True) for part in (image, target)), at)
-            for image, target, at in (future.result() for future in reading)
-        ]
-        images, targets = zip(*crops, strict=True)
-        return torch.cat(images), torch.cat(targets), draws
+        return chosen, self.augment.positions(drawn[self.rows], self.dataset.sizes[chosen]), draws
 
     def ask(self, step: int) -> tuple[list[Future], torch.Generator]:
         """A step's windows, to be waited for, and the generator for what follows."""

@@ -4,32 +4,16 @@ import functools
 from pathlib import Path
 
 from cwd.config.run import Data
-from cwd.data.datasets import MEMORY, SegmentationDataset, build_dataset, load_in_memory
-from cwd.data.decoded import load_cached
-from cwd.data.layouts import Layout
-from cwd.data.loading import Dataset
+from cwd.data.datasets import build_dataset
+from cwd.data.decoded import MEMORY, DecodedDataset, load_cached, load_in_memory
 from cwd.data.scenes.draw import write_dataset
+from cwd.data.segmentation import Layout
 from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.system.files import exclusive
 from cwd.system.progress import report
 
 DRAWING = 3600.0  # seconds that a process waits for another one to draw what both need
-
-
-def scenes_root(data: Data, data_root: Path) -> Path:
-    """Folder of the scenes that `data` describes; they are drawn if they aren't there yet.
-
-    Raises:
-        CwdError: `data` leaves open what to draw, or the folder can't be written.
-    """
-    root = scenes_folder(data, data_root)
-    height, width = (int(n) for n in data.size)
-    with exclusive(root.with_suffix(".lock"), f"drawing the scenes {root}", patience=DRAWING):
-        if not root.exists():
-            report(f"drawing {data.train + data.val} scenes into {root}")
-        splits = {"train": data.train, data.split: data.val}
-        return write_dataset(root, size=(height, width), splits=splits, seed=data.seed)
 
 
 def scenes_folder(data: Data, data_root: Path) -> Path:
@@ -43,12 +27,26 @@ def scenes_folder(data: Data, data_root: Path) -> Path:
             f"dataset {data.name}: size, train and val must say what to draw; set all three."
         )
     height, width = (int(n) for n in data.size)
-    name = f"{height}x{width}-{data.train}-{data.val}-seed{data.seed}"
-    return data_root / "scenes" / name
+    return data_root / "scenes" / f"{height}x{width}-{data.train}-{data.val}-seed{data.seed}"
+
+
+def scenes_root(data: Data, data_root: Path) -> Path:
+    """As `scenes_folder`; they are drawn if they aren't there yet.
+
+    Raises:
+        CwdError: `data` leaves open what to draw, or the folder can't be written.
+    """
+    root = scenes_folder(data, data_root)
+    height, width = (int(n) for n in data.size)
+    with exclusive(root.with_suffix(".lock"), f"drawing the scenes {root}", patience=DRAWING):
+        if not root.exists():
+            report(f"drawing {data.train + data.val} scenes into {root}")
+        splits = {"train": data.train, data.split: data.val}
+        return write_dataset(root, size=(height, width), splits=splits, seed=data.seed)
 
 
 @functools.lru_cache(maxsize=4)
-def open_data(data: Data, data_root: Path) -> tuple[Dataset, Dataset]:
+def open_data(data: Data, data_root: Path) -> tuple[DecodedDataset, DecodedDataset]:
     """Training images and the images that mIoU is measured on.
 
     They are decoded once in a process, however many runs ask for them; those that are too large
@@ -59,31 +57,13 @@ def open_data(data: Data, data_root: Path) -> tuple[Dataset, Dataset]:
     """
     root = scenes_root(data, data_root) if data.name == "scenes" else data_root
     parts = []
-    for split, limit in (("train", data.train), (data.split, data.val)):
-        dataset = build_dataset(data.name, root, split)
-        if limit is None:
-            check_complete(dataset)
-        dataset = dataset.first(limit)
+    for split, count in (("train", data.train), (data.split, data.val)):
+        dataset = build_dataset(data.name, root, split).take(count)
         if data.size or not large(dataset.layout):
             parts.append(load_in_memory(dataset, size=data.size))
         else:
             parts.append(load_cached(dataset, paths.CACHE))
     return parts[0], parts[1]
-
-
-def check_complete(dataset: SegmentationDataset) -> None:
-    """Refuse a part of a dataset that is taken for the whole.
-
-    Raises:
-        CwdError: the split hasn't its official number of images.
-    """
-    official = (dataset.layout.counts or {}).get(dataset.split)
-    if official and len(dataset) != official:
-        raise CwdError(
-            f"{dataset.root} has {len(dataset)} images in {dataset.split}, expected {official}: "
-            f"{dataset.layout.remedy} To use what is there, set data.train and data.val to its "
-            "numbers in a profile of your own."
-        )
 
 
 def large(layout: Layout) -> bool:

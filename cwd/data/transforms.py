@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.v2 import functional as colour
 
-from cwd.data.layouts import IGNORED
+from cwd.data.segmentation import IGNORED
 from cwd.system.errors import CwdError
 
 # ImageNet statistics in RGB, for pixels from 0 to 1. The published code subtracts the mean only, in
@@ -17,31 +17,26 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def normalise(images: Tensor) -> Tensor:
-    """Images as the networks take them.
+    """RGB images [B, 3, H, W], 0 to 255, to float32 of mean 0 and deviation 1 over ImageNet.
 
-    Args:
-        images: uint8 [B, 3, H, W], RGB; or float of that shape, from 0 to 255.
-
-    Returns:
-        float32 [B, 3, H, W], mean 0 and deviation 1 over ImageNet.
+    The published code subtracts the mean only, in BGR; timm's weights expect the division too.
     """
-    mean = torch.tensor(MEAN, device=images.device).view(3, 1, 1)
-    std = torch.tensor(STD, device=images.device).view(3, 1, 1)
+    mean, std = statistics(images.device)
     return (images.float() - 255 * mean) / (255 * std)
 
 
+def statistics(device: torch.device) -> tuple[Tensor, Tensor]:
+    """ImageNet's mean and deviation, [3, 1, 1], for pixels from 0 to 1."""
+    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (MEAN, STD))
+    return mean, std
+
+
 class Positions(NamedTuple):
-    """Where the pixels of a batch of crops come from.
+    """Where the pixels of a batch of crops come from."""
 
-    Attributes:
-        rows: float32 [B, h], in pixels of the image.
-        columns: float32 [B, w], from right to left in a mirrored crop.
-        outside: bool [B, h, w], whether the crop's pixel lies beyond the image.
-    """
-
-    rows: Tensor
-    columns: Tensor
-    outside: Tensor
+    rows: Tensor  # float32 [B, h], in pixels of the image
+    columns: Tensor  # float32 [B, w], from right to left in a mirrored crop
+    outside: Tensor  # bool [B, h, w], whether the crop's pixel lies beyond the image
 
 
 class RandomScaleCropFlip:
@@ -53,7 +48,7 @@ class RandomScaleCropFlip:
 
     Args:
         crop: height and width of the result, in pixels.
-        scale: lo and hi; the published code's are 0.7 and 2.1.
+        scale: lo and hi.
         step: between two scales.
         flip: whether half of the crops are mirrored.
 
@@ -71,11 +66,10 @@ class RandomScaleCropFlip:
     ) -> None:
         if min(crop) < 1:
             raise CwdError(f"crop {tuple(crop)} is no size: give a positive height and width.")
-        if not 0 < scale[0] <= scale[1] or step <= 0:
-            raise CwdError(f"scale {tuple(scale)} is no range: give 0 < smallest <= largest.")
-        if not math.isfinite(scale[1] / step):
+        if not (0 < scale[0] <= scale[1] and step > 0 and math.isfinite(scale[1] / step)):
             raise CwdError(
-                f"scale {tuple(scale)} in steps of {step} has no end: give finite numbers."
+                f"scale {tuple(scale)} in steps of {step} is no range: give finite numbers, "
+                "0 < smallest <= largest."
             )
         self.crop = int(crop[0]), int(crop[1])
         # the small number: (2.1 - 0.7) / 0.1 is a hair below 14
@@ -88,12 +82,8 @@ class RandomScaleCropFlip:
     ) -> Tensor:
         """Scale, top, left, mirror, scaled height and width of every image: [B, 6], on the CPU.
 
-        All but scale and mirror are in pixels of the scaled image.
-
-        Args:
-            batch: B.
-            sizes: height and width of all images, or of each, [B, 2].
-            generator: of the CPU.
+        All but scale and mirror are in pixels of the scaled image; `sizes` is the height and width
+        of all images, or of each, [B, 2].
         """
         chosen = torch.randint(len(self.scales), (batch,), generator=generator)
         scales = self.scales[chosen]  # [B]
@@ -106,12 +96,7 @@ class RandomScaleCropFlip:
         return torch.cat([scales[:, None], corner, mirror[:, None], scaled], dim=1)
 
     def positions(self, drawn: Tensor, sizes: tuple[int, int] | Tensor) -> Positions:
-        """Where the pixels of the crops come from.
-
-        Args:
-            drawn: see `draw`.
-            sizes: as for `draw`.
-        """
+        """Where the pixels of the crops that were drawn (see `draw`) come from."""
         scale, top, left, mirror, high, wide = drawn.float()[:, :, None].unbind(dim=1)  # [B, 1]
         height, width = torch.as_tensor(sizes).expand(len(drawn), 2)[:, :, None].unbind(dim=1)
         rows, below = source(self.crop[0], top, scale, height, high)  # [B, h]
@@ -123,15 +108,7 @@ class RandomScaleCropFlip:
     def __call__(
         self, images: Tensor, targets: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Augment a batch.
-
-        Args:
-            images: uint8 [B, 3, H, W].
-            targets: uint8 or int64 [B, H, W].
-            generator: of the CPU; the same state gives the same crops on every device.
-
-        Returns:
-            float32 [B, 3, h, w], normalised, and int64 [B, h, w].
+        """Augment a batch; see `cut`. The generator is the CPU's, so all devices get the same.
 
         Raises:
             CwdError: images and targets differ in number or size.
@@ -150,7 +127,7 @@ def cut(images: Tensor, targets: Tensor, at: Positions) -> tuple[Tensor, Tensor]
     """Sample crops: the image bilinearly, the target at the nearest pixel.
 
     Args:
-        images: uint8 [B, 3, H, W], any device.
+        images: uint8 [B, 3, H, W].
         targets: uint8 or int64 [B, H, W].
         at: positions in them.
 
@@ -183,22 +160,19 @@ def distort(
 
     Brightness (plus or minus 32 of 255), contrast and saturation (times 0.5 to 1.5) and hue (plus
     or minus a tenth of the circle) are each changed with probability 1/2; contrast second or last.
+    Padding (exactly the mean colour) stays as it is.
 
     Args:
-        batch: float32 [b, 3, h, w], normalised.
+        batch: float32 [b, 3, h, w], normalised, as the result.
         generator: of the CPU.
         count: images of the whole batch; all of them are drawn for.
         rows: which of them `batch` is.
-
-    Returns:
-        float32 [b, 3, h, w], normalised; padding (exactly the mean colour) stays as it is.
     """
     amounts = torch.rand(count, 4, generator=generator)
     used = torch.rand(count, 4, generator=generator) < 0.5
     first = torch.rand(count, generator=generator) < 0.5
     padding = (batch == 0).all(dim=1, keepdim=True)
-    mean = torch.tensor(MEAN, device=batch.device).view(3, 1, 1)
-    std = torch.tensor(STD, device=batch.device).view(3, 1, 1)
+    mean, std = statistics(batch.device)
     changed = []
     for image, amount, use, early in zip(
         batch * std + mean, amounts[rows], used[rows], first[rows].tolist(), strict=True
@@ -220,7 +194,7 @@ def distort(
 def source(
     count: int, first: Tensor, scale: Tensor, size: Tensor, extent: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Where the pixels of a crop come from, along one axis.
+    """Where the `count` pixels of a crop come from, along one axis of B images.
 
     Args:
         count: pixels of the crop.

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torchmetrics.detection import MeanAveragePrecision
 from torchvision.ops import box_convert
 
+from cwd.data.batches import ahead
 from cwd.data.detection.batches import fitted, prepare, stacked
 from cwd.data.detection.coco import CocoDataset
 from cwd.data.detection.masks import Size, pasted
-from cwd.data.prefetch import ahead
 from cwd.evaluation.mask_ap import mask_precisions
 from cwd.models.detection.outputs import Detections
 from cwd.system.distributed import processes, rank

@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from cwd.data.datasets import Sample
-from cwd.data.layouts import IGNORED
+from cwd.data.segmentation import IGNORED, Sample
 from cwd.data.transforms import normalise
 from cwd.models.segmentation import SegmentationOutput
 from cwd.system.distributed import processes, rank, total

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from cwd.config.schedule import ClassificationSchedule
+from cwd.data.batches import ahead
 from cwd.data.classification.batches import middle
 from cwd.data.classification.folders import FolderDataset, Labelled
-from cwd.data.prefetch import ahead
 from cwd.data.transforms import normalise
 from cwd.evaluation.coco_ap import measured
 from cwd.system.distributed import processes, rank, total

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cwd.data.layouts import IGNORED
+from cwd.data.segmentation import IGNORED
 from cwd.evaluation.miou import score_maps
 from cwd.experiments.records import CHANNELS
 from cwd.experiments.rows_losses import BARE

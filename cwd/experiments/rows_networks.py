@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from cwd.data.layouts import LAYOUTS
+from cwd.data.datasets import LAYOUTS
 from cwd.experiments.network_costs import costs_of
 from cwd.experiments.profile import Profile, Student
 from cwd.experiments.rows_losses import Row

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from cwd.config.run import Run
 from cwd.data.classification.folders import folder_layout
+from cwd.data.datasets import layout_of
 from cwd.data.detection.coco import OBJECT_CLASSES, coco_layout
-from cwd.data.layouts import layout_of
 from cwd.data.scenes.draw import THINGS
 from cwd.losses import ChannelAlignment
 from cwd.models.build import build_network, count_multiply_adds

@@ -12,7 +12,7 @@ from torch import nn
 
 from cwd.config.pairs import Detection, Transformation
 from cwd.config.run import Run
-from cwd.data.loading import Dataset
+from cwd.data.decoded import DecodedDataset
 from cwd.experiments.profile import Profile, load_profile
 from cwd.experiments.sections import check_seeds
 from cwd.models.build import load_network_weights
@@ -39,7 +39,7 @@ class Workspace:
         return paths.BUILD / self.profile.name
 
     @cached_property
-    def data(self) -> tuple[Dataset, Dataset]:
+    def data(self) -> tuple[DecodedDataset, DecodedDataset]:
         """Training images and the images that mIoU is measured on.
 
         Raises:

@@ -12,10 +12,10 @@ import torch
 
 from cwd.config.schedule import Schedule
 from cwd.data import fake_trees
-from cwd.data.datasets import SegmentationDataset, build_dataset
+from cwd.data.datasets import build_dataset
 from cwd.data.decoded import load_cached
-from cwd.data.layouts import PER_PIXEL
 from cwd.data.loading import Batches
+from cwd.data.segmentation import PER_PIXEL, SegmentationDataset
 
 FULL = (1024, 2048)  # height and width of Cityscapes' images
 

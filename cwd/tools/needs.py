@@ -15,12 +15,11 @@ from torch import Tensor, nn
 from cwd.config.run import Data, Run
 from cwd.data.classification.crops import crops_folder
 from cwd.data.classification.folders import find_folders
-from cwd.data.datasets import SegmentationDataset, build_dataset, find_dataset
+from cwd.data.datasets import build_dataset, find_dataset, layout_of
 from cwd.data.decoded import is_cached
-from cwd.data.detection.archives import ARCHIVES, missing_archives
-from cwd.data.detection.coco import find_coco
-from cwd.data.layouts import PER_PIXEL, layout_of
+from cwd.data.detection.coco import ARCHIVES, find_coco, missing_archives
 from cwd.data.opening import large, scenes_folder
+from cwd.data.segmentation import PER_PIXEL, SegmentationDataset
 from cwd.experiments.step_parts import IMAGE_CLASSES, classes_of, described
 from cwd.models.backbones import imagenet_weights
 from cwd.models.names import CLASSIFIER, DETECTOR, kind_of, parse_name

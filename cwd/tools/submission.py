@@ -11,8 +11,9 @@ from PIL import Image
 from torch import nn
 
 from cwd.config.run import Data, Run
-from cwd.data.datasets import decode, find_dataset
-from cwd.data.layouts import CITYSCAPES, cityscapes_images, layout_of
+from cwd.data import cityscapes
+from cwd.data.base import decode
+from cwd.data.datasets import find_dataset, layout_of
 from cwd.data.opening import scenes_root
 from cwd.evaluation.miou import predict
 from cwd.models.build import build_network, load_network_weights
@@ -25,7 +26,7 @@ from cwd.system.progress import report
 from cwd.training.run_folder import RunFolder
 
 # of a class, by train id: what the server counts
-LABEL_IDS = np.array([cls.id for cls in CITYSCAPES], np.uint8)
+LABEL_IDS = np.array([cls.id for cls in cityscapes.CLASSES], np.uint8)
 
 
 def submission(
@@ -90,7 +91,7 @@ def images_of(data: Data, data_root: Path, split: str) -> list[Path]:
     """
     scenes = data.name == "scenes"
     root = scenes_root(data, data_root) if scenes else find_dataset(data.name, data_root)
-    found = cityscapes_images(root, split) if root else []
+    found = cityscapes.images(root, split) if root else []
     if not found:
         remedy = layout_of(data.name).remedy
         raise CwdError(f"{root or data_root} has no images in leftImg8bit/{split}/: {remedy}")

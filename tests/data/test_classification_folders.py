@@ -13,10 +13,11 @@ from torchvision.datasets import ImageFolder
 
 from cwd.config.run import Data
 from cwd.data import fake_trees
+from cwd.data.base import check_complete
 from cwd.data.classification import crops, folders
 from cwd.data.classification.folders import build_folders, find_folders
 from cwd.data.detection.coco import build_coco
-from cwd.data.opening import check_complete, scenes_folder
+from cwd.data.opening import scenes_folder
 from cwd.system.errors import CwdError
 from cwd.training.tasks.classification import open_data
 

@@ -1,6 +1,7 @@
-"""Datasets in their official layouts, and every way in which they can be broken."""
+"""CamVid and Cityscapes in their official layouts, and every way in which they can be broken."""
 
-import subprocess
+import hashlib
+import shutil
 
 import numpy as np
 import pytest
@@ -8,10 +9,14 @@ import torch
 from PIL import Image
 from torchvision.datasets import Cityscapes
 
-from cwd.data import datasets, download, fake_trees, layouts
-from cwd.data.datasets import build_dataset, load_in_memory
+from cwd.config.run import Data
+from cwd.data import datasets, decoded, fake_trees, opening, segmentation
+from cwd.data.datasets import build_dataset
+from cwd.data.decoded import load_in_memory
 from cwd.data.fake_trees import SIZE, image, save
 from cwd.system.errors import CwdError
+
+FIRST, SECOND = "0001TP_006690.png", "0001TP_006720.png"
 
 
 @pytest.fixture
@@ -28,6 +33,8 @@ def test_camvid(camvid):
     dataset = build_dataset("camvid", camvid.parent, "train")
     assert len(dataset) == 2
     assert dataset.num_classes == len(dataset.palette) == 11
+    assert (dataset.classes[0], dataset.classes[10]) == ("sky", "bicyclist")
+    assert dataset.names == (f"train/{FIRST}", f"train/{SECOND}")
     sample = dataset[0]
     assert sample.image.dtype == torch.uint8
     assert (sample.image.permute(1, 2, 0).numpy() == image(0)).all()
@@ -39,8 +46,7 @@ def test_cityscapes_ids(cityscapes):
     dataset = build_dataset("cityscapes", cityscapes, "train")
     target = dataset[0].target.flatten()[:34].tolist()
     evaluated = [7, 8, 11, 12, 13, 17, *range(19, 29), 31, 32, 33]
-    expected = [evaluated.index(i) if i in evaluated else 255 for i in range(34)]
-    assert target == expected
+    assert target == [evaluated.index(i) if i in evaluated else 255 for i in range(34)]
     assert dataset.classes[:3] == ("road", "sidewalk", "building")
     assert dataset.classes[18] == "bicycle"
     assert len(Cityscapes(cityscapes, target_type="semantic", mode="fine")) == len(dataset)
@@ -50,21 +56,26 @@ def test_in_memory(camvid):
     loaded = load_in_memory(build_dataset("camvid", camvid, "train"))
     assert loaded.images.shape == (2, 3, *SIZE)
     assert loaded.targets.dtype == torch.uint8
+    assert loaded[1].target.dtype == torch.int64
     counts = np.array([1] * 11) * 2.0
     counts[3] += 2 * (16 * 10 - 12)
     assert loaded.class_frequencies() == pytest.approx(counts / counts.sum())
-    assert loaded[1].target.dtype == torch.int64
     assert loaded.class_frequencies().sum() == pytest.approx(1, abs=1e-15)
-    loaded.targets.fill_(255)
-    assert (loaded.class_frequencies() == 0).all()
     small = load_in_memory(build_dataset("camvid", camvid, "train").first(1), size=(5, 8))
     assert small.images.shape == (1, 3, 5, 8)
     assert set(small.targets.unique().tolist()) <= {*range(11), 255}
-
-
-def test_nothing_to_read(camvid):
     with pytest.raises(CwdError, match="give positive numbers"):
         load_in_memory(build_dataset("camvid", camvid, "train"), size=(0, 8))
+
+
+def test_describe(camvid):
+    loaded = load_in_memory(build_dataset("camvid", camvid, "train"))
+    loaded.targets[0] = 255
+    line = decoded.describe({"train": loaded}).loc["train"]
+    assert line.tolist() == [2, 10, 16, round(100 * (160 + 1) / 320, 1)]  # and one void pixel
+    loaded.targets.fill_(255)
+    del loaded.__dict__["label_counts"]
+    assert (loaded.class_frequencies() == 0).all()
 
 
 @pytest.mark.parametrize("count", [0, -1, 3])
@@ -73,94 +84,99 @@ def test_more_images_than_there_are(camvid, count):
         build_dataset("camvid", camvid, "train").first(count)
 
 
-def test_names_and_paths(camvid):
-    dataset = build_dataset("camvid", camvid, "train")
-    assert dataset.names == ("train/0001TP_006690.png", "train/0001TP_006720.png")
-    assert dataset.paths(1) == tuple(
-        camvid / folder / "0001TP_006720.png" for folder in ("train", "trainannot")
-    )
-
-
 def test_an_image_of_absurd_size(camvid, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     with pytest.raises(CwdError, match="can't be decoded"):
         build_dataset("camvid", camvid, "train")[0]
 
 
-def test_checksum_changes_with_the_content(camvid):
+def test_checksums(camvid, monkeypatch):
+    """Recorded results name their data by them, so they stay what they were."""
     first = build_dataset("camvid", camvid, "train").checksum
-    assert first == build_dataset("camvid", camvid, "train").checksum
-    save(camvid / "train" / "0001TP_006690.png", image(9))
+    digest = hashlib.sha256()
+    for name in (FIRST, SECOND):
+        for folder in ("train", "trainannot"):
+            digest.update(f"{folder}/{name}".encode() + (camvid / folder / name).read_bytes())
+    assert first == digest.hexdigest()
+    save(camvid / "train" / FIRST, image(9))
     assert first != build_dataset("camvid", camvid, "train").checksum
+    save(camvid / "train" / FIRST, image(0))
+    assert first == build_dataset("camvid", camvid, "train").checksum
+    monkeypatch.setattr(segmentation, "WHOLE_CHECKSUM", 100)
+    by_size = build_dataset("camvid", camvid, "train").checksum
+    content = (camvid / "train" / FIRST).read_bytes()
+    (camvid / "train" / FIRST).write_bytes(content[:-1] + b"x")
+    assert first != by_size == build_dataset("camvid", camvid, "train").checksum
 
 
-def test_missing(tmp_path):
-    with pytest.raises(CwdError, match=r"holds no camvid .* `make data DATASET=camvid`"):
-        build_dataset("camvid", tmp_path, "train")
-    with pytest.raises(CwdError, match=r"holds no cityscapes .* register"):
-        build_dataset("cityscapes", tmp_path, "train")
-    with pytest.raises(CwdError, match="no dataset 'camvids': use one of scenes, cityscapes"):
-        build_dataset("camvids", tmp_path, "train")
+@pytest.mark.parametrize(
+    ("name", "split", "word"),
+    [
+        ("camvids", "train", "no dataset 'camvids': use one of scenes, cityscapes"),
+        ("camvid", "training", "no split 'training'"),
+        ("camvid", "val", r"val\.txt is missing"),
+        ("ade20k", "train", "holds no ade20k .*ADEChallengeData2016.zip and unpack it there"),
+        ("voc", "train", r"holds no voc .* `make data DATASET=voc`"),
+        ("cityscapes", "val", "no images of the split 'val'"),
+    ],
+)
+def test_what_is_not_there(tmp_path, camvid, cityscapes, name, split, word):
+    with pytest.raises(CwdError, match=word):
+        build_dataset(name, tmp_path, split)
 
 
-def test_wrong_layout(camvid, cityscapes):
-    with pytest.raises(CwdError, match="no split 'training'"):
-        build_dataset("camvid", camvid, "training")
-    with pytest.raises(CwdError, match=r"val\.txt is missing"):
-        build_dataset("camvid", camvid, "val")
-    with pytest.raises(CwdError, match="no images of the split 'val'"):
-        build_dataset("cityscapes", cityscapes, "val")
+def rewrite(path, content):
+    path.write_bytes(content)
 
 
-def test_a_list_that_is_no_text(camvid):
-    (camvid / "train.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(CwdError, match=r"train\.txt is no list of files"):
-        build_dataset("camvid", camvid, "train")
-
-
-def test_image_without_label(camvid, cityscapes):
-    (camvid / "trainannot" / "0001TP_006720.png").unlink()
-    with pytest.raises(CwdError, match=r"trainannot/0001TP_006720\.png is missing, the label"):
-        build_dataset("camvid", camvid, "train")
-    next((cityscapes / "gtFine").rglob("*labelIds.png")).unlink()
-    with pytest.raises(CwdError, match=r"labelIds\.png is missing, the label"):
-        build_dataset("cityscapes", cityscapes, "train")
-
-
-@pytest.mark.parametrize("folder", ["train", "trainannot"])
-def test_truncated_file(camvid, folder):
-    path = camvid / folder / "0001TP_006690.png"
-    path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(CwdError, match=rf"{folder}/0001TP_006690\.png can't be decoded"):
-        build_dataset("camvid", camvid, "train")[0]
-    path.write_bytes(b"")
-    with pytest.raises(CwdError, match="can't be decoded"):
+@pytest.mark.parametrize(
+    ("damage", "word"),
+    [
+        (lambda image, label: rewrite(image, image.read_bytes()[:-30]), "can't be decoded"),
+        (lambda image, label: rewrite(label, label.read_bytes()[:-30]), "can't be decoded"),
+        (lambda image, label: rewrite(label, b""), "can't be decoded"),
+        (lambda image, label: label.unlink(), "is missing, the label of"),
+        (lambda image, label: image.unlink(), "is missing, the image of its list"),
+        (lambda _, label: save(label, np.full(SIZE, 12, np.uint8)), "label 12, expected 0 to 11:"),
+        (lambda _, label: save(label, np.zeros((10, 15), np.uint8)), "15x10 .* its image 16x10"),
+        (lambda _, label: save(label, image()), "is no label image"),
+        (lambda image, label: shutil.copy(label, image), "has no colours"),
+        (lambda image, _: rewrite(image.parents[1] / "train.txt", b"\xff\xfe\x00"), "no list of"),
+    ],
+)
+def test_camvid_damaged(camvid, damage, word):
+    damage(camvid / "train" / FIRST, camvid / "trainannot" / FIRST)
+    with pytest.raises(CwdError, match=word):
         load_in_memory(build_dataset("camvid", camvid, "train"))
 
 
-def test_label_out_of_range(camvid, cityscapes):
-    save(camvid / "trainannot" / "0001TP_006690.png", np.full(SIZE, 12, np.uint8))
-    with pytest.raises(CwdError, match=r"006690\.png has the label 12, expected 0 to 11"):
-        build_dataset("camvid", camvid, "train")[0]
-    path = next((cityscapes / "gtFine").rglob("*labelIds.png"))
-    save(path, np.full(SIZE, 40, np.uint8))
+def test_cityscapes_damaged(cityscapes):
+    (label,) = (cityscapes / "gtFine").rglob("*labelIds.png")
+    save(label, np.full(SIZE, 40, np.uint8))
     with pytest.raises(CwdError, match="has the label 40, expected 0 to 33"):
         build_dataset("cityscapes", cityscapes, "train")[0]
+    label.unlink()
+    with pytest.raises(CwdError, match=r"labelIds\.png is missing, the label of aachen_000000"):
+        build_dataset("cityscapes", cityscapes, "train")
+    shutil.rmtree(cityscapes / "gtFine")
+    with pytest.raises(CwdError, match=r"gtFine/train is missing, the labels of train: register"):
+        build_dataset("cityscapes", cityscapes, "train")
 
 
-def test_sizes_that_differ(camvid):
-    label = camvid / "trainannot" / "0001TP_006690.png"
-    save(label, np.zeros((10, 15), np.uint8))
-    with pytest.raises(CwdError, match="is 15x10 pixels and its image 16x10"):
-        build_dataset("camvid", camvid, "train")[0]
-    save(label, image())
-    with pytest.raises(CwdError, match="no label image"):
-        build_dataset("camvid", camvid, "train")[0]
+def test_stray_and_misplaced_files_of_cityscapes(cityscapes):
+    (cityscapes / "leftImg8bit/train/.DS_Store").write_text("")
+    (cityscapes / "leftImg8bit/train/aachen/Thumbs.db").write_text("")
+    (cityscapes / "gtFine/train/aachen/aachen_000000_000019_gtFine_color.png").write_text("")
+    cityscapes = cityscapes.rename(cityscapes.with_name("Cityscapes"))
+    assert len(build_dataset("cityscapes", cityscapes.parent, "train")) == 1
+    (cityscapes / "leftImg8bit/train/aachen").rename(cityscapes / "leftImg8bit/train/bochum")
+    with pytest.raises(CwdError, match=r"labelIds\.png has no image beside it"):
+        build_dataset("cityscapes", cityscapes, "train")
 
 
 def test_images_of_several_sizes(camvid):
-    save(camvid / "train" / "0001TP_006720.png", image(1, (12, 16)))
-    save(camvid / "trainannot" / "0001TP_006720.png", np.zeros((12, 16), np.uint8))
+    save(camvid / "train" / SECOND, image(1, (12, 16)))
+    save(camvid / "trainannot" / SECOND, np.zeros((12, 16), np.uint8))
     with pytest.raises(CwdError, match=r"set data\.size"):
         load_in_memory(build_dataset("camvid", camvid, "train"))
     resized = load_in_memory(build_dataset("camvid", camvid, "train"), size=SIZE)
@@ -168,69 +184,28 @@ def test_images_of_several_sizes(camvid):
 
 
 def test_more_than_memory(camvid, monkeypatch):
-    monkeypatch.setattr(datasets, "MEMORY", 1000)
+    monkeypatch.setattr(decoded, "MEMORY", 1000)
     with pytest.raises(CwdError, match="GiB"):
         load_in_memory(build_dataset("camvid", camvid, "train"))
 
 
-def test_obtain_checks_what_is_there(camvid):
-    with pytest.raises(CwdError, match="has 2 images in train, expected 367"):
-        download.obtain("camvid", camvid.parent)
+def test_part_of_a_dataset_is_not_taken_for_the_whole(tmp_path):
+    fake_trees.cityscapes(tmp_path / "cityscapes", splits=("train", "val"))
+    with pytest.raises(CwdError, match=r"has 1 images in train, expected 2975: .*set data\.train"):
+        opening.open_data(Data("cityscapes"), tmp_path)
+    with pytest.raises(CwdError, match="has 1 images in train and 2 are asked for"):
+        opening.open_data(Data("cityscapes", train=2, val=1), tmp_path)
 
 
-def test_obtain_checks_sizes(camvid, monkeypatch):
-    official = layouts.LAYOUTS["camvid"]
-    fewer = layouts.Layout(**(vars(official) | {"counts": {"train": 2}}))
-    monkeypatch.setitem(layouts.LAYOUTS, "camvid", fewer)
-    with pytest.raises(CwdError, match="is 16x10 pixels, expected 480x360"):
-        download.obtain("camvid", camvid)
-
-
-def test_obtain_clones_and_leaves_nothing_behind_when_it_cannot(tmp_path, camvid, monkeypatch):
-    source = tmp_path / "source"
-    camvid.rename(tmp_path / "CamVid")
-    source.mkdir()
-    (tmp_path / "CamVid").rename(source / "CamVid")
-    for command in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b",
-                                                   "commit", "-qm", "CamVid"]):  # fmt: skip
-        subprocess.run(["git", "-C", str(source), *command], check=True)
-    monkeypatch.setattr(download, "CAMVID_SOURCE", f"file://{source}")
-    with pytest.raises(CwdError, match="expected 367"):  # it was cloned, and then checked
-        download.obtain("camvid", tmp_path / "data")
-    assert (tmp_path / "data" / "camvid" / "train.txt").is_file()
-
-    monkeypatch.setattr(download, "CAMVID_SOURCE", str(tmp_path / "nowhere"))
-    with pytest.raises(CwdError, match="git clone --depth 1"):
-        download.obtain("camvid", tmp_path / "other")
-    assert list((tmp_path / "other").iterdir()) == []
-
-
-def test_obtain_where_something_is_in_the_way(tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "CAMVID_SOURCE", str(tmp_path / "nowhere"))
-    (tmp_path / "camvid").mkdir()
-    with pytest.raises(CwdError, match="git clone"):  # an empty folder doesn't count
-        download.obtain("camvid", tmp_path)
-    (tmp_path / "camvid" / "train").mkdir(parents=True)
-    with pytest.raises(CwdError, match=r"no complete CamVid .* move it away"):
-        download.obtain("camvid", tmp_path)
-    (tmp_path / "file").write_text("")
-    with pytest.raises(CwdError, match="could not be written"):
-        download.obtain("camvid", tmp_path / "file")
-
-
-def test_obtain_cityscapes_tells_what_to_do(tmp_path):
-    with pytest.raises(CwdError, match=r"register at cityscapes-dataset\.com"):
-        download.obtain("cityscapes", tmp_path)
-
-
-def test_real_camvid(camvid_root):
-    assert "367 train, 101 val, 233 test" in download.obtain("camvid", camvid_root)
-    train = load_in_memory(build_dataset("camvid", camvid_root, "train"), size=(60, 80))
-    assert (train.class_frequencies() > 0).all()
-
-
-def test_describe(camvid):
-    loaded = load_in_memory(build_dataset("camvid", camvid, "train"))
-    loaded.targets[0] = 255
-    line = datasets.describe({"train": loaded}).loc["train"]
-    assert line.tolist() == [2, 10, 16, round(100 * (160 + 1) / 320, 1)]  # and one void pixel
+def test_facts_are_the_official_ones():
+    facts = datasets.facts()
+    counts = {name: facts.loc[name, ["train", "val", "test"]].tolist() for name in facts.index}
+    assert counts == {
+        "cityscapes": ["2,975", "500", "1,525"],
+        "voc": ["10,582", "1,449", "0"],
+        "ade20k": ["20,210", "2,000", "0"],
+        "camvid": ["367", "101", "233"],
+    }
+    assert facts["classes"].to_dict() == {"cityscapes": 19, "voc": 21, "ade20k": 150, "camvid": 11}
+    # 3,475 images of 2048x1024, four bytes a pixel
+    assert facts.loc["cityscapes", "decoded (GB)"] == f"{3475 * 2048 * 1024 * 4 / 1e9:.1f}"

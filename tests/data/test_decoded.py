@@ -1,7 +1,7 @@
 """Datasets decoded on disk: the same pixels, built once, resumed, checked, read in windows."""
 
-import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,16 +9,18 @@ import torch
 
 from cwd.config.run import Data
 from cwd.config.schedule import Schedule
-from cwd.data import datasets, fake_trees, opening
-from cwd.data import decoded as module
-from cwd.data.datasets import SegmentationDataset, build_dataset, load_in_memory
-from cwd.data.decoded import CachedDataset, load_cached
+from cwd.data import decoded, fake_trees, opening, segmentation
+from cwd.data.datasets import build_dataset
+from cwd.data.decoded import CachedDataset, load_cached, load_in_memory
 from cwd.data.loading import Batches
+from cwd.data.segmentation import SegmentationDataset
 from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.tools.bench_loading import loading_speed
 
 COUNT = 40  # more than two chunks of a build
+SCHEDULE = Schedule(steps=9, batch=4, crop=(12, 20), scale=(0.5, 2.0))
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -28,12 +30,13 @@ def ade(tmp_path):
 
 
 @pytest.fixture
-def decoded(monkeypatch):
-    """The images that are decoded from now on, by their paths."""
+def labels_read(monkeypatch):
+    """The labels that are decoded from now on, by their paths."""
     seen = []
-    original = datasets.decode
-    monkeypatch.setattr(datasets, "decode", lambda path, mode: (seen.append(path.name), original(
-        path, mode))[1])  # fmt: skip
+    original = segmentation.decode_label
+    monkeypatch.setattr(
+        segmentation, "decode_label", lambda path: (seen.append(path.name), original(path))[1]
+    )
     return seen
 
 
@@ -49,12 +52,8 @@ def test_the_same_pixels(ade, tmp_path):
     assert (image == ade[3].image.permute(1, 2, 0).numpy()[2:5, 1:9]).all()
     assert (target == ade[3].target.numpy()[2:5, 1:9]).all()
     cached.verify()
-
-
-def test_views_are_indexed_like_tensors(ade, tmp_path):
-    cached = load_cached(ade, tmp_path / "cache")
     assert torch.equal(cached.images[-1], ade[COUNT - 1].image)
-    assert torch.equal(cached.targets[2].long(), ade[2].target)
+    assert torch.equal(cached.targets[torch.tensor(2)].long(), ade[2].target)
     assert cached.images[[4, 4]].shape == (2, 3, 10, 24)  # of one size: stacked
     assert [i.shape[2] for i in cached.images[:3]] == [16, 18, 20]  # of several: a list
     assert len(list(cached.targets)) == COUNT
@@ -69,14 +68,7 @@ def test_shares_of_classes(ade, tmp_path):
     assert cached.class_frequencies() == pytest.approx(counts[:150] / counts[:150].sum())
 
 
-def test_it_is_decoded_once(ade, tmp_path, decoded):
-    load_cached(ade, tmp_path / "cache")
-    assert len(decoded) == 2 * COUNT + 2  # images and labels, and the first once more for its size
-    load_cached(ade, tmp_path / "cache")
-    assert len(decoded) == 2 * COUNT + 2
-
-
-def test_an_interrupted_build_goes_on(ade, tmp_path, monkeypatch, decoded):
+def test_an_interrupted_build_goes_on(ade, tmp_path, monkeypatch, labels_read):
     def broken(self, index):
         if index == 37:
             raise KeyboardInterrupt
@@ -88,84 +80,61 @@ def test_an_interrupted_build_goes_on(ade, tmp_path, monkeypatch, decoded):
         with pytest.raises(KeyboardInterrupt):
             load_cached(ade, tmp_path / "cache")
     (folder,) = [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
-    lines = (folder / module.JOURNAL).read_text().splitlines()
-    assert len(lines) == 2 * module.CHUNK
-    # the machine went down while the next image and its line were written
-    with open(folder / module.IMAGES, "ab") as file:
-        file.write(b"torn")
-    with open(folder / module.JOURNAL, "a") as file:
-        file.write("[10, 4")
-    module.clear()
+    done = list(folder.glob("*.bin"))
+    assert COUNT - decoded.CHUNK < len(done) < COUNT
+    (folder / ".000037_10x90_00000000.bin.1.tmp").write_bytes(b"torn")
+    labels_read.clear()
     cached = load_cached(ade, tmp_path / "cache")
-    assert len(decoded) == 2 * (COUNT - len(lines))  # nothing twice
+    assert len(labels_read) == COUNT - len(done)  # nothing twice
     cached.verify()
-    assert torch.equal(cached[36].image, ade[36].image)
-    assert not (folder / module.JOURNAL).exists()
+    assert all(torch.equal(cached[i].image, ade[i].image) for i in range(COUNT))
+    labels_read.clear()
+    load_cached(ade, tmp_path / "cache")
+    assert labels_read == []
 
 
 def test_a_damaged_image_stops_the_build_and_keeps_the_rest(ade, tmp_path):
     path = ade.pairs[20][0]
-    whole = path.read_bytes()
-    path.write_bytes(whole[:100])
+    path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(CwdError, match=f"{path.name} can't be decoded"):
         load_cached(ade, tmp_path / "cache")
-    (folder,) = [p for p in (tmp_path / "cache").iterdir() if p.is_dir()]
-    assert len((folder / module.JOURNAL).read_text().splitlines()) == module.CHUNK
+    assert len(list((tmp_path / "cache").glob("*/*.bin"))) >= 20
 
 
 def test_changes_are_seen(ade, tmp_path):
     cached = load_cached(ade, tmp_path / "cache")
-    path = cached.folder / module.IMAGES
-    with open(path, "r+b") as file:
-        file.seek(5)
-        file.write(b"\x00" if path.read_bytes()[5] else b"\x01")
-    with pytest.raises(CwdError, match="image 0 has changed on disk: delete the folder"):
+    with open(cached.files[0], "r+b") as file:
+        first = file.read(1)
+        file.seek(0)
+        file.write(bytes([first[0] ^ 1]))
+    changed = r"000000_10x16_\w+\.bin has changed on disk: delete it, and its image is decoded ag"
+    with pytest.raises(CwdError, match=changed):
         load_cached(ade, tmp_path / "cache")
-    os.truncate(path, 1000)
-    with pytest.raises(CwdError, match=r"images\.bin has 1000 bytes, expected"):
+    os.truncate(cached.files[1], 100)  # none of those that are compared
+    with pytest.raises(CwdError, match=r"000001_10x18_.* has changed on disk"):
         load_cached(ade, tmp_path / "cache")
-    (cached.folder / module.INDEX).write_text("{")
-    with pytest.raises(CwdError, match=r"index\.json can't be read"):
-        load_cached(ade, tmp_path / "cache")
-
-
-def test_an_index_with_anything_else(ade, tmp_path):
-    cached = load_cached(ade, tmp_path / "cache")
-    for content in ("{}", '{"shapes": [[1]], "crc32": []}', '{"shapes": 3, "crc32": 3}'):
-        (cached.folder / module.INDEX).write_text(content)
-        with pytest.raises(CwdError, match=r"index\.json is damaged .*delete the folder"):
-            load_cached(ade, tmp_path / "cache")
-
-
-@pytest.mark.parametrize("damage", ["short", "line"])
-def test_what_an_interrupted_build_lost_is_decoded_again(ade, tmp_path, monkeypatch, damage):
-    whole = load_cached(ade, tmp_path / "cache")
-    folder = whole.folder
-    lines = [[*shape, crc] for shape, crc in zip(whole.shapes.tolist(), whole.checksums,
-                                                  strict=True)]  # fmt: skip
-    text = "".join(json.dumps(line) + "\n" for line in lines[:30])
-    if damage == "line":
-        text = text.replace(json.dumps(lines[20]), "[10, twenty")
-    (folder / module.JOURNAL).write_text(text)
-    (folder / module.INDEX).unlink()
-    if damage == "short":  # the journal has lines whose pixels never reached the disk
-        os.truncate(folder / module.IMAGES, 3 * int(whole.starts[20]) + 5)
+    cached.files[2].unlink()
+    late = CachedDataset(*decoded.known(ade), cached.files)
+    for index in (1, 2):
+        with pytest.raises(CwdError, match="has changed on disk"):
+            late[index]
+    for file in cached.files[:2]:
+        file.unlink()
     again = load_cached(ade, tmp_path / "cache")
-    again.verify()
-    assert all(torch.equal(again[i].image, ade[i].image) for i in range(COUNT))
+    assert all(torch.equal(again[i].image, ade[i].image) for i in range(3))
 
 
 def test_another_dataset_gets_another_cache(ade, tmp_path):
     first = load_cached(ade, tmp_path / "cache")
     fake_trees.save(ade.pairs[0][0], fake_trees.image(99))
     changed = build_dataset("ade20k", ade.root, "train")
-    assert load_cached(changed, tmp_path / "cache").folder != first.folder
-    assert load_cached(ade.first(3), tmp_path / "cache").folder != first.folder
+    for other in (changed, ade.first(3)):
+        assert load_cached(other, tmp_path / "cache").files[0].parent != first.files[0].parent
 
 
 def test_a_disk_that_is_too_small(ade, tmp_path, monkeypatch):
     usage = type("usage", (), {"free": 1000})
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(decoded.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(CwdError, match="free some disk space"):
         load_cached(ade, tmp_path / "cache")
 
@@ -180,9 +149,7 @@ def test_large_datasets_go_to_disk_and_small_ones_to_memory(tmp_path, monkeypatc
     assert resized.images.shape == (2, 3, 5, 8)
 
 
-SCHEDULE = Schedule(steps=9, batch=4, crop=(12, 20), scale=(0.5, 2.0))
-
-
+@pytest.fixture
 def twins(tmp_path):
     """The same images in memory and on disk."""
     names = tuple(f"{i}.png" for i in range(11))
@@ -190,45 +157,41 @@ def twins(tmp_path):
     return load_in_memory(dataset), load_cached(dataset, tmp_path / "cache")
 
 
-def test_batches_from_disk_are_those_from_memory(tmp_path):
-    memory, disk = (Batches(d, SCHEDULE, 3, torch.device("cpu")) for d in twins(tmp_path))
+def test_batches_from_disk_are_those_from_memory(twins):
+    memory, disk = (Batches(dataset, SCHEDULE, 3, CPU) for dataset in twins)
     for step in range(SCHEDULE.steps):
         (a, x), (b, y) = memory(step), disk(step)
         torch.testing.assert_close(a, b, atol=2e-4, rtol=0)
         assert torch.equal(x, y)
 
 
-def test_a_batch_does_not_depend_on_what_was_asked_before(tmp_path):
-    _, cached = twins(tmp_path)
-    whole = Batches(cached, SCHEDULE, 3, torch.device("cpu"))
+def test_a_batch_does_not_depend_on_what_was_asked_before(twins):
+    _, cached = twins
+    whole = Batches(cached, SCHEDULE, 3, CPU)
     batches = [whole(step) for step in range(SCHEDULE.steps)]
-    late = Batches(cached, SCHEDULE, 3, torch.device("cpu"))
+    late = Batches(cached, SCHEDULE, 3, CPU)
     for step in (5, 8, 2):
         assert torch.equal(late(step)[0], batches[step][0])
-    other = Batches(cached, SCHEDULE, 4, torch.device("cpu"))
-    assert not torch.equal(other(5)[0], batches[5][0])
+    assert not torch.equal(Batches(cached, SCHEDULE, 4, CPU)(5)[0], batches[5][0])
 
 
 @pytest.mark.parametrize("photometric", [False, True])
-def test_processes_share_a_batch(tmp_path, photometric):
-    schedule = Schedule(**(vars(SCHEDULE) | {"photometric": photometric}))
-    for dataset in twins(tmp_path):
-        whole = Batches(dataset, schedule, 3, torch.device("cpu"))
-        halves = [
-            Batches(dataset, schedule, 3, torch.device("cpu"), rows)
-            for rows in (slice(0, 2), slice(2, 4))
-        ]
+def test_processes_share_a_batch(twins, photometric):
+    schedule = replace(SCHEDULE, photometric=photometric)
+    for dataset in twins:
+        whole, *halves = (
+            Batches(dataset, schedule, 3, CPU, rows)
+            for rows in (slice(None), slice(0, 2), slice(2, 4))
+        )
         for step in range(3):
-            expected = whole(step)
-            for number in (0, 1):
-                joined = torch.cat([half(step)[number] for half in halves])
-                assert torch.equal(joined, expected[number])
+            for expected, *parts in zip(whole(step), *(half(step) for half in halves), strict=True):
+                assert torch.equal(torch.cat(parts), expected)
 
 
-def test_crops_read_windows_and_decode_nothing(tmp_path, decoded, monkeypatch):
+def test_crops_read_windows_and_decode_nothing(tmp_path, labels_read, monkeypatch):
     root = fake_trees.cityscapes(tmp_path / "cityscapes", count=4, size=(64, 128))
     cached = load_cached(build_dataset("cityscapes", root, "train"), tmp_path / "cache")
-    module.clear()
+    labels_read.clear()
     read = []
     original = CachedDataset.window
 
@@ -239,26 +202,17 @@ def test_crops_read_windows_and_decode_nothing(tmp_path, decoded, monkeypatch):
 
     monkeypatch.setattr(CachedDataset, "window", window)
     schedule = Schedule(steps=20, batch=4, crop=(16, 16), scale=(1.0, 2.0))
-    batches = Batches(cached, schedule, 0, torch.device("cpu"))
+    batches = Batches(cached, schedule, 0, CPU)
     for step in range(schedule.steps):
         batches(step)
-    assert decoded == []
+    assert labels_read == []
     assert len(read) == schedule.steps * schedule.batch
     assert max(read) <= 19 * 19  # a crop of 16 at scale 1, and a pixel or two around it
 
 
-def test_fewer_images_than_a_batch(tmp_path):
-    _, cached = twins(tmp_path)
-    schedule = Schedule(**(vars(SCHEDULE) | {"batch": 12}))
+def test_fewer_images_than_a_batch(twins):
     with pytest.raises(CwdError, match="camvid has 11 training images, fewer than a batch of 12"):
-        Batches(cached, schedule, 0, torch.device("cpu"))
-
-
-def test_the_journal_is_json(ade, tmp_path):
-    cached = load_cached(ade, tmp_path / "cache")
-    index = json.loads((cached.folder / module.INDEX).read_text())
-    assert index["shapes"][1] == [10, 18]
-    assert index["files"][0] == "images/training/ADE_train_00000001.jpg"
+        Batches(twins[1], replace(SCHEDULE, batch=12), 0, CPU)
 
 
 def test_the_loaders_race_counts_pixels():

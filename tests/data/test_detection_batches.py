@@ -1,47 +1,53 @@
 """Batches of detectors, against their augmentation done by hand, image by image."""
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from cwd.config.schedule import chosen_images
+from cwd.config.run import Data
+from cwd.config.schedule import DetectionSchedule, chosen_images
 from cwd.data import fake_trees
+from cwd.data.batches import ahead
 from cwd.data.detection import batches
 from cwd.data.detection.batches import (
     DetectionBatches,
     alike,
     fitted,
     mirrored,
+    padded,
     padded_size,
     prepare,
+    prepare_picture,
+    resized,
     stacked,
 )
 from cwd.data.detection.coco import Picture, build_coco
-from cwd.data.prefetch import ahead
+from cwd.data.opening import scenes_root
 from cwd.data.transforms import MEAN, STD
 from cwd.models.detection.outputs import Objects
 from cwd.system.errors import CwdError
+from cwd.training.tasks.detection import DETECTION
+from cwd.training.tasks.instance import INSTANCE
 
-
-@dataclass(frozen=True)
-class Schedule:
-    batch: int = 3
-    steps: int = 6
-    short: int = 48
-    long: int = 80
-    flip: bool = True
+SCHEDULE = DetectionSchedule(steps=6, batch=3, short=48, long=80)
+in_memory_or_not = pytest.mark.parametrize("memory", [0, 2**31])
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    return build_coco("coco", fake_trees.coco(tmp_path_factory.mktemp("coco"), train=7), "train")
+def folder(tmp_path_factory):
+    return fake_trees.coco(tmp_path_factory.mktemp("coco"), train=7)
 
 
-def loader(dataset, schedule=Schedule(), **options):
+@pytest.fixture(scope="module")
+def dataset(folder):
+    return build_coco("coco", folder, "train", masks=True)
+
+
+def loader(dataset, schedule=SCHEDULE, **options):
     return DetectionBatches(dataset, schedule, options.pop("seed", 5), "cpu", **options)
 
 
@@ -51,6 +57,23 @@ def equal(one, two):
         for x, y in zip(one[1], two[1], strict=True)
         for a, b in zip(x[:4], y[:4], strict=True)
     )
+
+
+def picture(mask, box):
+    """An image of one object."""
+    whole = torch.tensor([1])
+    objects = Objects(torch.tensor([box]).float(), whole, whole.float(), whole < 0, mask[None])
+    return Picture(torch.zeros(3, *mask.shape, dtype=torch.uint8), objects)
+
+
+def centres(mask, height, width):
+    """The pixels of a mask in which those of another size have their centres, one by one."""
+    down, right = mask.shape[0] / height, mask.shape[1] / width
+    rows = [
+        [int(mask[int((y + 0.5) * down), int((x + 0.5) * right)]) for x in range(width)]
+        for y in range(height)
+    ]
+    return torch.tensor(rows, dtype=torch.uint8)
 
 
 @pytest.mark.parametrize(
@@ -73,28 +96,49 @@ def test_prepare():
     same, scale = prepare(image, 30, 50)
     assert same is image
     assert scale.tolist() == [1, 1, 1, 1]
-    larger, scale = prepare(image, 45, 70)  # 42x70: the long side counts
-    assert larger.dtype == torch.uint8
-    assert larger.shape == (3, 42, 70)
-    assert scale.tolist() == pytest.approx([70 / 50, 42 / 30] * 2)
-    expected = F.interpolate(image[None].double(), (42, 70), mode="bilinear", antialias=True)[0]
-    assert (larger - expected).abs().max() < 1  # it is rounded, by fixed-point arithmetic
-    smaller, _ = prepare(image, 15, 70)
-    expected = F.interpolate(image[None].double(), (15, 25), mode="bilinear", antialias=True)[0]
-    assert (smaller - expected).abs().max() < 1
+    for sides, size in (((45, 70), (42, 70)), ((15, 70), (15, 25))):  # of 42x70 the long one counts
+        found, scale = prepare(image, *sides)
+        assert found.dtype == torch.uint8
+        assert scale.tolist() == pytest.approx([size[1] / 50, size[0] / 30] * 2)
+        expected = F.interpolate(image[None].double(), size, mode="bilinear", antialias=True)[0]
+        assert (found - expected).abs().max() < 1  # it is rounded, by fixed-point arithmetic
 
 
-def test_mirror():
-    image = torch.arange(12, dtype=torch.uint8).view(1, 3, 4).expand(3, -1, -1)
-    boxes = torch.tensor([[0.0, 1, 1, 3], [1, 0, 4, 2]])
-    objects = Objects(boxes, torch.tensor([3, 1]), torch.ones(2), torch.zeros(2, dtype=torch.bool))
-    twin = mirrored(Picture(image, objects))
-    assert twin.image[0].tolist() == [[3, 2, 1, 0], [7, 6, 5, 4], [11, 10, 9, 8]]
-    assert twin.objects.boxes.tolist() == [[3, 1, 4, 3], [0, 0, 3, 2]]
-    assert twin.objects.labels.tolist() == [3, 1]
-    again = mirrored(twin)
-    assert again.image.equal(image)
-    assert again.objects.boxes.equal(boxes)
+def test_an_object_by_hand():
+    mask = torch.tensor([[0, 1, 0], [0, 1, 1]], dtype=torch.uint8)
+    large = prepare_picture(picture(mask, [1, 0, 3, 2]), 4, 6)
+    expected = [[0, 0, 1, 1, 0, 0]] * 2 + [[0, 0, 1, 1, 1, 1]] * 2
+    assert large.objects.masks[0].tolist() == expected
+    assert large.objects.boxes.tolist() == [[2, 0, 6, 4]]
+    image = torch.arange(72, dtype=torch.uint8).view(3, 4, 6)
+    twin = mirrored(large._replace(image=image))
+    assert twin.image[0].tolist() == [row[::-1] for row in image[0].tolist()]
+    assert twin.objects.masks[0].tolist() == [row[::-1] for row in expected]
+    assert twin.objects.boxes.tolist() == [[0, 0, 4, 4]]
+    assert mirrored(twin).image.equal(image)
+    whole = padded(twin.objects, (32, 64)).masks
+    assert whole.shape == (1, 32, 64)
+    assert whole[0, :4, :6].equal(twin.objects.masks[0])
+    assert whole.sum() == 12
+
+
+@pytest.mark.parametrize("size", [(3, 5), (7, 9), (11, 24), (20, 30)])
+def test_every_pixel_of_a_mask_is_that_at_its_centre(size):
+    masks = (torch.rand(4, 11, 24, generator=torch.Generator().manual_seed(0)) > 0.5).byte()
+    expected = [centres(mask, *size) for mask in masks]
+    assert resized(masks, size).equal(torch.stack(expected))
+    assert resized(masks[:0], size).shape == (0, *size)
+
+
+def test_objects_without_a_pixel_are_not_learnt():
+    mask = torch.zeros(40, 60, dtype=torch.uint8)
+    assert len(prepare_picture(picture(mask, [4, 4, 20, 20]), 40, 60).objects.boxes) == 0
+    for place, count in ((10, 1), (11, 0)):  # of a quarter's size: 2, 6, 10 and so on are left
+        mask = torch.zeros(40, 60, dtype=torch.uint8)
+        mask[place, place] = 1
+        small = prepare_picture(picture(mask, [4, 4, 20, 20]), 10, 15).objects
+        assert small.masks.shape == (count, 10, 15)
+        assert small.boxes.shape == (count, 4)
 
 
 def test_stacked():
@@ -102,12 +146,12 @@ def test_stacked():
     batch = stacked(images)
     assert batch.shape == (2, 3, 64, 64)
     assert batch.dtype == torch.float32
+    mean, std = (torch.tensor(part).double()[:, None, None] for part in (MEAN, STD))
     for image, row in zip(images, batch, strict=True):
         _, height, width = image.shape
-        for channel in range(3):
-            expected = (image[channel].double() / 255 - MEAN[channel]) / STD[channel]
-            found = row[channel, :height, :width].double()
-            torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+        expected = (image.double() / 255 - mean) / std
+        found = row[:, :height, :width].double()
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
         assert not row[:, height:].any()
         assert not row[:, :, width:].any()
     assert stacked(images[:1], (96, 64)).shape == (1, 3, 96, 64)
@@ -116,32 +160,31 @@ def test_stacked():
 
 def by_hand(dataset, schedule, seed, step, flips):
     """A batch as the description has it, with lists of numbers for the boxes."""
-    rows = []
-    for index, flip in zip(
-        chosen_images(len(dataset), schedule.batch, seed, step).tolist(), flips, strict=True
-    ):
+    chosen = chosen_images(len(dataset), schedule.batch, seed, step).tolist()
+    for index, flip in zip(chosen, flips, strict=True):
         image, objects = dataset[index]
         _, old_height, old_width = image.shape
         image, _ = prepare(image, schedule.short, schedule.long)
         _, height, width = image.shape
-        found = []
-        for box, label, area, crowd in zip(*(part.tolist() for part in objects[:4]), strict=True):
-            if crowd:
-                continue
-            down, right = height / old_height, width / old_width
-            left, top, end, bottom = box[0] * right, box[1] * down, box[2] * right, box[3] * down
-            if flip:
-                left, end = width - end, width - left
-            found.append(([left, top, end, bottom], label, area * down * right))
-        rows.append((image.flip(2) if flip else image, found))
-    return rows
+        down, right = height / old_height, width / old_width
+        boxes, masks = [], [centres(mask, height, width) for mask in objects.masks]
+        for left, top, end, bottom in objects.boxes.tolist():
+            ends = (
+                (width - end * right, width - left * right) if flip else (left * right, end * right)
+            )
+            boxes.append([ends[0], top * down, ends[1], bottom * down])
+        masks = [mask.flip(1) if flip else mask for mask in masks]
+        areas = [area * down * right for area in objects.area.tolist()]
+        kept = [n for n, crowd in enumerate(objects.crowd) if not crowd]
+        parts = ([part[n] for n in kept] for part in (objects.labels.tolist(), boxes, areas, masks))
+        yield image.flip(2) if flip else image, *parts
 
 
-@pytest.mark.parametrize("memory", [0, 2**31])
+@in_memory_or_not
 @pytest.mark.parametrize("flip", [True, False])
 def test_batch_by_hand(dataset, monkeypatch, memory, flip):
     monkeypatch.setattr(batches, "MEMORY", memory)
-    schedule = Schedule(flip=flip)
+    schedule = replace(SCHEDULE, flip=flip)
     load = loader(dataset, schedule)
     assert (load.resident is None) == (memory == 0)
     seen, mirrors = set(), []
@@ -150,24 +193,46 @@ def test_batch_by_hand(dataset, monkeypatch, memory, flip):
         chosen, flips = load.plan(step)
         assert chosen == chosen_images(7, 3, 5, step).tolist()
         mirrors += flips
-        expected = by_hand(dataset, schedule, 5, step, flips)
-        height = max(image.shape[1] for image, _ in expected)
-        width = max(image.shape[2] for image, _ in expected)
-        assert images.shape == (3, 3, -(-height // 32) * 32, -(-width // 32) * 32)
-        for row, target, (image, objects) in zip(images, targets, expected, strict=True):
-            alone = stacked([image], tuple(images.shape[2:]))[0]
-            assert row.equal(alone)
-            seen.add(len(objects))
-            assert target.boxes.shape == (len(objects), 4)
-            assert target.labels.tolist() == [label for _, label, _ in objects]
+        expected = list(by_hand(dataset, schedule, 5, step, flips))
+        assert images.shape == (3, 3, *padded_size([image.shape[1:] for image, *_ in expected]))
+        rows = zip(images, targets, expected, strict=True)
+        for row, target, (image, labels, boxes, areas, masks) in rows:
+            assert row.equal(stacked([image], tuple(images.shape[2:]))[0])
+            seen.add(len(labels))
+            assert target.labels.tolist() == labels
             assert not target.crowd.any()
-            if objects:
-                boxes = torch.tensor([box for box, _, _ in objects])
-                torch.testing.assert_close(target.boxes, boxes, atol=1e-4, rtol=0)
-                area = torch.tensor([area for _, _, area in objects])
-                torch.testing.assert_close(target.area, area)
+            wanted = torch.tensor(boxes).view(-1, 4)
+            torch.testing.assert_close(target.boxes, wanted, atol=1e-4, rtol=0)
+            torch.testing.assert_close(target.area, torch.tensor(areas))
+            assert target.masks.shape == (len(masks), *images.shape[2:])
+            assert target.masks.dtype == torch.uint8
+            for found, mask in zip(target.masks, masks, strict=True):
+                assert found[: mask.shape[0], : mask.shape[1]].equal(mask)
+                assert found.sum() == mask.sum() > 0
     assert seen == {0, 3}  # the crowd is gone
     assert set(mirrors) == ({True, False} if flip else {False})
+
+
+def test_all_else_is_as_without_masks(folder, dataset):
+    plain, masked = loader(build_coco("coco", folder, "train")), loader(dataset)
+    assert dataset.checksum == plain.dataset.checksum
+    for step in range(4):
+        (images, targets), (same, others) = plain(step), masked(step)
+        assert all(target.masks is None for target in targets)
+        bare = [list(zip(*((t[:4]) for t in part), strict=True)) for part in (targets, others)]
+        assert equal((images, bare[0]), (same, bare[1]))
+
+
+def test_masks_count_where_memory_is_short(folder, dataset, monkeypatch):
+    load = loader(dataset)
+    counts = [len(dataset.annotated(index).boxes) for index in range(len(dataset))]
+    need = sum((3 + n) * h * w for n, (h, w) in zip(counts, load.sizes, strict=True))
+    assert sum(p.image.nbytes + p.objects.masks.nbytes for p in load.resident) <= need
+    for memory, fits in ((need, True), (need - 1, False)):
+        monkeypatch.setattr(batches, "MEMORY", memory)
+        assert (loader(dataset).resident is not None) == fits
+    monkeypatch.setattr(batches, "MEMORY", sum(3 * h * w for h, w in load.sizes))
+    assert loader(build_coco("coco", folder, "train")).resident is not None
 
 
 def test_any_order_and_any_start_is_the_same(dataset, monkeypatch):
@@ -182,18 +247,18 @@ def test_any_order_and_any_start_is_the_same(dataset, monkeypatch):
     assert not equal(loader(dataset, seed=6)(0), expected[0])
 
 
-@pytest.mark.parametrize("memory", [0, 2**31])
+@in_memory_or_not
 def test_processes_share_a_batch(dataset, monkeypatch, memory):
     monkeypatch.setattr(batches, "MEMORY", memory)
-    schedule = Schedule(short=64, long=200)
+    schedule = replace(SCHEDULE, short=64, long=200)
     whole = loader(dataset, schedule)
     parts = [loader(dataset, schedule, rows=rows) for rows in (slice(0, 1), slice(1, 3))]
     needed = []
     for step in range(6):
         images, targets = whole(step)
         found = [part(step) for part in parts]
-        assert equal((torch.cat([x for x, _ in found]), found[0][1] + found[1][1]),
-                     (images, targets))  # fmt: skip
+        together = torch.cat([x for x, _ in found]), found[0][1] + found[1][1]
+        assert equal(together, (images, targets))
         chosen, _ = whole.plan(step)
         sides = [padded_size([whole.sizes[i] for i in rows]) for rows in (chosen[:1], chosen)]
         assert images.shape[2:] == sides[1]
@@ -203,7 +268,7 @@ def test_processes_share_a_batch(dataset, monkeypatch, memory):
 
 def test_no_batch_is_read_that_is_not_needed(dataset, monkeypatch):
     monkeypatch.setattr(batches, "MEMORY", 0)
-    load = loader(dataset, replace(Schedule(), steps=3))
+    load = loader(dataset, replace(SCHEDULE, steps=3))
     read, original = [], load.read
     monkeypatch.setattr(load, "read", lambda index: read.append(index) or original(index))
     for step in range(3):
@@ -212,19 +277,16 @@ def test_no_batch_is_read_that_is_not_needed(dataset, monkeypatch):
     assert load.ready == {}
 
 
-def test_fewer_images_than_a_batch(dataset):
+@in_memory_or_not
+def test_what_can_not_be_trained_on(tmp_path, dataset, monkeypatch, memory):
     with pytest.raises(CwdError, match="coco has 2 training images, fewer than a batch of 3"):
         loader(dataset.first(2))
-
-
-@pytest.mark.parametrize("memory", [0, 2**31])
-def test_a_damaged_image(tmp_path, monkeypatch, memory):
     monkeypatch.setattr(batches, "MEMORY", memory)
     dataset = build_coco("coco", fake_trees.coco(tmp_path), "train")
     path = tmp_path / dataset.names[2]
     path.write_bytes(path.read_bytes()[:-50])
     with pytest.raises(CwdError, match="can't be decoded"):
-        [loader(dataset, replace(Schedule(), batch=4))(step) for step in range(4)]
+        [loader(dataset, replace(SCHEDULE, batch=4))(step) for step in range(4)]
 
 
 def test_ahead():
@@ -256,9 +318,18 @@ def test_upright_images_and_others_do_not_share_a_batch():
     assert seen[:5] != seen[5:]
     with pytest.raises(CwdError, match="fill a batch of 12"):
         alike(upright, 12, 0, 0)
-
-
-def test_images_of_one_kind_come_as_everywhere():
-    for upright in (np.zeros(10, bool), np.ones(10, bool)):
+    for same in (np.zeros(10, bool), np.ones(10, bool)):  # of one kind they come as everywhere
         for step in range(6):
-            assert torch.equal(alike(upright, 4, 1, step), chosen_images(10, 4, 1, step))
+            assert torch.equal(alike(same, 4, 1, step), chosen_images(10, 4, 1, step))
+
+
+def test_the_task_opens_its_data_with_masks(data_root):
+    data = Data("scenes", size=(64, 96), train=8, val=3)
+    train, val = INSTANCE.open_data(data, data_root)
+    assert train.masked
+    assert val.masked
+    assert INSTANCE.open_data(data, data_root)[0] is train
+    plain, _ = DETECTION.open_data(data, data_root)
+    assert not plain.masked
+    assert plain.image_ids == train.image_ids
+    assert train.root == scenes_root(data, data_root)

@@ -7,8 +7,9 @@ from PIL import Image
 from torch import nn
 
 from cwd.data import fake_trees
-from cwd.data.datasets import Sample, build_dataset
+from cwd.data.datasets import build_dataset
 from cwd.data.decoded import load_cached
+from cwd.data.segmentation import Sample
 from cwd.evaluation import miou
 from cwd.evaluation.miou import classes_at, evaluate, in_batches, scores, upsample
 from cwd.models.segmentation import SegmentationOutput

@@ -1,18 +1,17 @@
 """Batches for classifiers by step: random crops, resized to one size and mirrored."""
 
 import math
-import os
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import center_crop, resize, resized_crop
 
-from cwd.config.schedule import ClassificationSchedule, check_batch, chosen_images, step_seed
+from cwd.config.schedule import ClassificationSchedule, chosen_images
+from cwd.data.batches import BatchSource
 from cwd.data.classification.folders import FolderDataset, Labelled
-from cwd.data.prefetch import Prefetch
 from cwd.data.transforms import normalise
 
 TRIES = 10  # for a crop that fits into its image
@@ -23,28 +22,16 @@ Size = tuple[int, int]
 
 
 class Draws(NamedTuple):
-    """What is random in the crops of a batch, float64 from 0 to 1.
+    """What is random in the crops of a batch, float64 from 0 to 1."""
 
-    Attributes:
-        area: [B, 10], of every try.
-        aspect: [B, 10], likewise.
-        corner: [B, 2], down and to the right.
-        mirror: [B].
-    """
-
-    area: Tensor
-    aspect: Tensor
-    corner: Tensor
-    mirror: Tensor
+    area: Tensor  # [B, 10], of every try
+    aspect: Tensor  # [B, 10], likewise
+    corner: Tensor  # [B, 2], down and to the right
+    mirror: Tensor  # [B]
 
 
 def draw(batch: int, generator: torch.Generator) -> Draws:
-    """All random numbers of a batch.
-
-    Args:
-        batch: B.
-        generator: of the CPU.
-    """
+    """All random numbers of a batch."""
     shapes = (batch, TRIES), (batch, TRIES), (batch, 2), (batch,)
     return Draws(*(torch.rand(s, generator=generator, dtype=torch.float64) for s in shapes))
 
@@ -57,7 +44,7 @@ def window(size: Size, drawn: Draws, scale: tuple[float, float]) -> tuple[int, i
 
     Args:
         size: height and width of the image.
-        drawn: of this image, without the batch's dimension.
+        drawn: of this image alone.
         scale: least and largest share of the image's area.
     """
     height, width = size
@@ -77,52 +64,22 @@ def window(size: Size, drawn: Draws, scale: tuple[float, float]) -> tuple[int, i
 
 
 def middle(image: Tensor, schedule: ClassificationSchedule) -> Tensor:
-    """What is measured of an image: its middle, after its short side was resized.
+    """What is measured of an image uint8 [3, H, W]: its middle, [3, crop, crop].
 
-    Args:
-        image: uint8 [3, H, W].
-        schedule: has `short` and `crop`.
-
-    Returns:
-        uint8 [3, crop, crop].
+    Its short side was resized to the schedule's `short` before.
     """
     resized = resize(image, [int(schedule.short)], antialias=True)
     return center_crop(resized, list(schedule.size))
 
 
-class ClassificationBatches:
-    """The batch of every step, the same for a seed however often and from where it is asked.
+class ClassificationBatches(BatchSource):
+    """Batches for classifiers; small datasets are decoded once and kept in memory."""
 
-    Small datasets are decoded once and kept in memory. Threads cut the crops of the next steps
-    while one is computed, from there or from the disk.
-
-    Args:
-        dataset: the training images.
-        schedule: batch, crop, scale and the rest.
-        seed: the run's.
-        device: where the batches are wanted.
-        rows: which part of each batch; several processes that train together share it.
-
-    Raises:
-        CwdError: there are fewer images than a batch has, or an image can't be read.
-    """
-
-    def __init__(
-        self,
-        dataset: FolderDataset,
-        schedule: ClassificationSchedule,
-        seed: int,
-        device: torch.device | str,
-        rows: slice = slice(None),
-    ) -> None:
-        check_batch(dataset, schedule)
-        self.dataset, self.schedule, self.seed, self.rows = dataset, schedule, seed, rows
-        self.device = torch.device(device)
-        self.pool = ThreadPoolExecutor(min(schedule.batch, os.cpu_count() or 1))
-        self.ready = Prefetch(self.ask, schedule.steps)
-        self.images: Sequence[Labelled] = dataset
-        if decoded(dataset) <= MEMORY:
-            self.images = list(self.pool.map(dataset.__getitem__, range(len(dataset))))
+    def prepare(self) -> None:
+        """Decode what fits into memory."""
+        self.images: Sequence[Labelled] = self.dataset
+        if decoded(self.dataset) <= MEMORY:
+            self.images = list(self.pool.map(self.dataset.__getitem__, range(len(self.dataset))))
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """The batch of a step: float32 [B, 3, crop, crop], normalised, and int64 [B]."""
@@ -133,8 +90,7 @@ class ClassificationBatches:
         """Which images the whole batch has, and what is random in their crops."""
         batch = self.schedule.batch
         chosen = chosen_images(len(self.dataset), batch, self.seed, step)
-        draws = torch.Generator().manual_seed(step_seed(self.seed, step))
-        return chosen.tolist(), draw(batch, draws)
+        return chosen.tolist(), draw(batch, self.draws(step))
 
     def ask(self, step: int) -> list[Future]:
         """A step's crops, to be waited for."""

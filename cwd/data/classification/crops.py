@@ -32,10 +32,6 @@ def crops_root(data: Data, data_root: Path) -> Path:
     `SPLIT/CLASS/SCENE_NUMBER.png` for every object that isn't a crowd and whose box has at least
     12 pixels to both sides. The scenes are those that detectors see with the same data.
 
-    Args:
-        data: its size, train, val and seed are the scenes'.
-        data_root: folder of the datasets.
-
     Raises:
         CwdError: `data` leaves open what to draw, the scenes have no object that large, or the
             folder holds something else or can't be written.
@@ -68,11 +64,7 @@ def crops_root(data: Data, data_root: Path) -> Path:
 
 
 def write_split(scenes: CocoDataset, folder: Path) -> None:
-    """Write the objects of a split; classes that have none get their folder too.
-
-    Raises:
-        CwdError: there are none at all.
-    """
+    """Write the objects of a split; classes that have none get their folder too."""
     for name in scenes.classes:
         (folder / name).mkdir(parents=True)
     written = 0
@@ -97,15 +89,7 @@ def write_split(scenes: CocoDataset, folder: Path) -> None:
 
 
 def around(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Whole pixels that hold boxes and a margin, clipped to their image.
-
-    Args:
-        boxes: float32 [N, 4], left, top, right, bottom in pixels.
-        size: height and width of the image.
-
-    Returns:
-        int64 [N, 4], likewise.
-    """
+    """Whole pixels [N, 4] that hold boxes [N, 4] and a margin, clipped to their image's size."""
     room = MARGIN * (boxes[:, 2:] - boxes[:, :2]).double()
     first = (boxes[:, :2] - room).floor().clamp(min=0)
     last = torch.minimum((boxes[:, 2:] + room).ceil(), torch.tensor(size).flip(0))

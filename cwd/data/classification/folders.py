@@ -11,50 +11,34 @@ import torch
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, is_image_file, make_dataset
 
-from cwd.data.datasets import WHOLE_CHECKSUM, decode
-from cwd.data.layouts import check_count
+from cwd.data.base import SPLITS, WHOLE_CHECKSUM, Dataset, Layout, look_up, photograph
+from cwd.data.fake_images import SIZE, Size, image, save
 from cwd.system.errors import CwdError
 
-SPLITS = ("train", "val", "test")
 SIZED = 50_000  # files at most whose size a checksum asks for; 1.28 million take minutes
 
 
 class Labelled(NamedTuple):
-    """An image and its class.
-
-    Attributes:
-        image: uint8 [3, H, W], RGB.
-        label: from 0.
-    """
+    """An image, uint8 [3, H, W], RGB, and its class, from 0."""
 
     image: Tensor
     label: int
 
 
-@dataclass(frozen=True)
-class FolderLayout:
-    """What is known of a dataset in folders.
+@dataclass(frozen=True, kw_only=True)
+class FolderLayout(Layout):
+    """A layout in class folders; in one that is `sparse`, a class may be without an image."""
 
-    Attributes:
-        remedy: what to do where something is missing or damaged.
-        folders: what the dataset's folder may be called below a data root.
-        counts: official number of images by split.
-        sparse: whether a class may be without an image in a split.
-    """
-
-    remedy: str
-    folders: tuple[str, ...] = ()
-    counts: dict[str, int] | None = None
+    markers: tuple[str, ...] = SPLITS
     sparse: bool = False
 
 
-IMAGENET_REMEDY = (
-    "register at image-net.org, get ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar, unpack "
-    "them there into a folder for each class, and see data/README.md."
-)
 FOLDER_LAYOUTS = {
     "imagenet": FolderLayout(
-        remedy=IMAGENET_REMEDY,
+        remedy=(
+            "register at image-net.org, get ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar, "
+            "unpack them there into a folder for each class, and see data/README.md."
+        ),
         folders=("imagenet", "ImageNet", "ILSVRC2012"),
         counts={"train": 1_281_167, "val": 50_000},
     ),
@@ -66,27 +50,67 @@ FOLDER_LAYOUTS = {
 
 
 def folder_layout(name: str) -> FolderLayout:
-    """A dataset's layout by its name.
-
-    Raises:
-        CwdError: the name is unknown.
-    """
-    if name not in FOLDER_LAYOUTS:
-        raise CwdError(
-            f"there is no classification dataset {name!r}: use one of {', '.join(FOLDER_LAYOUTS)}."
-        )
-    return FOLDER_LAYOUTS[name]
+    """A dataset's layout by its name; an unknown one is a `CwdError`."""
+    return look_up(name, FOLDER_LAYOUTS, "classification ")
 
 
 def find_folders(name: str, root: Path) -> Path | None:
     """The dataset's folder: `root` itself or one below it; None if it isn't there."""
-    for place in (root, *(root / folder for folder in folder_layout(name).folders)):
-        if any((place / split).is_dir() for split in SPLITS):
-            return place
-    return None
+    return folder_layout(name).find(root)
 
 
-def build_folders(name: str, root: str | Path, split: str) -> "FolderDataset":
+@dataclass(frozen=True, eq=False)
+class FolderDataset(Dataset):
+    """Images on disk, class by class; see `build_folders`. Labels are int64 [N]."""
+
+    layout: FolderLayout
+    classes: tuple[str, ...]
+    names: tuple[str, ...]
+    labels: Tensor
+
+    def some(self, count: int) -> "FolderDataset":
+        """So many images at equal distances.
+
+        The first ones would be of one class: at equal distances, each class has about the share of
+        them that it has of all.
+        """
+        places = spread(len(self), count)
+        names = tuple(self.names[place] for place in places)
+        return replace(self, names=names, labels=self.labels[list(places)])
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Labelled:
+        try:
+            pixels = photograph(self.root / self.names[index])
+        except CwdError as error:
+            raise CwdError(f"{str(error).rstrip('.')}; {self.layout.remedy}") from error
+        return Labelled(pixels, int(self.labels[index]))
+
+    @cached_property
+    def checksum(self) -> str:
+        """SHA-256 over the names, and the contents of up to 256 MiB of files.
+
+        Over the sizes where there is more, and over those of 50,000 at equal distances where there
+        are more files.
+        """
+        digest = hashlib.sha256("\n".join(self.names).encode())
+        files = [self.root / self.names[place] for place in spread(len(self), SIZED)]
+        sizes = [path.stat().st_size for path in files]
+        whole = len(files) == len(self) and sum(sizes) <= WHOLE_CHECKSUM
+        for path, size in zip(files, sizes, strict=True):
+            digest.update(path.read_bytes() if whole else f"{size} ".encode())
+        return digest.hexdigest()
+
+
+def spread(count: int, wanted: int) -> Sequence[int]:
+    """So many places below `count` at equal distances, all if there are fewer."""
+    wanted = min(count, wanted)
+    return [place * count // wanted for place in range(wanted)]
+
+
+def build_folders(name: str, root: str | Path, split: str) -> FolderDataset:
     """A split of a dataset, its files found but not yet read.
 
     Labels are the places of the class folders in alphabetical order, which for ImageNet's is the
@@ -102,9 +126,7 @@ def build_folders(name: str, root: str | Path, split: str) -> "FolderDataset":
             folders, a class has no images, or the splits differ in classes.
     """
     layout = folder_layout(name)
-    folder = find_folders(name, Path(root))
-    if folder is None:
-        raise CwdError(f"{Path(root)} holds no {name} (no train/ in it): {layout.remedy}")
+    folder = layout.folder(name, root)
     classes = class_folders(folder / "train", layout)
     there = class_folders(folder / split, layout)
     if odd := sorted({*classes} ^ {*there}):
@@ -139,114 +161,32 @@ def class_folders(folder: Path, layout: FolderLayout) -> list[str]:
         return find_classes(folder)[0]
     except FileNotFoundError:
         flat = sum(is_image_file(path.name) for path in folder.iterdir())
-        remedy = layout.remedy
-        if flat:  # ImageNet's archive of val holds its 50,000 files side by side
-            remedy = (
-                "sort them into a folder for each class, as torchvision.datasets.ImageNet(root, "
-                "split) does by itself with the archives and ILSVRC2012_devkit_t12.tar.gz, and see "
-                "data/README.md."
-            )
+        sort = (
+            "sort them into a folder for each class, as torchvision.datasets.ImageNet(root, "
+            "split) does by itself with the archives and ILSVRC2012_devkit_t12.tar.gz, and see "
+            "data/README.md."
+        )
+        # ImageNet's archive of val holds its 50,000 files side by side
         raise CwdError(
             f"{folder} has {flat} images and no class folders, expected a folder for each class: "
-            f"{remedy}"
+            f"{sort if flat else layout.remedy}"
         ) from None
 
 
-@dataclass(frozen=True, eq=False)
-class FolderDataset:
-    """Images on disk, class by class; see `build_folders`.
-
-    Attributes:
-        name: the dataset's.
-        split: whose images.
-        root: the dataset's folder.
-        layout: what is known of it.
-        classes: names of the class folders; their places are the labels.
-        names: image files, relative to `root`, in the order of indices.
-        labels: int64 [N].
-    """
-
-    name: str
-    split: str
-    root: Path
-    layout: FolderLayout
-    classes: tuple[str, ...]
-    names: tuple[str, ...]
-    labels: Tensor
-
-    @property
-    def num_classes(self) -> int:
-        """K."""
-        return len(self.classes)
-
-    def first(self, count: int | None) -> "FolderDataset":
-        """So many images at equal distances, all if None.
-
-        The first ones would be of one class: at equal distances, each class has about the share of
-        them that it has of all.
-
-        Raises:
-            CwdError: there are fewer.
-        """
-        check_count(self, count)
-        if count is None:
-            return self
-        places = spread(len(self), count)
-        names = tuple(self.names[place] for place in places)
-        return replace(self, names=names, labels=self.labels[list(places)])
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: int) -> Labelled:
-        """Decode one image.
-
-        Raises:
-            CwdError: the file is missing or damaged.
-        """
-        try:
-            image = decode(self.root / self.names[index], "RGB")
-        except CwdError as error:
-            raise CwdError(f"{str(error).rstrip('.')}; {self.layout.remedy}") from error
-        pixels = torch.from_numpy(image).permute(2, 0, 1).contiguous()
-        return Labelled(pixels, int(self.labels[index]))
-
-    @cached_property
-    def checksum(self) -> str:
-        """SHA-256 over the names, and the contents of up to 256 MiB of files.
-
-        Over the sizes where there is more, and over those of 50,000 at equal distances where there
-        are more files.
-        """
-        return checksum(self.root, self.names)
-
-
-def spread(count: int, wanted: int) -> Sequence[int]:
-    """So many places below `count` at equal distances, all if there are fewer."""
-    wanted = min(count, wanted)
-    return [place * count // wanted for place in range(wanted)]
-
-
-def checksum(root: Path, names: Sequence[str]) -> str:
-    """See `FolderDataset.checksum`."""
-    digest = hashlib.sha256("\n".join(names).encode())
-    files = [root / names[place] for place in spread(len(names), SIZED)]
-    sizes = [path.stat().st_size for path in files]
-    whole = len(files) == len(names) and sum(sizes) <= WHOLE_CHECKSUM
-    for path, size in zip(files, sizes, strict=True):
-        digest.update(path.read_bytes() if whole else f"{size} ".encode())
-    return digest.hexdigest()
-
-
 def few_of_each(dataset: FolderDataset, count: int, most: int = 8) -> dict[str, list[Tensor]]:
-    """The first images of each class, uint8 [3, H, W] by its name.
-
-    Args:
-        dataset: whose.
-        count: images of a class.
-        most: classes, the first.
-    """
+    """The first `count` images of each of the first `most` classes, by the class's name."""
     return {
         name: [dataset[int(i)].image for i in (dataset.labels == label).nonzero()[:count, 0]]
         for label, name in enumerate(dataset.classes[:most])
     }
+
+
+def fake(root: Path, *, train: int = 2, val: int = 1, size: Size = SIZE, classes: int = 3) -> Path:
+    """ImageNet, `train` and `val` images of every class; they differ in width, some are grey."""
+    for offset, (split, count) in enumerate((("train", train), ("val", val))):
+        for i in range(classes * count):
+            wnid, number = f"n{1440764 + i // count:08}", i % count
+            pixels = image(2 * i + offset, (size[0], size[1] + 2 * number))
+            path = root / split / wnid / f"{wnid}_{number}.JPEG"
+            save(path, pixels if number else pixels[..., 0])
+    return root

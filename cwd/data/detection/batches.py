@@ -1,8 +1,8 @@
 """Batches for detectors by step: images resized in their proportions, mirrored, and padded."""
 
-import os
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,25 +10,22 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.v2.functional import InterpolationMode, resize
 
-from cwd.config.schedule import DetectionSchedule, check_batch, chosen_images, step_seed
+from cwd.config.schedule import DetectionSchedule, chosen_images
+from cwd.data.batches import BatchSource
 from cwd.data.detection.coco import CocoDataset, Picture, to_learn
-from cwd.data.prefetch import Prefetch
+from cwd.data.detection.masks import Size
 from cwd.data.transforms import normalise
 from cwd.models.detection.outputs import Objects
 from cwd.system.errors import CwdError
 
 DIVISOR = 32  # of the padded images' sides, as in mmdetection
 MEMORY = 2 * 2**30  # bytes up to which resized images are kept in memory
-Size = tuple[int, int]
 
 
 def fitted(size: Size, short: int, long: int) -> Size:
     """Height and width that an image is resized to, as mmdetection computes it.
 
-    Args:
-        size: its height and width in pixels.
-        short: pixels of the short side, unless the long one would be longer than `long`.
-        long: pixels of the long side at most.
+    Its short side gets `short` pixels, or fewer, so that its long side has at most `long`.
     """
     factor = min(short / min(size), long / max(size))
     height, width = (max(1, int(side * factor + 0.5)) for side in size)
@@ -36,16 +33,9 @@ def fitted(size: Size, short: int, long: int) -> Size:
 
 
 def prepare(image: Tensor, short: int, long: int) -> tuple[Tensor, Tensor]:
-    """An image as large as detectors take it.
+    """An image uint8 [3, H, W] as large as detectors take it, see `fitted`.
 
-    Args:
-        image: uint8 [3, H, W].
-        short: see `fitted`.
-        long: see `fitted`.
-
-    Returns:
-        uint8 [3, h, w]; and float32 [4], which makes a box of the image one of the resized image
-        by multiplication: w / W, h / H, w / W, h / H.
+    With it come the factors of a box's coordinates, float32 [4]: w / W, h / H, w / W, h / H.
     """
     old = tuple(image.shape[-2:])
     new = fitted(old, short, long)
@@ -56,19 +46,14 @@ def prepare(image: Tensor, short: int, long: int) -> tuple[Tensor, Tensor]:
 
 
 def prepare_picture(picture: Picture, short: int, long: int) -> Picture:
-    """An image as large as detectors take it, and those of its objects that they learn.
+    """An image as large as detectors take it, see `fitted`, and those of its objects they learn.
 
-    Args:
-        picture: see `cwd.data.detection.coco.to_learn` for what is left out of it; where there are
-            masks, objects without a pixel of the resized image are too.
-        short: see `fitted`.
-        long: see `fitted`.
+    Where there are masks, objects without a pixel of the resized image are left out too.
     """
     learned, boxes = to_learn(picture.objects, torch.tensor(picture.image.shape[-2:]))
     image, scale = prepare(picture.image, short, long)
-    objects = picture.objects._replace(
-        boxes=boxes * scale, area=picture.objects.area * scale[:2].prod()
-    ).keep(learned)
+    area = picture.objects.area * scale[:2].prod()
+    objects = picture.objects._replace(boxes=boxes * scale, area=area).keep(learned)
     if objects.masks is not None:
         masks = resized(objects.masks, tuple(image.shape[-2:]))
         objects = objects._replace(masks=masks).keep(masks.bool().flatten(1).any(dim=1))
@@ -92,10 +77,9 @@ def mirrored(picture: Picture) -> Picture:
     left, top, right, bottom = picture.objects.boxes.unbind(dim=1)
     width = picture.image.shape[-1]
     boxes = torch.stack([width - right, top, width - left, bottom], dim=1)
-    objects = picture.objects._replace(boxes=boxes)
-    if objects.masks is not None:
-        objects = objects._replace(masks=objects.masks.flip(-1))
-    return Picture(picture.image.flip(-1), objects)
+    masks = picture.objects.masks
+    masks = None if masks is None else masks.flip(-1)
+    return Picture(picture.image.flip(-1), picture.objects._replace(boxes=boxes, masks=masks))
 
 
 def padded(objects: Objects, size: Size) -> Objects:
@@ -113,14 +97,9 @@ def padded_size(sizes: Iterable[Size]) -> Size:
 
 
 def stacked(images: Sequence[Tensor], size: Size | None = None) -> Tensor:
-    """Images as detectors take them.
+    """B images uint8 [3, h, w] as detectors take them: float32 [B, 3, H, W], normalised.
 
-    Args:
-        images: B of uint8 [3, h, w], on one device.
-        size: height and width to pad to; what the images need if None.
-
-    Returns:
-        float32 [B, 3, H, W], normalised; below and at the right of an image is 0, the mean colour.
+    Below and at the right they are padded with 0, the mean colour, to a size or to what they need.
     """
     height, width = size or padded_size([image.shape[-2:] for image in images])
     batch = torch.zeros(len(images), 3, height, width, device=images[0].device)
@@ -134,16 +113,7 @@ def alike(upright: np.ndarray, batch: int, seed: int, step: int) -> Tensor:
     """Which images a step trains on, all upright or none: as `cwd.config.schedule.chosen_images`.
 
     An epoch leaves out the incomplete end of both kinds; its batches come in random order. Where
-    there is one kind only, the two functions give the same.
-
-    Args:
-        upright: bool [N], whether an image is higher than wide.
-        batch: B.
-        seed: of the run.
-        step: which.
-
-    Returns:
-        int64 [B], indices below N.
+    there is one kind only, the two functions give the same. `upright` is bool [N].
 
     Raises:
         CwdError: neither kind fills a batch.
@@ -166,55 +136,35 @@ def alike(upright: np.ndarray, batch: int, seed: int, step: int) -> Tensor:
     return torch.from_numpy(draws.permutation(np.concatenate(rows))[position])
 
 
-class DetectionBatches:
-    """The batch of every step, the same for a seed however often and from where it is asked.
+class DetectionBatches(BatchSource[list[Future]]):
+    """Batches of images of sizes of their own, each padded to the largest of the whole batch.
 
-    Images of a batch have sizes of their own, so each is padded to the largest of the whole batch:
-    the processes that share it pad alike. Upright images and others don't share a batch, as in
-    mmdetection, since padding both to a square would take half as much again.
-
-    Args:
-        dataset: the training images, see `CocoDataset.trainable`.
-        schedule: batch, size and the rest.
-        seed: the run's.
-        device: where the batches are wanted.
-        rows: which part of each batch; several processes that train together share it.
-
-    Raises:
-        CwdError: there are fewer images than a batch has, or an image can't be read.
+    So the processes that share a batch pad alike. Upright images and others don't share one, as in
+    mmdetection, since padding both to a square would take half as much again. The dataset is what
+    `CocoDataset.trainable` gives.
     """
 
-    def __init__(
-        self,
-        dataset: CocoDataset,
-        schedule: DetectionSchedule,
-        seed: int,
-        device: torch.device | str,
-        rows: slice = slice(None),
-    ) -> None:
-        check_batch(dataset, schedule)
-        self.dataset, self.schedule, self.seed, self.rows = dataset, schedule, seed, rows
-        self.device = torch.device(device)
-        sizes = dataset.sizes.tolist()
-        self.sizes = [fitted((h, w), schedule.short, schedule.long) for h, w in sizes]
+    schedule: DetectionSchedule
+    dataset: CocoDataset
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        sizes, schedule = self.dataset.sizes.tolist(), self.schedule
+        self.sizes = [fitted(size, schedule.short, schedule.long) for size in sizes]
         self.upright = np.array([height > width for height, width in self.sizes])
-        self.pool = ThreadPoolExecutor(min(schedule.batch, os.cpu_count() or 1))
-        self.ready = Prefetch(self.ask, schedule.steps)
         self.resident: list[Picture] | None = None
         if self.nbytes() <= MEMORY:
-            pictures = self.pool.map(self.read, range(len(dataset)))
+            pictures = self.pool.map(self.read, range(len(self.dataset)))
             self.resident = [self.placed(picture) for picture in pictures]
 
     def __call__(self, step: int) -> tuple[Tensor, list[Objects]]:
         """The batch of a step: float32 [B, 3, H, W], normalised, and the objects of every image."""
         chosen, flips = self.plan(step)
         size = padded_size(self.sizes[index] for index in chosen)  # of all processes' images
-        mine = chosen[self.rows]
         if self.resident is not None:
-            pictures = [self.resident[index] for index in mine]
+            pictures = [self.resident[index] for index in chosen[self.rows]]
         else:
-            read = (future.result() for future in self.ready.take(step))
-            pictures = [self.placed(picture) for picture in read]
+            pictures = [self.placed(future.result()) for future in self.ready.take(step)]
         pairs = zip(pictures, flips[self.rows], strict=True)
         pictures = [mirrored(picture) if flip else picture for picture, flip in pairs]
         images, targets = zip(*pictures, strict=True)
@@ -230,9 +180,8 @@ class DetectionBatches:
         """Which images the whole batch has, and which of them are mirrored."""
         batch = self.schedule.batch
         chosen = alike(self.upright, batch, self.seed, step)
-        draws = torch.Generator().manual_seed(step_seed(self.seed, step))
-        flips = torch.rand(batch, generator=draws) < (0.5 if self.schedule.flip else 0)
-        return chosen.tolist(), flips.tolist()
+        draws = torch.rand(batch, generator=self.draws(step))
+        return chosen.tolist(), (draws < (0.5 if self.schedule.flip else 0)).tolist()
 
     def read(self, index: int) -> Picture:
         """An image of the dataset, resized."""

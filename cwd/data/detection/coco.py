@@ -11,60 +11,54 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cwd.data.datasets import decode
+from cwd.data.base import Dataset, Layout, look_up, photograph
 from cwd.data.detection.annotations import AnnotationFile, read_annotations
 from cwd.data.detection.masks import Rle, decoded, encoded
-from cwd.data.layouts import check_count
+from cwd.data.fetch import fetch
 from cwd.data.scenes.draw import THINGS
 from cwd.models.detection.outputs import Objects
 from cwd.system.errors import CwdError
 
 SMALLEST_SIDE = 32  # pixels; mmdetection trains on no smaller images
-
 OBJECT_CLASSES = {"scenes": len(THINGS), "coco": 80}
 
 
+class Archive(NamedTuple):
+    """One of COCO's archives: where it is, its bytes, the folder in it, and what shows that."""
+
+    url: str
+    size: int
+    inside: str
+    markers: tuple[str, ...]
+
+
+_SITE = "http://images.cocodataset.org"
+_LISTS = ("annotations/instances_train2017.json", "annotations/instances_val2017.json")
+ARCHIVES = (
+    Archive(
+        f"{_SITE}/annotations/annotations_trainval2017.zip", 252_907_541, "annotations", _LISTS
+    ),
+    Archive(f"{_SITE}/zips/val2017.zip", 815_585_330, "val2017", ("val2017",)),
+    Archive(f"{_SITE}/zips/train2017.zip", 19_336_861_798, "train2017", ("train2017",)),
+)
+
+
 class Picture(NamedTuple):
-    """An image and what is in it.
+    """An image and its objects, in its pixels."""
 
-    Attributes:
-        image: uint8 [3, H, W], RGB.
-        objects: its objects, in pixels of the image.
-    """
-
-    image: Tensor
+    image: Tensor  # uint8 [3, H, W], RGB
     objects: Objects
 
 
-@dataclass(frozen=True)
-class CocoLayout:
-    """How a dataset of COCO's format is laid out on disk.
+@dataclass(frozen=True, kw_only=True)
+class CocoLayout(Layout):
+    """What is known of a dataset in COCO's format."""
 
-    Attributes:
-        images: the folder of a split's images, with {} for the split.
-        annotations: the file of a split's annotations.
-        splits: those that have annotations.
-        markers: paths in the dataset's folder, by any of which it is recognised.
-        remedy: what to do where something is missing or damaged.
-        folders: what the dataset's folder may be called below a data root.
-        counts: official number of images by split.
-    """
-
-    images: str
-    annotations: str
-    splits: tuple[str, ...]
-    markers: tuple[str, ...]
-    remedy: str
-    folders: tuple[str, ...] = ()
-    counts: dict[str, int] | None = None
+    images: str  # the folder of a split's images, with {} for the split
+    annotations: str  # the file of a split's annotations, likewise
+    splits: tuple[str, ...]  # that have annotations
 
 
-COCO_SITE = "http://images.cocodataset.org"
-COCO_REMEDY = (
-    f"get {COCO_SITE}/zips/train2017.zip, {COCO_SITE}/zips/val2017.zip and "
-    f"{COCO_SITE}/annotations/annotations_trainval2017.zip, unpack them there, and see "
-    "data/README.md."
-)
 COCO_LAYOUTS = {
     "scenes": CocoLayout(
         images="leftImg8bit/{}",
@@ -77,13 +71,10 @@ COCO_LAYOUTS = {
         images="{}2017",
         annotations="annotations/instances_{}2017.json",
         splits=("train", "val"),  # the annotations of its test images aren't public
-        markers=(
-            "train2017",
-            "val2017",
-            "annotations/instances_train2017.json",
-            "annotations/instances_val2017.json",
-        ),
-        remedy=COCO_REMEDY,
+        markers=("train2017", "val2017", *_LISTS),
+        remedy="run `make data DATASET=coco`, or get "
+        f"{', '.join(archive.url for archive in ARCHIVES)}, unpack them there, and see "
+        "data/README.md.",
         folders=("coco", "COCO"),
         counts={"train": 118_287, "val": 5_000},
     ),
@@ -91,35 +82,32 @@ COCO_LAYOUTS = {
 
 
 def coco_layout(name: str) -> CocoLayout:
-    """A dataset's layout by its name.
-
-    Raises:
-        CwdError: the name is unknown.
-    """
-    if name not in COCO_LAYOUTS:
-        raise CwdError(
-            f"there is no detection dataset {name!r}: use one of {', '.join(COCO_LAYOUTS)}."
-        )
-    return COCO_LAYOUTS[name]
+    """A dataset's layout by its name; an unknown one is a `CwdError`."""
+    return look_up(name, COCO_LAYOUTS, "detection ")
 
 
 def find_coco(name: str, root: Path) -> Path | None:
     """The dataset's folder: `root` itself or one below it; None if it isn't there."""
-    layout = coco_layout(name)
-    for place in (root, *(root / folder for folder in layout.folders)):
-        if any((place / marker).exists() for marker in layout.markers):
-            return place
-    return None
+    return coco_layout(name).find(root)
+
+
+def missing_archives(root: Path) -> list[Archive]:
+    """The archives that weren't unpacked into COCO's folder."""
+    return [a for a in ARCHIVES if not all((root / marker).exists() for marker in a.markers)]
+
+
+def get_coco(data_root: Path) -> None:
+    """Download those of COCO's archives that aren't there; see `cwd.data.fetch.fetch`."""
+    folder = find_coco("coco", data_root) or data_root / "coco"
+    for archive in missing_archives(folder):
+        what = f"COCO's {Path(archive.url).name}"
+        fetch(what, archive.url, archive.inside, folder / archive.inside, size=archive.size)
 
 
 def build_coco(name: str, root: str | Path, split: str, *, masks: bool = False) -> "CocoDataset":
     """A split of a dataset: its annotations read and checked, its images found but not yet read.
 
-    Args:
-        name: "scenes" or "coco".
-        root: the dataset's folder, or a data root that holds it.
-        split: "train" or "val"; of the scenes "test" too.
-        masks: whether the objects' masks are wanted.
+    `name` is "scenes" or "coco", and `root` the dataset's folder or a data root that holds it.
 
     Raises:
         CwdError: the name or the split is unknown, the dataset isn't there, its annotations are
@@ -127,64 +115,36 @@ def build_coco(name: str, root: str | Path, split: str, *, masks: bool = False) 
     """
     layout = coco_layout(name)
     if split not in layout.splits:
-        raise CwdError(
-            f"{name} has no split {split!r} with annotations: use one of "
-            f"{', '.join(layout.splits)}."
-        )
-    folder = find_coco(name, Path(root))
-    if folder is None:
-        raise CwdError(f"{Path(root)} holds no {name} (no {layout.markers[0]}/): {layout.remedy}")
+        splits = ", ".join(layout.splits)
+        raise CwdError(f"{name} has no split {split!r} with annotations: use one of {splits}.")
+    folder = layout.folder(name, root)
     path = folder / layout.annotations.format(split)
     file = read_annotations(path, layout.remedy, masks=masks)
-    check_images(folder / layout.images.format(split), file.files, layout.remedy)
+    _check_images(folder / layout.images.format(split), file.files, layout.remedy)
     return CocoDataset(name, split, folder, layout, file, tuple(range(len(file.files))))
 
 
-def check_images(folder: Path, files: Sequence[str], remedy: str) -> None:
-    """Refuse a dataset some of whose images are missing.
-
-    Raises:
-        CwdError: one is.
-    """
+def _check_images(folder: Path, files: Sequence[str], remedy: str) -> None:
     # a folder is listed once: asking for each of 118,287 files takes long on a network's disk
     there: dict[Path, set[str]] = {}
     for path in (folder / file for file in files):
         if path.parent not in there:
-            found = os.listdir(path.parent) if path.parent.is_dir() else ()
-            there[path.parent] = set(found)
+            there[path.parent] = set(os.listdir(path.parent) if path.parent.is_dir() else ())
         if path.name not in there[path.parent]:
             raise CwdError(f"{path} is missing, an image that has annotations: {remedy}")
 
 
 @dataclass(frozen=True, eq=False)
-class CocoDataset:
-    """Pictures on disk, in the order of their image ids; see `build_coco`.
+class CocoDataset(Dataset):
+    """Pictures on disk, in the order of their image ids; see `build_coco`."""
 
-    Attributes:
-        name: the dataset's.
-        split: whose pictures.
-        root: the dataset's folder.
-        layout: how it is laid out.
-        file: the split's annotations.
-        chosen: which of the file's images these are.
-    """
-
-    name: str
-    split: str
-    root: Path
-    layout: CocoLayout
     file: AnnotationFile
-    chosen: tuple[int, ...]
+    chosen: tuple[int, ...]  # which of the file's images these are
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names, in the order of category ids; their places are the labels."""
         return self.file.classes
-
-    @property
-    def num_classes(self) -> int:
-        """K."""
-        return len(self.classes)
 
     @property
     def category_ids(self) -> tuple[int, ...]:
@@ -212,22 +172,19 @@ class CocoDataset:
         """Height and width of every image in pixels, int64 [N, 2]."""
         return self.file.sizes[list(self.chosen)]
 
-    def first(self, count: int | None) -> "CocoDataset":
-        """The first so many images; all if None.
+    @cached_property
+    def checksum(self) -> str:
+        """SHA-256 over the annotation file and the names of the images; no image is read."""
+        return hashlib.sha256("\n".join([self.file.digest, *self.names]).encode()).hexdigest()
 
-        Raises:
-            CwdError: there are fewer.
-        """
-        check_count(self, count)
+    def some(self, count: int) -> "CocoDataset":
+        """The first so many images."""
         return replace(self, chosen=self.chosen[:count])
 
     def trainable(self, smallest: int = SMALLEST_SIDE) -> "CocoDataset":
-        """The images to train on: neither too small nor without an object to learn.
+        """The images to train on: with an object to learn, and `smallest` pixels to both sides.
 
         Masks aren't looked at, so an image whose objects all turn out to have none may be left.
-
-        Args:
-            smallest: pixels that both sides must have.
 
         Raises:
             CwdError: none is left.
@@ -236,8 +193,7 @@ class CocoDataset:
         owner = torch.repeat_interleave(torch.arange(len(counts)), counts)
         learnable, _ = to_learn(self.file.objects, self.file.sizes[owner])
         fit = torch.bincount(owner[learnable], minlength=len(counts)) > 0
-        fit &= (self.file.sizes >= smallest).all(dim=1)
-        usable = fit.tolist()
+        usable = (fit & (self.file.sizes >= smallest).all(dim=1)).tolist()
         chosen = tuple(place for place in self.chosen if usable[place])
         if not chosen:
             raise CwdError(
@@ -246,21 +202,21 @@ class CocoDataset:
             )
         return replace(self, chosen=chosen)
 
+    def _objects(self, index: int) -> slice:
+        place = self.chosen[index]
+        return slice(*self.file.starts[place : place + 2].tolist())
+
     def annotated(self, index: int) -> Objects:
         """What the file says of an image, which isn't read; boxes without extent are among it.
 
         pycocotools counts those as objects that can't be found, and so does our AP.
         """
-        place = self.chosen[index]
-        start, end = self.file.starts[place : place + 2].tolist()
-        return self.file.objects.keep(slice(start, end))
+        return self.file.objects.keep(self._objects(index))
 
     def encodings(self, index: int) -> list[Rle]:
         """The masks of those objects, if they were asked for."""
-        place = self.chosen[index]
-        start, end = self.file.starts[place : place + 2].tolist()
-        height, width = self.file.sizes[place].tolist()
-        return [encoded(one, (height, width)) for one in self.file.outlines[start:end]]
+        size = tuple(self.sizes[index].tolist())
+        return [encoded(outline, size) for outline in self.file.outlines[self._objects(index)]]
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -281,33 +237,22 @@ class CocoDataset:
     def image(self, index: int) -> Tensor:
         """One image alone, uint8 [3, H, W]; raises as `__getitem__`."""
         path = self.root / self.names[index]
-        image = decode(path, "RGB")
-        height, width = self.sizes[index].tolist()
-        if image.shape[:2] != (height, width):
+        image = photograph(path)
+        size, stated = tuple(image.shape[1:]), tuple(self.sizes[index].tolist())
+        if size != stated:
             raise CwdError(
-                f"{path} is {image.shape[1]}x{image.shape[0]} pixels and {self.file.path.name} "
-                f"says {width}x{height}: {self.layout.remedy}"
+                f"{path} is {size[1]}x{size[0]} pixels and {self.file.path.name} says "
+                f"{stated[1]}x{stated[0]}: {self.layout.remedy}"
             )
-        return torch.from_numpy(image).permute(2, 0, 1).contiguous()
-
-    @cached_property
-    def checksum(self) -> str:
-        """SHA-256 over the annotation file and the names of the images; no image is read."""
-        return hashlib.sha256("\n".join([self.file.digest, *self.names]).encode()).hexdigest()
+        return image
 
 
 def to_learn(objects: Objects, size: Tensor) -> tuple[Tensor, Tensor]:
     """Which objects a detector is trained on, and their boxes without what is off the image.
 
     Left out are, as in mmdetection, crowds, objects without area, and boxes of which less than a
-    pixel's width or height is on the image.
-
-    Args:
-        objects: N of them.
-        size: height and width of their image, or of the image of each: [2] or [N, 2].
-
-    Returns:
-        bool [N] and float32 [N, 4].
+    pixel's width or height is on the image. The size is height and width of their image, or of the
+    image of each, [2] or [N, 2]; the answers are bool [N] and float32 [N, 4].
     """
     limit = size.to(objects.boxes).flip(-1)  # width, height
     limit = torch.cat([limit, limit], dim=-1)

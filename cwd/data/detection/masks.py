@@ -1,6 +1,9 @@
 """Masks of objects: as annotation files have them, as pixels, and as detectors find them."""
 
+import re
 from collections.abc import Sequence
+from contextlib import suppress
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -10,87 +13,58 @@ from torch import Tensor
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 FAR = 100_000  # pixels: pycocotools goes along every edge of a polygon, step by step
-LONGEST = 7  # characters of a number in a compressed run-length encoding: 35 bits
+LARGE = 2**28  # pixels: more than Pillow decodes
 POLYGONS = "expected polygons of three points or more, each an x and a y in pixels"
 Size = tuple[int, int]
 Rle = dict[str, Any]  # pycocotools' compressed run-length encoding: "size" and "counts"
 Outline = list[np.ndarray] | Rle  # polygons float64 [2 P], x and y in turn; or the encoding
 
 
-def read_outline(value: Any, size: Size) -> Outline:
+def read_outline(value: Any) -> Outline:
     """A segmentation of COCO's format, checked, in the form in which it takes little memory.
 
-    pycocotools doesn't check: a damaged encoding makes it write beyond its memory.
-
-    Args:
-        value: what the file has: polygons, or a run-length encoding, compressed or not.
-        size: height and width of the image.
+    pycocotools doesn't check: a damaged encoding makes it read and write beyond its memory.
 
     Raises:
-        ValueError: it is none of these; the message says what was expected.
+        ValueError: it is none; the message says what was expected.
     """
-    if isinstance(value, list) and value:
-        polygons = [read_polygon(polygon) for polygon in value]
-        # one of fewer than three points has no area, as in pycocotools, and so no mask alone
-        whole = [polygon for polygon in polygons if len(polygon) >= 6]
-        if whole:
-            return whole
-        raise ValueError(POLYGONS)
     if isinstance(value, dict):
-        return read_rle(value, size)
-    raise ValueError("expected polygons or a run-length encoding")
+        return _rle(value)
+    if not isinstance(value, list) or not value:
+        raise ValueError("expected polygons or a run-length encoding")
+    # a polygon of fewer than three points has no area, as in pycocotools, and so no mask alone
+    whole = [polygon for part in value if len(polygon := _polygon(part)) >= 6]
+    if not whole:
+        raise ValueError(POLYGONS)
+    return whole
 
 
-def read_polygon(value: Any) -> np.ndarray:
-    """A polygon, float64 [2 P]."""
+def _polygon(value: Any) -> np.ndarray:
     try:
         numbers = np.array(value)
     except ValueError:  # lists of several lengths
-        numbers = np.empty(0)
-    even = numbers.ndim == 1 and len(numbers) % 2 == 0
-    if not even or numbers.dtype.kind not in "iuf" or not (np.abs(numbers) <= FAR).all():
+        numbers = np.empty(1)
+    fit = numbers.ndim == 1 and len(numbers) % 2 == 0 and numbers.dtype.kind in "iuf"
+    if not fit or not (np.abs(numbers) <= FAR).all():
         raise ValueError(POLYGONS)
     return numbers.astype(np.float64)
 
 
-def read_rle(value: dict[str, Any], size: Size) -> Rle:
-    """A run-length encoding, compressed."""
-    height, width = size
-    if value.get("size") != [height, width]:
-        raise ValueError(f"expected a run-length encoding of the image's size, {[height, width]}")
-    counts = value.get("counts")
-    runs = np.empty(0, np.int64)
+def _rle(value: dict[str, Any]) -> Rle:
+    size, counts = value.get("size"), value.get("counts")
+    sides = isinstance(size, list) and len(size) == 2 and all(isinstance(n, int) for n in size)
+    if not sides or min(size) < 1 or prod(size) > LARGE:
+        raise ValueError("expected a run-length encoding of the image's size")
     if isinstance(counts, list):
-        runs = np.array([run if isinstance(run, int) else -1 for run in counts])
-    elif isinstance(counts, str):
-        counts = counts.encode("ascii", "replace")
-        runs = runs_of(counts)
-    if not len(runs) or runs.min() < 0 or runs.sum() != height * width:
-        raise ValueError(f"expected a run-length encoding of {height * width} pixels")
-    whole = {"size": [height, width], "counts": counts}
-    return whole if isinstance(counts, bytes) else rle.frPyObjects(whole, height, width)
-
-
-def runs_of(counts: bytes) -> np.ndarray:
-    """The runs of a compressed encoding, int64; none if it is damaged.
-
-    As `rleFrString` in pycocotools' maskApi.c: a number is several characters from "0" on, the
-    lowest five bits first, the sixth set where more follow; from the fourth run on, it is the
-    difference to the run before the last.
-    """
-    bits = np.frombuffer(counts, np.uint8).astype(np.int64) - ord("0")
-    last = bits & 32 == 0
-    if not len(bits) or bits.min() < 0 or bits.max() > 63 or not last[-1]:
-        return np.empty(0, np.int64)
-    starts = np.flatnonzero(np.concatenate([[True], last[:-1]]))
-    place = np.arange(len(bits)) - np.repeat(starts, np.diff(starts, append=len(bits)))
-    if place.max() >= LONGEST:
-        return np.empty(0, np.int64)
-    runs = np.add.reduceat((bits & 31) << 5 * place, starts)
-    runs -= np.where(bits[last] & 16, 32 << 5 * place[last], 0)  # two's complement
-    for first in (1, 2):
-        runs[first::2] = runs[first::2].cumsum()
-    return runs
+        runs = [run if isinstance(run, int) else -1 for run in counts]
+        if sum(runs) == prod(size) and min(runs) >= 0:
+            return rle.frPyObjects(value, *size)
+    elif isinstance(counts, str) and re.fullmatch("[0-o]*[0-O]", counts):  # the last number ends
+        whole = {"size": size, "counts": counts.encode()}
+        with suppress(ValueError):  # too many pixels; where there are too few, the rest is filled
+            if rle.encode(rle.decode(whole)) == whole:
+                return whole
+    raise ValueError(f"expected a run-length encoding of {prod(size)} pixels")
 
 
 def encoded(outline: Outline, size: Size) -> Rle:
@@ -99,15 +73,7 @@ def encoded(outline: Outline, size: Size) -> Rle:
 
 
 def decoded(rles: Sequence[Rle], size: Size) -> Tensor:
-    """Masks from their encodings.
-
-    Args:
-        rles: N, see `Rle`.
-        size: height and width of the image.
-
-    Returns:
-        uint8 [N, H, W], 1 on the object.
-    """
+    """Masks uint8 [N, H, W], 1 on the object, from N encodings of an image of that size."""
     if not rles:
         return torch.zeros(0, *size, dtype=torch.uint8)
     return torch.from_numpy(np.ascontiguousarray(rle.decode(list(rles)).transpose(2, 0, 1)))
@@ -116,13 +82,8 @@ def decoded(rles: Sequence[Rle], size: Size) -> Tensor:
 def pasted(masks: Tensor, boxes: Tensor, size: Size) -> list[Rle]:
     """A detector's masks in the image, from 0.5 on, as torchvision puts them there.
 
-    Args:
-        masks: float32 [M, h, w] on the CPU, from 0 to 1, of the boxes.
-        boxes: float32 [M, 4], left, top, right and bottom in pixels of the image.
-        size: height and width of the image.
-
-    Returns:
-        Encodings of the whole image: 100 of a photograph's masks would take 30 MB as pixels.
+    They are encoded: 100 of a photograph's masks would take 30 MB as pixels. Masks are float32
+    [M, h, w] from 0 to 1 on the CPU, boxes float32 [M, 4] in pixels of an image of that size.
     """
     rles = []
     for mask, box in zip(masks, boxes, strict=True):

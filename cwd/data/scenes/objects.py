@@ -2,256 +2,186 @@
 
 import numpy as np
 
-from cwd.data.scenes.canvas import CLOTHES, IDS, LEAVES, PAINT, SKIN, Colour, View, pick, shade
+from cwd.data.scenes.canvas import CLOTHES, IDS, LEAVES, PAINT, SKIN, Colour, Thing, pick, shade
+
+SIDES = (-1, 1)
+# half the width, the height and the length in metres, and the part of the front above the windows
+VEHICLES = {
+    "truck": (1.2, 3.3, 6.0, 0.3),
+    "bus": (1.25, 3.1, 10.0, 0.16),
+    "train": (1.3, 3.5, 24.0, 0.18),
+}
 
 
-def car(view: View, x: float, z: float, kind: str = "car") -> None:
+def car(thing: Thing) -> None:
     """A car from behind or in front."""
-    c, rng, value = view.canvas, view.rng, view.canvas.instance(kind)
-    m, (column, ground) = view.metre / z, view.at(x, z)
-    body, wide, tall = pick(rng, PAINT), 0.92 * m, rng.uniform(1.4, 1.75) * m
-    view.shadow(x, z, 1.15)
-    paint, dark = view.lit(body, z), view.lit(shade(body, 0.7), z)
-    tyre = view.lit((28, 28, 30), z)
-    for side in (-1, 1):
-        left = column + side * 0.68 * m - 0.14 * m
-        c.box(left, ground - 0.3 * m, left + 0.28 * m, ground, tyre, value)
-    roof, belt = ground - tall, ground - 0.55 * tall
-    c.polygon(
-        [
-            (column - 0.84 * wide, belt), (column - 0.62 * wide, roof),
-            (column + 0.62 * wide, roof), (column + 0.84 * wide, belt),
-        ],
-        dark, value,
-    )  # fmt: skip
-    glass = view.lit((88, 108, 128), z)
-    c.polygon(
-        [
-            (column - 0.7 * wide, belt), (column - 0.54 * wide, roof + 0.1 * tall),
-            (column + 0.54 * wide, roof + 0.1 * tall), (column + 0.7 * wide, belt),
-        ],
-        glass, value,
-    )  # fmt: skip
-    c.box(column - wide, belt, column + wide, ground - 0.14 * tall, paint, value)
-    c.box(column - wide, ground - 0.26 * tall, column + wide, ground - 0.12 * tall, dark, value)
+    rng = thing.rng
+    body, half, tall = pick(rng, PAINT), 0.92, rng.uniform(1.4, 1.75)
+    dark, belt = shade(body, 0.7), 0.55 * tall
+    thing.shadow(1.15)
+    for side in SIDES:
+        thing.box(side * 0.68, 0.14, 0, 0.3, (28, 28, 30))
+    spans = [(-share * half, share * half) for share in (0.84, 0.62, 0.7, 0.54)]
+    thing.slab(belt, tall, *spans[:2], dark)
+    thing.slab(belt, 0.9 * tall, *spans[2:], (88, 108, 128))
+    thing.box(0, half, 0.14 * tall, belt, body)
+    thing.box(0, half, 0.12 * tall, 0.26 * tall, dark)
     lamp = (232, 60, 50) if rng.random() < 0.6 else (255, 246, 214)
-    for side in (-1, 1):
-        left = column + side * 0.78 * wide - 0.14 * wide
-        lamps = ground - 0.48 * tall, ground - 0.36 * tall
-        c.box(left, lamps[0], left + 0.28 * wide, lamps[1], view.lit(lamp, z), value)
-    plate = view.lit((236, 236, 226), z)
-    c.box(column - 0.2 * wide, ground - 0.3 * tall, column + 0.2 * wide, ground - 0.2 * tall, plate,
-          value)  # fmt: skip
+    for side in SIDES:
+        thing.box(side * 0.78 * half, 0.14 * half, 0.36 * tall, 0.48 * tall, lamp)
+    thing.box(0, 0.2 * half, 0.2 * tall, 0.3 * tall, (236, 236, 226))
 
 
-def side_car(view: View, x: float, z: float, kind: str = "car") -> None:
+def side_car(thing: Thing) -> None:
     """A car seen from its side, crossing or parked."""
-    c, rng, value = view.canvas, view.rng, view.canvas.instance(kind)
-    m, (column, ground) = view.metre / z, view.at(x, z)
-    body, long, tall = pick(rng, PAINT), 2.1 * m, 1.5 * m
-    view.shadow(x, z, 2.3)
-    paint, glass = view.lit(body, z), view.lit((84, 104, 124), z)
-    belt, roof = ground - 0.55 * tall, ground - tall
-    c.polygon(
-        [
-            (column - 0.66 * long, belt), (column - 0.4 * long, roof),
-            (column + 0.3 * long, roof), (column + 0.62 * long, belt),
-        ],
-        paint, value,
-    )  # fmt: skip
-    c.polygon(
-        [
-            (column - 0.54 * long, belt), (column - 0.36 * long, roof + 0.1 * tall),
-            (column + 0.26 * long, roof + 0.1 * tall), (column + 0.5 * long, belt),
-        ],
-        glass, value,
-    )  # fmt: skip
-    c.box(column - 0.08 * long, roof, column - 0.02 * long, belt, paint, value)
-    c.box(column - long, belt, column + long, ground - 0.18 * tall, paint, value)
-    for side in (-0.62, 0.62):
-        hub = column + side * long, ground - 0.33 * m
-        c.ellipse(*hub, 0.33 * m, 0.33 * m, view.lit((26, 26, 28), z), value)
-        c.ellipse(*hub, 0.16 * m, 0.16 * m, view.lit((150, 150, 154), z), value)
+    body, half, tall = pick(thing.rng, PAINT), 2.1, 1.5
+    belt = 0.55 * tall
+    thing.shadow(2.3)
+    thing.slab(belt, tall, (-0.66 * half, 0.62 * half), (-0.4 * half, 0.3 * half), body)
+    glass = (-0.54 * half, 0.5 * half), (-0.36 * half, 0.26 * half)
+    thing.slab(belt, 0.9 * tall, *glass, (84, 104, 124))
+    thing.box(-0.05 * half, 0.03 * half, belt, tall, body)
+    thing.box(0, half, 0.18 * tall, belt, body)
+    for side in SIDES:
+        thing.ellipse(side * 0.62 * half, 0.33, (0.33, 0.33), (26, 26, 28))
+        thing.ellipse(side * 0.62 * half, 0.33, (0.16, 0.16), (150, 150, 154))
 
 
-def tall_vehicle(view: View, x: float, z: float, kind: str) -> None:
+def tall_vehicle(thing: Thing) -> None:
     """A truck, a bus or a train from the front, with the side that the camera sees."""
-    c, rng, value = view.canvas, view.rng, view.canvas.instance(kind)
-    size = {"truck": (1.2, 3.3, 6.0), "bus": (1.25, 3.1, 10.0), "train": (1.3, 3.5, 24.0)}
-    half, tall, length = size[kind]
-    far = z + length * 0.45  # depth is foreshortened
+    rng, kind, x, z = thing.rng, thing.kind, thing.x, thing.z
+    half, tall, length, roof = VEHICLES[kind]
+    floor, far = 0.25, z + length * 0.45  # depth is foreshortened
     body = pick(rng, PAINT)
     cargo = (222, 222, 214) if kind == "truck" and rng.random() < 0.6 else shade(body, 0.8)
-    view.shadow(x, z, 1.15 * half)
-    inner = x + half if x < 0 else x - half  # the side towards the middle of the image
-    ground, top = 0.25, tall
+    thing.shadow(1.15 * half)
 
-    def side(a: float, b: float, low: float, high: float, colour: Colour) -> None:
-        corners = [view.at(inner, d, u) for d, u in ((a, low), (a, high), (b, high), (b, low))]
-        c.polygon(corners, view.lit(colour, z), value)
+    def side(near: float, far: float, low: float, high: float, colour: Colour) -> None:
+        inner = x + half if x < 0 else x - half  # towards the middle of the image
+        thing.view.panel(inner, (near, far), (low, high), thing.lit(colour), thing.value)
 
-    side(z, far, ground, top, shade(cargo, 0.75))
+    def front(middle: float, wide: float, low: float, high: float, colour: Colour) -> None:
+        rows = (floor + share * (tall - floor) for share in (low, high))
+        thing.box(middle * half, wide * half, *rows, colour)
+
+    side(z, far, floor, tall, shade(cargo, 0.75))
     if kind != "truck":
-        count = 5 if kind == "bus" else 9
-        steps = z * (far / z) ** np.linspace(0.04, 0.96, 2 * count)
-        for a, b in zip(steps[::2], steps[1::2], strict=True):
-            side(a, b, 0.5 * tall, 0.8 * tall, (70, 88, 108))
+        edges = z * (far / z) ** np.linspace(0.04, 0.96, 10 if kind == "bus" else 18)
+        for window in edges.reshape(-1, 2).tolist():
+            side(*window, 0.5 * tall, 0.8 * tall, (70, 88, 108))
     if kind == "train":
         side(z, far, 0.32 * tall, 0.4 * tall, (236, 236, 232))
-    (left, bottom), (right, roof) = view.at(x - half, z, ground), view.at(x + half, z, top)
-    wide, high = right - left, bottom - roof
-    c.box(left, roof, right, bottom, view.lit(body, z), value)
-    glass = view.lit((76, 96, 118), z)
-    upper = {"truck": 0.3, "bus": 0.16, "train": 0.18}[kind]
-    c.box(left + 0.08 * wide, roof + upper * high, right - 0.08 * wide, roof + 0.58 * high, glass,
-          value)  # fmt: skip
+    front(0, 1, 0, 1, body)
+    front(0, 0.84, 0.42, 1 - roof, (76, 96, 118))
     if kind == "truck":
-        c.box(left, roof, right, roof + 0.2 * high, view.lit(cargo, z), value)
+        front(0, 1, 0.8, 1, cargo)
     elif kind == "bus":
-        sign = view.lit((250, 190, 60), z)
-        c.box(left + 0.2 * wide, roof + 0.05 * high, right - 0.2 * wide, roof + 0.12 * high, sign,
-              value)  # fmt: skip
+        front(0, 0.6, 0.88, 0.95, (250, 190, 60))
     else:
-        c.box(left, roof + 0.66 * high, right, roof + 0.74 * high, view.lit((240, 240, 236), z),
-              value)  # fmt: skip
-    for edge in (0.06, 0.76):
-        lamp = left + edge * wide, roof + 0.8 * high
-        c.box(*lamp, lamp[0] + 0.18 * wide, lamp[1] + 0.08 * high, view.lit((255, 244, 206), z),
-              value)  # fmt: skip
-        wheel = left + edge * wide, bottom
-        c.box(*wheel, wheel[0] + 0.18 * wide, view.at(x, z)[1], view.lit((26, 26, 28), z), value)
+        front(0, 1, 0.26, 0.34, (240, 240, 236))
+    for left in SIDES:
+        front(left * 0.7, 0.18, 0.12, 0.2, (255, 244, 206))
+        thing.box(left * 0.7 * half, 0.18 * half, 0, floor, (26, 26, 28))
 
 
-def person(view: View, x: float, z: float, *, kind: str = "person", lift: float = 0.0) -> None:
-    """Somebody who stands or walks; a rider sits `lift` metres higher and has no legs to show."""
-    c, rng, value = view.canvas, view.rng, view.canvas.instance(kind)
-    m = view.metre / z * rng.uniform(0.9, 1.1)
-    column, ground = view.at(x, z, lift)
-    coat, trousers = view.lit(pick(rng, CLOTHES), z), view.lit(shade(pick(rng, CLOTHES), 0.6), z)
-    skin = view.lit(pick(rng, SKIN), z)
-    hips, shoulders = ground - 0.82 * m, ground - 1.45 * m
-    if kind == "person":
-        view.shadow(x, z, 0.45)
-        stride = rng.uniform(0.02, 0.26) * m
-        for side in (-1, 1):
-            c.line((column + side * 0.08 * m, hips), (column + side * stride, ground), trousers,
-                   value, 0.19 * m)  # fmt: skip
-    else:
-        hips, shoulders = ground - 0.1 * m, ground - 0.72 * m
-        for side in (-1, 1):
-            c.line((column + side * 0.1 * m, hips), (column + side * 0.16 * m, ground + 0.4 * m),
-                   trousers, value, 0.17 * m)  # fmt: skip
-    swing = rng.uniform(0.0, 0.16) * m
-    for side in (-1, 1):
-        upper = (column + side * 0.24 * m, shoulders + 0.06 * m)
-        hand = (column + side * (0.28 * m + swing), hips)
-        c.line(upper, hand, shade(coat, 0.85), value, 0.13 * m)
-    c.polygon(
-        [
-            (column - 0.26 * m, shoulders), (column + 0.26 * m, shoulders),
-            (column + 0.2 * m, hips + 0.06 * m), (column - 0.2 * m, hips + 0.06 * m),
-        ],
-        coat, value,
-    )  # fmt: skip
-    head = shoulders - 0.16 * m
-    c.ellipse(column, head, 0.14 * m, 0.17 * m, skin, value)
-    hair = view.lit(pick(rng, ((60, 42, 30), (30, 28, 28), (150, 110, 60), (200, 60, 50))), z)
-    c.ellipse(column, head - 0.07 * m, 0.145 * m, 0.11 * m, hair, value)
+def person(thing: Thing) -> None:
+    """Somebody who stands or walks, or a rider, who has no legs to show."""
+    rng, walks = thing.rng, thing.kind == "person"
+    if walks:
+        thing.shadow(0.45)
+    thing.metre *= rng.uniform(0.9, 1.1)
+    coat, trousers, skin = pick(rng, CLOTHES), shade(pick(rng, CLOTHES), 0.6), pick(rng, SKIN)
+    hips, shoulders = (0.82, 1.45) if walks else (0.1, 0.72)
+    foot, stride, thick = (0, rng.uniform(0.02, 0.26), 0.19) if walks else (-0.4, 0.16, 0.17)
+    for side in SIDES:
+        hip = side * (0.08 if walks else 0.1), hips
+        thing.line(hip, (side * stride, foot), trousers, thick)
+    swing, sleeve = rng.uniform(0.0, 0.16), shade(thing.lit(coat), 0.85)
+    for side in SIDES:
+        arm = thing.at(side * 0.24, shoulders - 0.06), thing.at(side * (0.28 + swing), hips)
+        thing.view.line(*arm, sleeve, thing.value, 0.13 * thing.metre)
+    thing.slab(hips - 0.06, shoulders, (-0.2, 0.2), (-0.26, 0.26), coat)
+    thing.ellipse(0, shoulders + 0.16, (0.14, 0.17), skin)
+    hair = pick(rng, ((60, 42, 30), (30, 28, 28), (150, 110, 60), (200, 60, 50)))
+    thing.ellipse(0, shoulders + 0.23, (0.145, 0.11), hair)
 
 
-def two_wheeler(view: View, x: float, z: float, kind: str, *, ridden: bool) -> None:
+def two_wheeler(thing: Thing, *, ridden: bool) -> None:
     """A bicycle or a motorcycle from the side, with or without its rider."""
-    c, rng, value = view.canvas, view.rng, view.canvas.instance(kind)
-    m, (column, ground) = view.metre / z, view.at(x, z)
-    radius = 0.36 * m if kind == "bicycle" else 0.33 * m
-    reach = 0.55 * m if kind == "bicycle" else 0.68 * m
-    frame, tyre = view.lit(pick(rng, PAINT), z), view.lit((30, 30, 32), z)
-    view.shadow(x, z, 0.9)
-    hub = ground - radius
+    pedals = thing.kind == "bicycle"
+    hub, reach, thick = (0.36, 0.55, 0.09) if pedals else (0.33, 0.68, 0.24)
+    frame, tyre = pick(thing.rng, PAINT), (30, 30, 32)
+    thing.shadow(0.9)
     if ridden:
-        person(view, x, z, kind="rider", lift=0.9)
-    for side in (-1, 1):
-        if kind == "bicycle":
-            c.ring(column + side * reach, hub, radius, tyre, value, 0.09 * m)
-        else:
-            c.ellipse(column + side * reach, hub, radius, radius, tyre, value)
-            c.ellipse(column + side * reach, hub, radius / 2, radius / 2, view.lit((130,) * 3, z),
-                      value)  # fmt: skip
-    thick = 0.09 * m if kind == "bicycle" else 0.24 * m
-    seat, bar = (column - 0.25 * m, hub - 0.5 * m), (column + 0.42 * m, hub - 0.6 * m)
-    crank = (column, hub)
-    for a, b in (((column - reach, hub), crank), (crank, seat), (crank, bar), (seat, bar)):
-        c.line(a, b, frame, value, thick)
-    c.line(bar, (column + reach, hub), frame, value, thick * 0.8)
-    if kind == "motorcycle":
-        c.ellipse(column + 0.1 * m, hub - 0.42 * m, 0.32 * m, 0.18 * m, frame, value)
-        c.ellipse(column, hub, 0.26 * m, 0.2 * m, view.lit((70, 70, 76), z), value)
-    c.line((seat[0] - 0.16 * m, seat[1]), (seat[0] + 0.16 * m, seat[1]), tyre, value, 0.1 * m)
+        person(Thing(thing.view, thing.x, thing.z, "rider", lift=0.9))
+    for side in SIDES:
+        thing.ellipse(side * reach, hub, (hub, hub), tyre, rim=0.09 if pedals else 0)
+        if not pedals:
+            thing.ellipse(side * reach, hub, (hub / 2, hub / 2), (130, 130, 130))
+    seat, bar, crank = (-0.25, hub + 0.5), (0.42, hub + 0.6), (0, hub)
+    for a, b in (((-reach, hub), crank), (crank, seat), (crank, bar), (seat, bar)):
+        thing.line(a, b, frame, thick)
+    thing.line(bar, (reach, hub), frame, thick * 0.8)
+    if not pedals:
+        thing.ellipse(0.1, hub + 0.42, (0.32, 0.18), frame)
+        thing.ellipse(0, hub, (0.26, 0.2), (70, 70, 76))
+    thing.line((seat[0] - 0.16, seat[1]), (seat[0] + 0.16, seat[1]), tyre, 0.1)
 
 
-def tree(view: View, x: float, z: float) -> None:
+def tree(thing: Thing) -> None:
     """A trunk and a crown of overlapping leaves."""
-    c, rng = view.canvas, view.rng
-    m, (column, ground) = view.metre / z, view.at(x, z)
-    leaf, tall = pick(rng, LEAVES), rng.uniform(4.0, 6.5) * m
-    trunk = view.lit((92, 72, 56), z)
-    view.shadow(x, z, 1.2)
-    c.box(column - 0.14 * m, ground - 0.55 * tall, column + 0.14 * m, ground, trunk,
-          IDS["vegetation"])  # fmt: skip
+    rng = thing.rng
+    leaf, tall = pick(rng, LEAVES), rng.uniform(4.0, 6.5)
+    thing.shadow(1.2)
+    thing.box(0, 0.14, 0, 0.55 * tall, (92, 72, 56))
     for _ in range(9):
-        dx, dy = rng.normal(0, 0.75) * m, rng.uniform(-0.26, 0.2) * tall
-        r = rng.uniform(0.6, 1.1) * m
-        colour = view.lit(shade(leaf, rng.uniform(0.72, 1.25) - 0.3 * dy / tall), z)
-        c.ellipse(column + dx, ground - 0.72 * tall + dy, r, 0.85 * r, colour, IDS["vegetation"])
+        x, down, r = rng.normal(0, 0.75), rng.uniform(-0.26, 0.2), rng.uniform(0.6, 1.1)
+        colour = shade(leaf, rng.uniform(0.72, 1.25) - 0.3 * down)
+        thing.ellipse(x, (0.72 - down) * tall, (r, 0.85 * r), colour)
 
 
-def pole(view: View, x: float, z: float, top: str) -> None:
-    """A pole that carries a lamp, a traffic light or a traffic sign."""
-    c, rng = view.canvas, view.rng
-    m, (column, ground) = view.metre / z, view.at(x, z)
-    tall = (5.5 if top == "lamp" else rng.uniform(2.9, 3.6)) * m
-    metal = view.lit(pick(rng, ((112, 114, 118), (70, 78, 74), (150, 148, 140))), z)
-    c.line((column, ground), (column, ground - tall), metal, IDS["pole"], 0.16 * m)
-    if top == "lamp":
-        arm = column - np.sign(x) * 1.4 * m
-        c.line((column, ground - tall), (arm, ground - tall), metal, IDS["pole"], 0.12 * m)
-        c.box(arm - 0.3 * m, ground - tall, arm + 0.3 * m, ground - tall + 0.16 * m,
-              view.lit((252, 244, 210), z), IDS["pole"])  # fmt: skip
-    elif top == "traffic light":
-        half, high = 0.27 * m, 1.15 * m
-        upper = ground - tall - 0.2 * m
-        c.box(column - half, upper, column + half, upper + high, view.lit((30, 32, 34), z),
-              IDS["traffic light"])  # fmt: skip
-        on = int(rng.integers(3))
-        for number, colour in enumerate(((238, 62, 52), (250, 190, 60), (70, 214, 120))):
-            shown = colour if number == on else shade(colour, 0.25)
-            c.ellipse(column, upper + (0.2 + 0.37 * number) * m, 0.16 * m, 0.16 * m, shown, None)
-    else:
-        traffic_sign(view, column, ground - tall, z)
+def lamp(thing: Thing) -> None:
+    """A street lamp, whose arm reaches over the road."""
+    metal, arm, tall = _post(thing, 5.5), -1.4 * float(np.sign(thing.x)), 5.5
+    thing.line((0, tall), (arm, tall), metal, 0.12)
+    thing.box(arm, 0.3, tall - 0.16, tall, (252, 244, 210))
 
 
-def traffic_sign(view: View, column: float, row: float, z: float) -> None:
-    """A round, triangular, square or octagonal sign around a pixel."""
-    c, rng, value = view.canvas, view.rng, IDS["traffic sign"]
-    r = 0.46 * view.metre / z
-    shape = int(rng.integers(4))
-    white, red, blue = ((240, 240, 236), (206, 40, 44), (36, 84, 168))
+def traffic_light(thing: Thing) -> None:
+    """A traffic light on a pole, one of its three lights on."""
+    tall = thing.rng.uniform(2.9, 3.6)
+    _post(thing, tall)
+    thing.value = IDS["traffic light"]
+    thing.box(0, 0.27, tall - 0.95, tall + 0.2, (30, 32, 34))
+    on, r = int(thing.rng.integers(3)), 0.16 * thing.metre
+    for number, colour in enumerate(((238, 62, 52), (250, 190, 60), (70, 214, 120))):
+        shown = colour if number == on else shade(colour, 0.25)
+        thing.view.ellipse((*thing.at(0, tall - 0.37 * number), r, r), shown, None)
+
+
+def traffic_sign(thing: Thing) -> None:
+    """A round, triangular, square or octagonal sign on a pole."""
+    up, r = thing.rng.uniform(2.9, 3.6), 0.46
+    _post(thing, up)
+    thing.value, shape = IDS["traffic sign"], int(thing.rng.integers(4))
+    white, red, blue = (240, 240, 236), (206, 40, 44), (36, 84, 168)
     if shape == 0:
-        c.ellipse(column, row, r, r, view.lit(red, z), value)
-        c.ellipse(column, row, 0.62 * r, 0.62 * r, view.lit(white, z), value)
+        thing.ellipse(0, up, (r, r), red)
+        thing.ellipse(0, up, (0.62 * r, 0.62 * r), white)
     elif shape == 1:
-        corners = [(column, row - r), (column + r, row + 0.8 * r), (column - r, row + 0.8 * r)]
-        c.polygon(corners, view.lit(red, z), value)
-        inner = [(column + 0.55 * (px - column), row + 0.2 * r + 0.55 * (py - row - 0.2 * r))
-                 for px, py in corners]  # fmt: skip
-        c.polygon(inner, view.lit(white, z), value)
+        for top, half, bottom, colour in ((1, 1, 0.8, red), (0.46, 0.55, 0.53, white)):
+            low = up - bottom * r
+            thing.polygon([(0, up + top * r), (half * r, low), (-half * r, low)], colour)
     elif shape == 2:
-        c.box(column - r, row - r, column + r, row + r, view.lit(blue, z), value)
-        c.box(column - 0.3 * r, row - 0.5 * r, column + 0.3 * r, row + 0.6 * r, view.lit(white, z),
-              value)  # fmt: skip
+        thing.box(0, r, up - r, up + r, blue)
+        thing.box(0, 0.3 * r, up - 0.6 * r, up + 0.5 * r, white)
     else:
-        angles = np.pi / 8 + np.arange(8) * np.pi / 4
-        corners = [(column + r * float(np.cos(a)), row + r * float(np.sin(a))) for a in angles]
-        c.polygon(corners, view.lit(red, z), value)
-        c.box(column - 0.6 * r, row - 0.14 * r, column + 0.6 * r, row + 0.14 * r,
-              view.lit(white, z), value)  # fmt: skip
+        angles = (np.pi / 8 + np.arange(8) * np.pi / 4).tolist()
+        thing.polygon([(r * np.cos(a), up - r * np.sin(a)) for a in angles], red)
+        thing.box(0, 0.6 * r, up - 0.14 * r, up + 0.14 * r, white)
+
+
+def _post(thing: Thing, tall: float) -> Colour:
+    metal = pick(thing.rng, ((112, 114, 118), (70, 78, 74), (150, 148, 140)))
+    thing.line((0, 0), (0, tall), metal, 0.16)
+    return metal

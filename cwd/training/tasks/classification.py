@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from cwd.config.run import Data, Run
 from cwd.config.schedule import ClassificationSchedule
+from cwd.data.base import check_complete
 from cwd.data.classification.batches import ClassificationBatches
 from cwd.data.classification.crops import crops_root
 from cwd.data.classification.folders import FolderDataset, build_folders
-from cwd.data.opening import check_complete
 from cwd.evaluation.top1 import evaluate
 from cwd.models.build import build_network
 from cwd.models.classification import ClassificationOutput, Classifier

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from cwd.config.run import Data, Run
 from cwd.config.schedule import DetectionSchedule
+from cwd.data.base import check_complete
 from cwd.data.detection.batches import DetectionBatches
 from cwd.data.detection.coco import CocoDataset, build_coco
-from cwd.data.opening import check_complete, scenes_root
+from cwd.data.opening import scenes_root
 from cwd.evaluation.coco_ap import evaluate
 from cwd.models.build import build_network
 from cwd.models.detection.base import Detector

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from cwd.config.run import Run
 from cwd.config.schedule import Schedule
-from cwd.data.layouts import IGNORED
 from cwd.data.loading import Batches
 from cwd.data.opening import open_data
+from cwd.data.segmentation import IGNORED
 from cwd.evaluation.miou import evaluate, upsample
 from cwd.models.build import build_network
 from cwd.models.segmentation import OUTPUT_STRIDE, SegmentationNetwork, SegmentationOutput

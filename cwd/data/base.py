@@ -1,0 +1,158 @@
+"""The contract of every dataset, whatever its targets are, and what is known of one beforehand."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cwd.system.errors import CwdError
+
+SPLITS = ("train", "val", "test")
+WHOLE_CHECKSUM = 256 * 2**20  # bytes up to which a checksum reads the files' contents
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What is known of a dataset before it is read.
+
+    Attributes:
+        remedy: what to do where something is missing or damaged.
+        markers: paths in the dataset's folder, by any of which it is recognised.
+        folders: what the dataset's folder may be called below a data root.
+        counts: official number of images by split.
+    """
+
+    remedy: str
+    markers: tuple[str, ...]
+    folders: tuple[str, ...] = ()
+    counts: Mapping[str, int] | None = None
+
+    def find(self, root: Path) -> Path | None:
+        """The dataset's folder: `root` itself or one below it; None if it isn't there."""
+        for marker in map(Path, self.markers):
+            # given VOCdevkit/ or VOCdevkit/VOC2012/ itself, the dataset's folder is above it
+            above = [
+                root.parents[depth - 1]
+                for depth in range(1, len(marker.parts) + 1)
+                if root.parts[-depth:] == marker.parts[:depth]
+            ]
+            for place in (root, *(root / folder for folder in self.folders), *above):
+                if (place / marker).exists():
+                    return place
+        return None
+
+    def folder(self, name: str, root: str | Path) -> Path:
+        """As `find`; a dataset that isn't there is a `CwdError`."""
+        if found := self.find(Path(root)):
+            return found
+        raise CwdError(f"{root} holds no {name} (no {self.markers[0]}/ in it): {self.remedy}")
+
+
+Known = TypeVar("Known", bound=Layout)
+
+
+def look_up(name: str, layouts: Mapping[str, Known], kind: str = "", others: str = "") -> Known:
+    """A dataset's layout by its name; an unknown one is a `CwdError` that says `others`."""
+    if name not in layouts:
+        names = ", ".join(layouts)
+        raise CwdError(f"there is no {kind}dataset {name!r}: use one of {names}{others}.")
+    return layouts[name]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset(ABC):
+    """A split of a dataset on disk. A subclass knows its images and targets.
+
+    It also has `classes` (names, in the order of labels from 0), `names` (image files, relative to
+    `root`, in the order of indices) and `checksum` (SHA-256 of what a result depends on).
+    """
+
+    name: str
+    split: str
+    root: Path
+    layout: Layout
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.classes)
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Any:
+        """Decode one image and its target; a file that is missing or damaged is a `CwdError`."""
+
+    @abstractmethod
+    def some(self, count: int) -> Self:
+        """`count` of the images; see `first`."""
+
+    def first(self, count: int | None) -> Self:
+        """The first so many images, or as many that stand for all; all if None.
+
+        Raises:
+            CwdError: there are fewer.
+        """
+        check_count(self, count)
+        return self if count is None else self.some(count)
+
+    def take(self, count: int | None) -> Self:
+        """As `first`, but all of a dataset must be as many as is official."""
+        if count is None:
+            check_complete(self)
+        return self.first(count)
+
+
+def check_count(dataset: Dataset, count: int | None) -> None:
+    """Refuse to take more images than a dataset has; None takes all."""
+    if count is not None and not 1 <= count <= len(dataset):
+        raise CwdError(
+            f"{dataset.root} has {len(dataset)} images in {dataset.split} and {count} are asked "
+            "for: complete the dataset, or lower the number in the profile's data."
+        )
+
+
+def check_complete(dataset: Dataset) -> None:
+    """Refuse a split that hasn't its official number of images."""
+    official = (dataset.layout.counts or {}).get(dataset.split)
+    if official and len(dataset) != official:
+        raise CwdError(
+            f"{dataset.root} has {len(dataset)} images in {dataset.split}, expected {official}: "
+            f"{dataset.layout.remedy} To use what is there, set data.train and data.val to its "
+            "numbers in a profile of your own."
+        )
+
+
+def decode(path: Path, mode: str | None) -> np.ndarray:
+    """Pixels of an image file, [H, W] or [H, W, 3]; converted to a mode unless that is None.
+
+    Raises:
+        CwdError: the file is truncated or no image, or a label image where "RGB" is asked for.
+    """
+    try:
+        with Image.open(path) as image:
+            # a photograph may be a grey JPEG; a PNG without colours is a label in the wrong place
+            misplaced = mode == "RGB" and image.format == "PNG" and "RGB" not in image.mode
+            pixels = np.array(image.convert(mode) if mode else image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise CwdError(
+            f"{path} can't be decoded ({error}): the file is truncated or no image, get it again."
+        ) from error
+    if misplaced:
+        raise CwdError(
+            f"{path} has no colours, so it is a label image in the place of a photograph: get the "
+            "file again, and keep images and labels in their own folders."
+        )
+    return pixels
+
+
+def photograph(path: Path) -> Tensor:
+    """An image file as uint8 [3, H, W], RGB; raises as `decode`."""
+    return torch.from_numpy(decode(path, "RGB")).permute(2, 0, 1).contiguous()

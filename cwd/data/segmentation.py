@@ -1,0 +1,182 @@
+"""Datasets for segmentation: `image` uint8 [3, H, W], `target` int64 [H, W], 255 ignored."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import prod
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.io import loadmat
+from torch import Tensor
+
+from cwd.data import base
+from cwd.data.base import WHOLE_CHECKSUM, decode, photograph
+from cwd.system import paths
+from cwd.system.errors import CwdError
+
+IGNORED = 255
+INVALID = 254  # in a label mapping: a value that no label image may have
+PER_PIXEL = 4  # bytes of a decoded pixel: three of the image, one of the target
+
+Pairs = list[tuple[Path, Path]]  # image and label files
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout(base.Layout):
+    """What is known of a dataset for segmentation.
+
+    Attributes:
+        classes: their names, in the order of train ids.
+        palette: uint8 [K, 3].
+        mapping: uint8 [256], from the values in label images to train ids.
+        pairs: finds image and label files of a split, given the dataset's folder and the split.
+        size: official height and width of every image; None where they differ.
+        typical: about what size they are where they differ.
+        download: bytes of the official archives.
+        get: downloads what is missing below a data root; None where that is for people.
+    """
+
+    classes: tuple[str, ...]
+    palette: np.ndarray
+    mapping: np.ndarray
+    pairs: Callable[[Path, str], Pairs]
+    size: tuple[int, int] | None = None
+    typical: tuple[int, int] | None = None
+    download: int = 0
+    get: Callable[[Path], None] | None = None
+
+    def decoded(self, split: str) -> int:
+        """About how many bytes the official images and targets of a split take, decoded."""
+        size = self.size or self.typical
+        return PER_PIXEL * (self.counts or {}).get(split, 0) * prod(size) if size else 0
+
+
+class Sample(NamedTuple):
+    """An image, uint8 [3, H, W], RGB, and its target, int64 [H, W]: train ids, 255 ignored."""
+
+    image: Tensor
+    target: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentationDataset(base.Dataset):
+    """Images and targets on disk; see `cwd.data.datasets.build_dataset`."""
+
+    layout: Layout
+    pairs: Pairs
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names, in the order of train ids."""
+        return self.layout.classes
+
+    @property
+    def palette(self) -> np.ndarray:
+        """Colours, uint8 [K, 3]."""
+        return self.layout.palette
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Image files, relative to `root`, in the order of indices."""
+        return tuple(self._relative(image) for image, _ in self.pairs)
+
+    def _relative(self, path: Path) -> str:
+        return Path(os.path.relpath(path, self.root)).as_posix()  # SBD may lie outside of `root`
+
+    def some(self, count: int) -> "SegmentationDataset":
+        """The first so many images."""
+        return replace(self, pairs=self.pairs[:count])
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Sample:
+        image_path, label_path = self.pairs[index]
+        image, label = photograph(image_path), decode_label(label_path)
+        if label.ndim != 2 or label.dtype != np.uint8:
+            raise CwdError(
+                f"{label_path} is no label image (found shape {label.shape} and {label.dtype}, "
+                "expected one 8-bit channel): get the file again."
+            )
+        if image.shape[1:] != label.shape:
+            raise CwdError(
+                f"{label_path} is {label.shape[1]}x{label.shape[0]} pixels and its image "
+                f"{image.shape[2]}x{image.shape[1]}: get both files again, of one size."
+            )
+        mapping = self.layout.mapping
+        target = mapping[label]
+        if (bad := label[target == INVALID]).size:
+            known = np.flatnonzero(mapping[:IGNORED] != INVALID)
+            void = " or 255" if mapping[IGNORED] != INVALID else ""
+            raise CwdError(
+                f"{label_path} has the label {bad[0]}, expected 0 to {known.max()}{void}: get the "
+                "file again, as the dataset distributes it."
+            )
+        return Sample(image, torch.from_numpy(target).long())
+
+    @cached_property
+    def checksum(self) -> str:
+        """SHA-256 over names and contents; over names and sizes for more than 256 MiB of files."""
+        files = [path for pair in self.pairs for path in pair]
+        whole = sum(path.stat().st_size for path in files) <= WHOLE_CHECKSUM
+        digest = hashlib.sha256()
+        for path in files:
+            digest.update(self._relative(path).encode())
+            digest.update(path.read_bytes() if whole else str(path.stat().st_size).encode())
+        return digest.hexdigest()
+
+
+def decode_label(path: Path) -> np.ndarray:
+    """Label values of an image file, or of one of SBD's .mat files; raises as `decode`."""
+    if path.suffix != ".mat":
+        return decode(path, None)
+    try:
+        return np.array(loadmat(path)["GTcls"][0]["Segmentation"][0])
+    except Exception as error:  # scipy raises whatever the damage hits
+        raise CwdError(
+            f"{path} can't be read ({type(error).__name__}): the file is truncated or none of "
+            "SBD's, get it again."
+        ) from error
+
+
+def complete(pairs: Pairs, labels: Iterable[Path]) -> Pairs:
+    """`pairs`, if every label file belongs to one of them; else a `CwdError`."""
+    alone = sorted(set(labels) - {label for _, label in pairs})
+    if alone:
+        raise CwdError(
+            f"{alone[0]} has no image beside it ({len(alone)} such labels): unpack the images "
+            "again, into the folders that data/README.md shows."
+        )
+    return pairs
+
+
+def listed(listing: Path, folder: Path, name: str) -> list[str]:
+    """The lines of a list of files that aren't blank, without spaces around them.
+
+    Raises:
+        CwdError: the list is missing or no text, so dataset `name` in `folder` is incomplete.
+    """
+    remedy = (
+        f"the dataset is incomplete, so move {folder} away and run `make data DATASET={name}`, or "
+        "see data/README.md."
+    )
+    try:
+        lines = listing.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise CwdError(f"{listing} is missing: {remedy}") from error
+    except (OSError, ValueError) as error:
+        raise CwdError(f"{listing} is no list of files ({error}): {remedy}") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def classes_of(name: str) -> dict[str, object]:
+    """Class names and palette from `cwd/data/classes/NAME.csv`, as arguments of `Layout`."""
+    table = pd.read_csv(paths.PACKAGE / "data" / "classes" / f"{name}.csv")
+    colours = table[["red", "green", "blue"]].to_numpy(np.uint8)
+    return {"classes": tuple(table["name"]), "palette": colours}
