@@ -23,7 +23,7 @@ from cwd.system.distributed import mine, total
 from cwd.system.engine import join
 from cwd.system.errors import CwdError
 from cwd.system.sync_layers import synchronise
-from cwd.training import loop
+from cwd.training import checkpoint, loop
 from cwd.training.run_folder import RunFolder
 from cwd.training.tasks import segmentation
 
@@ -198,25 +198,24 @@ def in_double():
     loop.pick_precision = lambda *_: "64-true"
     segmentation.upsample = enlarge
     segmentation.evaluate = lambda student, data, **_: measure(copy.deepcopy(student).float(), data)
-    loop.Training.place = lambda _, module: module.double().to(memory_format=torch.channels_last)
     Batches.__call__ = batch
 
 
 def interrupted(run, place):
     """Train up to the first checkpoint."""
-    original = loop.Training.save_checkpoint
+    original = checkpoint.save
 
-    def save(self, step):
-        original(self, step)
+    def save(*args, **given):
+        original(*args, **given)
         raise KeyboardInterrupt
 
-    loop.Training.save_checkpoint = save
+    checkpoint.save = save
     try:
         loop.train(run, allow_weak_teacher=True, **place)
     except KeyboardInterrupt:
         pass
     finally:
-        loop.Training.save_checkpoint = original
+        checkpoint.save = original
 
 
 def main(folder, data_root, half):

@@ -10,7 +10,7 @@ from cwd.data import fake_trees
 from cwd.data.detection.batches import prepare, stacked
 from cwd.data.detection.coco import build_coco
 from cwd.data.scenes.draw import write_dataset
-from cwd.evaluation import coco_ap
+from cwd.evaluation import coco_ap, measuring
 from cwd.evaluation.coco_ap import collect, evaluate
 from cwd.models.detection.outputs import Detections
 from cwd.system.errors import CwdError
@@ -150,7 +150,7 @@ def test_precision_is_set_from_outside(named):
 
 
 def test_another_number_of_classes(named):
-    with pytest.raises(CwdError, match="the detector has 81 classes and coco 80"):
+    with pytest.raises(CwdError, match="the network has 81 classes and coco 80"):
         evaluate(Noise(81), named("coco"), **SIZES)
 
 
@@ -164,10 +164,11 @@ def test_processes_share_the_images(named, monkeypatch):
         parts[process] = found
         into[:] = [parts.get(n, {}) for n in range(2)]
 
-    monkeypatch.setattr(coco_ap, "processes", lambda: 2)
+    for module in (coco_ap, measuring):
+        monkeypatch.setattr(module, "processes", lambda: 2)
     for process in (1, 0):
         detector.seen.clear()
-        monkeypatch.setattr(coco_ap, "rank", lambda process=process: process)
+        monkeypatch.setattr(measuring, "rank", lambda process=process: process)
         monkeypatch.setattr(
             coco_ap.dist,
             "all_gather_object",

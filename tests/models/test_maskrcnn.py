@@ -18,7 +18,7 @@ from cwd.models.detection.names import has_masks, is_detector, parse_detector
 from cwd.recipes.parse import parse_recipe
 from cwd.system.errors import CwdError
 from cwd.training.loop import train
-from cwd.training.tasks.choice import score_of, task_of
+from cwd.training.tasks import score_of, task_of
 
 NAME = "MaskRCNN-R18(0.125, fpn=16, anchor=16, regions=64)"
 SIZE = (64, 96)

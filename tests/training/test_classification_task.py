@@ -13,7 +13,7 @@ from cwd.config.run import Data, Run
 from cwd.config.schedule import ClassificationSchedule
 from cwd.data import fake_trees
 from cwd.data.classification.folders import build_folders
-from cwd.evaluation import top1
+from cwd.evaluation import measuring, top1
 from cwd.evaluation.top1 import counted, evaluate, scores
 from cwd.models.classification import ClassificationOutput, build_classifier
 from cwd.models.segmentation import count_parameters
@@ -114,10 +114,10 @@ def test_processes_share_the_images(val, monkeypatch):
         parts.append(counts)
         return sum(parts)
 
-    monkeypatch.setattr(top1, "processes", lambda: 2)
+    monkeypatch.setattr(measuring, "processes", lambda: 2)
     monkeypatch.setattr(top1, "total", keep)
     for rank in (0, 1):
-        monkeypatch.setattr(top1, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(measuring, "rank", lambda rank=rank: rank)
         found = evaluate(network, val, SCHEDULE, batch=4)
     assert [int(part[0].sum()) for part in parts] == [11, 10]
     assert found == whole

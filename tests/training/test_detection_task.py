@@ -103,11 +103,12 @@ def test_reppoints_learns_a_few_images_by_heart(go):
 def test_adapters_learn_and_the_teacher_does_not(go, data_root, tmp_path):
     run = taught("FasterRCNN", "Wang")
     training = loop.Training(run, tmp_path, go(run.teacher), data_root, "cpu")
-    (group,) = training.optimizer.param_groups
+    student = training.student
+    (group,) = student.optimizer.param_groups
     learnt = {id(p) for p in group["params"]}
-    adapters = list(training.distiller.parameters())
+    adapters = list(student.distiller.parameters())
     assert adapters
-    assert learnt == {id(p) for p in [*training.student.parameters(), *adapters]}
+    assert learnt == {id(p) for p in [*student.network.parameters(), *adapters]}
     assert not [p for p in training.teacher.network.parameters() if p.requires_grad]
 
 

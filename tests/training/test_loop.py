@@ -70,37 +70,18 @@ def test_a_finished_run_is_not_trained_again(go, student):
     assert (folder.done / "metrics.json").stat().st_mtime_ns == before
 
 
-def test_the_teacher_is_frozen_and_nothing_of_it_is_learnt(go, student, teacher, monkeypatch):
-    go(teacher)
+def test_nothing_of_the_teacher_is_learnt(go, student, teacher, monkeypatch):
+    weights = load_file(go(teacher).done / "student.safetensors")
     seen = []
     original = loop.Training.finish
 
     def look(self):
-        network = self.teacher.network
-        seen.append((network.training, [p.requires_grad for p in network.parameters()]))
-        learnt = {id(p) for p in self.learnt.parameters()}
-        assert not learnt & {id(p) for p in network.parameters()}
-        fresh = load_file(RunFolder(self.path.parent, teacher).done / "student.safetensors")
-        assert all(torch.equal(v, fresh[k]) for k, v in network.state_dict().items())
+        seen.append(self.teacher.network.state_dict())
         original(self)
 
     monkeypatch.setattr(loop.Training, "finish", look)
     go(distilled(student, teacher), allow_weak_teacher=True)
-    ((training, gradients),) = seen
-    assert not training
-    assert not any(gradients)
-
-
-def test_alignment_is_learnt_with_the_student_and_on_its_schedule(
-    go, student, teacher, data_root, tmp_path
-):
-    run = distilled(student, teacher)
-    training = loop.Training(run, tmp_path, go(teacher), data_root, "cpu")
-    (group,) = training.optimizer.param_groups
-    learnt = {id(p) for p in group["params"]}
-    assert learnt >= {id(p) for p in training.distiller.parameters()}
-    assert learnt >= {id(p) for p in training.student.parameters()}
-    assert len(list(training.distiller.parameters())) == 2  # weight and bias of one convolution
+    assert all(value.equal(weights[name]) for name, value in seen[0].items())
 
 
 @pytest.mark.parametrize(("step", "expected"), [(0, 1), (20_000, 0.5**0.9), (40_000, 0)])

@@ -10,7 +10,7 @@ from cwd.config.run import Data, Run
 from cwd.config.schedule import ClassificationSchedule, DetectionSchedule, Schedule
 from cwd.training import loop
 from cwd.training.run_folder import RunFolder
-from cwd.training.tasks.choice import task_of
+from cwd.training.tasks import task_of
 
 SCENES = Data("scenes", size=(64, 96), train=8, val=3)
 CROPS = Data("crops", size=(64, 128), train=8, val=4)

@@ -1,0 +1,107 @@
+"""A student in training: all that one run learns, and one step of it."""
+
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+from cwd.config.run import Run
+from cwd.config.schedule import step_seed
+from cwd.system import distributed
+from cwd.system.sync_layers import synchronise
+from cwd.training.tasks import task_of
+from cwd.training.teacher import Teacher, on_device
+
+CRITIC_LR, CRITIC_BETAS = 4e-4, (0.9, 0.99)  # SKDS's; the rate follows the student's schedule
+
+
+class Student:
+    """What one run trains: a network, and what its recipe trains with it.
+
+    Args:
+        run: what to train; its seed decides the first weights.
+        fabric: where to compute, and how precisely.
+        num_classes: of the data.
+        teacher: whom the recipe compares the network with, or None.
+
+    Attributes:
+        network: the network that learns.
+        distiller: the recipe at work, or None; its critic learns against the network.
+        learnt: both, as a checkpoint has them.
+        optimizers: "optimizer" of the network and of what is trained with it; "critic".
+    """
+
+    def __init__(self, run: Run, fabric: Fabric, num_classes: int, teacher: Teacher | None) -> None:
+        self.run, self.schedule, self.fabric = run, run.schedule, fabric
+        self.task, fused = task_of(run.network), fabric.device.type == "cuda"
+        torch.manual_seed(run.seed)
+        network = self.task.student(run, num_classes)
+        self.network = on_device(synchronise(network, fused), fabric.device)
+        self.distiller, self.critic, self.trained = None, None, nn.ModuleList()
+        if teacher:
+            distiller = self.task.distiller(run, self.network, teacher.network)
+            synchronise(distiller.trained, fused)
+            synchronise(distiller.losses)  # the critic, which is differentiated twice
+            self.distiller = on_device(distiller, fabric.device)
+            distributed.same_tensors(distiller)  # as DDP does with the network
+            self.critic, self.trained = distiller.critic, distiller.trained
+        learnt = (self.network, self.distiller) if teacher else (self.network,)
+        self.learnt = nn.ModuleList(learnt)
+        self.optimizer = torch.optim.SGD(
+            [*self.network.parameters(), *self.trained.parameters()],
+            lr=self.schedule.lr,
+            momentum=self.schedule.momentum,
+            weight_decay=self.schedule.weight_decay,
+            fused=True,
+        )
+        self.optimizers: dict[str, torch.optim.Optimizer] = {"optimizer": self.optimizer}
+        if self.critic:
+            self.optimizers["critic"] = torch.optim.Adam(
+                self.critic.parameters(), CRITIC_LR, betas=CRITIC_BETAS, fused=True
+            )
+        self.model = fabric.setup_module(self.network)
+
+    def step(
+        self, step: int, batch: Tensor, target: Any, teacher: Teacher | None
+    ) -> dict[str, Tensor]:
+        """One step of training; gives every term of eq. 5 and 8 by name, times its weight."""
+        self.prepare(step)
+        out = self.task.forward(self.model, batch, target)
+        terms = self.task.losses(out, target, self.schedule)
+        if teacher:
+            with self.fabric.autocast():
+                taught = teacher(batch, step)
+                terms |= self.distiller(out, taught, target, batch)
+        self.backward(sum(terms.values()))
+        self.optimizer.step()
+        if self.critic:
+            terms["HO_critic"] = self.critic_step(out.score, taught.score, batch)
+        return terms
+
+    def prepare(self, step: int) -> None:
+        """Set random numbers and learning rates, which depend on the step alone."""
+        torch.manual_seed(step_seed(self.run.seed, step))
+        for name, optimizer in self.optimizers.items():
+            rate = CRITIC_LR if name == "critic" else self.schedule.lr
+            optimizer.param_groups[0]["lr"] = rate * self.schedule.lr_factor(step)
+
+    def backward(self, loss: Tensor) -> None:
+        """The gradients of a step, the mean over several processes, clipped."""
+        self.optimizer.zero_grad()
+        self.fabric.backward(loss)
+        distributed.average_gradients(self.trained)  # DDP does it with the network's
+        if self.schedule.clip:
+            clip_grad_norm_(self.optimizer.param_groups[0]["params"], self.schedule.clip)
+
+    def critic_step(self, score: Tensor, taught: Tensor, batch: Tensor) -> Tensor:
+        """The second step of supplement S4: the networks fixed, the critic learns; its loss."""
+        optimizer = self.optimizers["critic"]
+        where = distributed.mine(torch.rand(self.schedule.batch, 1, 1, 1, device=batch.device))
+        loss = self.critic.critic_loss(score, taught, batch, where)
+        optimizer.zero_grad()
+        loss.backward()
+        distributed.average_gradients(self.critic)
+        optimizer.step()
+        return loss
