@@ -205,8 +205,8 @@ def interrupted(run, place):
     """Train up to the first checkpoint."""
     original = checkpoint.save
 
-    def save(*args, **given):
-        original(*args, **given)
+    def save(student, step):
+        original(student, step)
         raise KeyboardInterrupt
 
     checkpoint.save = save

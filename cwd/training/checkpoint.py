@@ -1,8 +1,5 @@
 """A run's checkpoint: all that it needs to go on as if it had never stopped."""
 
-from pathlib import Path
-from typing import Any
-
 import torch
 
 from cwd.system.distributed import agreed, rank
@@ -10,24 +7,28 @@ from cwd.system.errors import CwdError
 from cwd.system.files import write_atomic
 from cwd.training.student import Student
 
+NAME = "checkpoint.pt"
 
-def save(path: Path, step: int, student: Student, **lists: list[dict[str, Any]]) -> None:
+
+def save(student: Student, step: int) -> None:
     """Write what a student has learnt after `step` steps; the file is either old or new.
 
     Random numbers aren't in it: those of a step depend on the run's seed and the step alone.
     """
     if rank() == 0:
         state = {"step": step, "learnt": student.learnt.state_dict()}
-        state |= {name: each.state_dict() for name, each in student.optimizers.items()} | lists
-        write_atomic(path, lambda file: torch.save(state, file))
+        state |= {name: each.state_dict() for name, each in student.optimizers.items()}
+        state |= {"history": student.history.rows, "sessions": student.sessions}
+        write_atomic(student.path / NAME, lambda file: torch.save(state, file))
 
 
-def load(path: Path, student: Student, **lists: list[dict[str, Any]]) -> int:
+def load(student: Student) -> int:
     """Restore what `save` wrote, if it's there; returns the step to go on from.
 
     Raises:
         CwdError: the file can't be read, or this process doesn't find it and another did.
     """
+    path = student.path / NAME
     found = path.exists()
     if found != agreed(found):
         raise CwdError(
@@ -41,8 +42,7 @@ def load(path: Path, student: Student, **lists: list[dict[str, Any]]) -> int:
         student.learnt.load_state_dict(state["learnt"])
         for name, optimizer in student.optimizers.items():
             optimizer.load_state_dict(state[name])
-        for name, rows in lists.items():
-            rows[:] = state[name]
+        student.history.rows, student.sessions = state["history"], state["sessions"]
         return state["step"]
     except Exception as error:  # torch raises whatever the damage happens to hit
         raise CwdError(

@@ -11,53 +11,39 @@ from cwd.system.errors import CwdError
 
 
 class History:
-    """The losses of a run.
-
-    Args:
-        run: the run.
-        path: the folder that its checkpoint is in.
+    """The losses of a run whose checkpoint is in the folder `path`.
 
     Attributes:
-        rows: of every look at the losses the step, the learning rate, and the mean of each term
-            since the look before.
+        rows: by look at the losses: the step, the learning rate, the mean of each term since then.
     """
 
     def __init__(self, run: Run, path: Path) -> None:
         self.run, self.path = run, path
         self.rows: list[dict[str, float]] = []
-        self.seen: list[dict[str, Tensor]] = []  # since the last look
-        self.checked = False
+        self._seen: list[dict[str, Tensor]] = []
 
     def add(self, terms: dict[str, Tensor]) -> None:
-        """Note the terms of a step, without waiting for the device.
+        """Note a step's terms, without waiting for the device."""
+        self._seen.append({name: value.detach() for name, value in terms.items()})
 
-        Raises:
-            CwdError: one of the first step's is exactly zero, or nothing in it depends on what is
-                trained.
-        """
-        self.seen.append({name: value.detach() for name, value in terms.items()})
-        if not self.checked:
-            self.checked = True
-            means = distributed.average(torch.stack([*self.seen[-1].values()])).tolist()
-            for (name, value), mean in zip(terms.items(), means, strict=True):
-                if not value.requires_grad or mean == 0:
-                    fault = "is exactly zero" if value.requires_grad else "is not in the graph"
-                    raise CwdError(
-                        f"run {self.run.name}: the loss term {name} {fault}, so nothing can be "
-                        "learnt from it: check that teacher and student are two networks and that "
-                        "the term's map and weight are meant."
-                    )
+    def check(self, terms: dict[str, Tensor]) -> None:
+        """Refuse a term that is exactly zero or depends on nothing that is trained."""
+        means = distributed.average(torch.stack([value.detach() for value in terms.values()]))
+        for (name, value), mean in zip(terms.items(), means.tolist(), strict=True):
+            if not value.requires_grad or mean == 0:
+                fault = "is exactly zero" if value.requires_grad else "is not in the graph"
+                raise CwdError(
+                    f"run {self.run.name}: the loss term {name} {fault}, so nothing can be learnt "
+                    "from it: check that teacher and student are two networks and that the term's "
+                    "map and weight are meant."
+                )
 
     def look(self, done: int) -> None:
-        """Fetch the terms since the last look at step `done`, and add a row of their means.
-
-        Raises:
-            CwdError: a term was not finite.
-        """
-        if not self.seen:
+        """Fetch the terms since the last look and add their means; refuse what isn't finite."""
+        if not self._seen:
             return
-        names = list(self.seen[0])
-        values = torch.stack([torch.stack([*terms.values()]) for terms in self.seen])
+        names = list(self._seen[0])
+        values = torch.stack([torch.stack([*terms.values()]) for terms in self._seen])
         values = distributed.average(values).cpu()
         if bad := (~values.isfinite()).nonzero().tolist():
             row, column = bad[0]
@@ -66,7 +52,7 @@ class History:
                 f"step {done - len(values) + row + 1}; the last good checkpoint stays in "
                 f"{self.path}: lower the learning rate or the term's weight."
             )
-        means = dict(zip(names, values.mean(dim=0).tolist(), strict=True))
         rate = self.run.schedule.lr * self.run.schedule.lr_factor(done - 1)
+        means = dict(zip(names, values.mean(dim=0).tolist(), strict=True))
         self.rows.append({"step": done, "lr": rate} | means)
-        self.seen.clear()
+        self._seen.clear()

@@ -17,7 +17,6 @@ from cwd.system.distributed import agreed, rank, tell
 from cwd.system.engine import join, open_fabric
 from cwd.system.files import write_atomic, write_csv, write_json
 from cwd.training import checkpoint, provenance
-from cwd.training.history import History
 from cwd.training.run_folder import RunFolder
 from cwd.training.student import Student
 from cwd.training.tasks import score_of, task_of
@@ -38,18 +37,12 @@ def train(
     """Train a run, or go on where it was interrupted; a finished run is returned as it is.
 
     Processes that torchrun started train it together and share every batch; all of them call this.
-
-    Args:
-        run: what to train.
-        runs: folder of all runs.
-        data_root: folder of the datasets.
-        device: "auto", "cpu" or "cuda".
-        allow_weak_teacher: distil even from a teacher that is worse than the student alone.
+    It distils from a teacher that is worse than the student alone only with `allow_weak_teacher`.
+    `runs` is the folder of all runs, `data_root` that of the datasets.
 
     Raises:
         CwdError: the data, the teacher or a setting is unfit; a loss is zero, not in the graph or
-            not finite; the disk is full; another process trains the run; the batch can't be
-            shared equally.
+            not finite; the disk is full; another process trains the run.
     """
     join(device)
     folder = RunFolder(Path(runs), run)
@@ -64,20 +57,12 @@ def train(
 
 
 class Training:
-    """A run in training: its images, its teacher and its student, and what is written of them.
-
-    Args:
-        run: what to train.
-        path: the folder to write into.
-        teacher: the teacher's finished run, or None.
-        data_root: folder of the datasets.
-        device: "auto", "cpu" or "cuda".
-    """
+    """A run in training: its images, teacher and student, and what is written into `path`."""
 
     def __init__(
         self, run: Run, path: Path, teacher: RunFolder | None, data_root: Path, device: str
     ) -> None:
-        self.run, self.path, self.task, schedule = run, path, task_of(run.network), run.schedule
+        self.run, self.task, schedule = run, task_of(run.network), run.schedule
         accelerator = pick_device(device)
         precision = pick_precision(schedule.precision, accelerator)
         self.fabric = open_fabric(accelerator, precision)
@@ -88,10 +73,7 @@ class Training:
         if self.teacher:
             seen = data.checksum, run.seed, precision, accelerator, rows.start, rows.stop
             self.teacher.keep(schedule, *seen)
-        self.student = Student(run, self.fabric, data.num_classes, self.teacher)
-        self.history = History(run, path)
-        # one entry for each time the run was started; a resumed run has several
-        self.sessions: list[dict] = []
+        self.student = Student(run, path, self.fabric, data.num_classes, self.teacher)
         self.origin = {
             "precision": precision,
             "seed": run.seed,
@@ -103,54 +85,55 @@ class Training:
 
     def go(self) -> None:
         """Train from the last checkpoint to the end, then measure and write the results."""
-        saved = {"history": self.history.rows, "sessions": self.sessions}
-        path, steps = self.path / "checkpoint.pt", self.run.schedule.steps
-        start, began = checkpoint.load(path, self.student, **saved), time.monotonic()
+        student, schedule = self.student, self.run.schedule
+        start, began = checkpoint.load(student), time.monotonic()
         session = provenance.session(self.fabric.device) | {"from_step": start, "seconds": 0.0}
-        self.sessions.append(session)
-        self.student.learnt.train()
-        for done in range(start + 1, steps + 1):
-            batch, target = self.batches(done - 1)
+        student.sessions.append(session)
+        student.learnt.train()
+        for step in range(start, schedule.steps):
+            batch, target = self.batches(step)
             batch = batch.contiguous(memory_format=torch.channels_last)
-            self.history.add(self.student.step(done - 1, batch, target, self.teacher))
-            save = done % self.run.schedule.checkpoint_every == 0 or done == steps
+            terms = student.step(step, batch, target, self.teacher)
+            if step == start:
+                student.history.check(terms)
+            student.history.add(terms)
+            done = step + 1
+            save = done % schedule.checkpoint_every == 0 or done == schedule.steps
             if save or done % WINDOW == 0:
-                self.history.look(done)
-                session["seconds"] = round(time.monotonic() - began, 1)
-                self.progress(done, (done - start) / (time.monotonic() - began))
+                student.history.look(done)
+                seconds = time.monotonic() - began
+                self.progress(done, (done - start) / seconds)
+                session["seconds"] = round(seconds, 1)
             if save:
-                checkpoint.save(path, done, self.student, **saved)
+                checkpoint.save(student, done)
         self.finish()
 
     def progress(self, done: int, rate: float) -> None:
         """Show how far the run is, at so many steps a second."""
-        steps = self.run.schedule.steps
-        left = (steps - done) / rate
+        left = (self.run.schedule.steps - done) / rate
         tell(
-            f"{self.run.title}  {done}/{steps}  {rate:.1f} steps/s  "
+            f"{self.run.title}  {done}/{self.run.schedule.steps}  {rate:.1f} steps/s  "
             f"{left // 60:.0f}:{left % 60:02.0f} left",
             transient=True,
         )
 
     def finish(self) -> None:
         """Measure the student and write what makes the run complete."""
-        network, fabric = self.student.network, self.fabric
+        run, fabric, student, path = self.run, self.fabric, self.student, self.student.path
         metrics = self.task.evaluate(
-            network, self.val, self.run.schedule, device=fabric.device, autocast=fabric.autocast
+            student.network, self.val, run.schedule, device=fabric.device, autocast=fabric.autocast
         )
         if rank():
             return
-        metrics["parameters"] = count_parameters(network)
+        metrics["parameters"] = count_parameters(student.network)
         # a network that is measured as it comes has no steps, and no history but its columns
-        write_csv(self.path / "history.csv", self.history.rows, ("step", "lr"))
-        weights = {k: v.contiguous().cpu() for k, v in network.state_dict().items()}
-        about = {"run": self.run.name}  # one entry: safetensors writes several in any order
-        write_atomic(
-            self.path / "student.safetensors", lambda file: save_file(weights, file, about)
-        )
-        write_json(self.path / "config.json", asdict(self.run))
-        seconds = sum(session["seconds"] for session in self.sessions)
-        origin = self.origin | {"seconds": round(seconds, 1), "sessions": self.sessions}
-        write_json(self.path / "provenance.json", origin)
-        write_json(self.path / "metrics.json", metrics)
-        tell(f"{self.run.title}: {score_of(self.run.network, metrics)} after {seconds:.0f} s")
+        write_csv(path / "history.csv", student.history.rows, ("step", "lr"))
+        weights = {k: v.contiguous().cpu() for k, v in student.network.state_dict().items()}
+        about = {"run": run.name}  # one entry: safetensors writes several in any order
+        write_atomic(path / "student.safetensors", lambda file: save_file(weights, file, about))
+        write_json(path / "config.json", asdict(run))
+        seconds = sum(session["seconds"] for session in student.sessions)
+        origin = self.origin | {"seconds": round(seconds, 1), "sessions": student.sessions}
+        write_json(path / "provenance.json", origin)
+        write_json(path / "metrics.json", metrics)
+        tell(f"{run.title}: {score_of(run.network, metrics)} after {seconds:.0f} s")

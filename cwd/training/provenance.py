@@ -13,11 +13,10 @@ from cwd.system import paths
 from cwd.system.distributed import processes
 
 PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "torchmetrics", "numpy")
-HERE = Path(__file__).resolve().parents[1]
 
 
 def session(device: torch.device) -> dict[str, Any]:
-    """The code's commit, versions and hardware of a training that starts now on `device`.
+    """The code's commit, versions and hardware of what starts now on `device`.
 
     `commit` and `dirty` (whether it has uncommitted changes) are None outside a git checkout.
     """
@@ -36,12 +35,7 @@ def hardware(device: torch.device) -> dict[str, Any]:
 
 
 def first_weights(init: str, report: dict[str, list[str]]) -> dict[str, Any]:
-    """Where a network's first weights came from, and how much of the file was used.
-
-    Args:
-        init: the run's.
-        report: the network's `init_report`.
-    """
+    """Where a network's first weights came from: its run's `init`, and its own `init_report`."""
     if not report["matched"]:
         return {"from": init}
     counts = {name: len(tensors) for name, tensors in report.items()}
@@ -55,14 +49,14 @@ def sha256(path: Path) -> str:
 
 
 def _git_state() -> dict[str, Any]:
-    def git(*words: str) -> str:
-        return subprocess.check_output(
-            ["git", "-C", str(HERE), *words], stderr=subprocess.DEVNULL, text=True
-        ).strip()
-
+    git = ["git", "-C", str(Path(__file__).parent)]
+    package = ["status", "--porcelain", "--untracked-files=no", "--", ".."]
     try:
-        changes = git("status", "--porcelain", "--untracked-files=no", "--", ".")
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(changes)}
+        commit, changes = (
+            subprocess.check_output([*git, *words], stderr=subprocess.DEVNULL, text=True).strip()
+            for words in (["rev-parse", "HEAD"], package)
+        )
+        return {"commit": commit, "dirty": bool(changes)}
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "dirty": None}
 

@@ -15,7 +15,7 @@ from cwd.system.files import exclusive, read_json
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run's place on disk.
+    """A run's place on disk, below the folder of all runs.
 
     While the run is in training, its files lie in a folder that ends in `.partial`; it gets its
     name when all of them are complete. A folder with that name is therefore a finished run.
@@ -59,8 +59,7 @@ class RunFolder:
 
     def read_json(self, name: str) -> dict[str, Any]:
         """A JSON file of the finished run; a CwdError if it is missing or damaged."""
-        remedy = f"delete the folder {self.done} to train the run again"
-        return read_json(self.done / name, remedy)
+        return read_json(self.done / name, f"delete the folder {self.done} to train the run again")
 
     def history(self) -> pd.DataFrame:
         """The losses by step, each the mean over the steps since the line before."""

@@ -1,5 +1,6 @@
 """A student in training: all that one run learns, and one step of it."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from cwd.config.run import Run
 from cwd.config.schedule import step_seed
 from cwd.system import distributed
 from cwd.system.sync_layers import synchronise
+from cwd.training.history import History
 from cwd.training.tasks import task_of
 from cwd.training.teacher import Teacher, on_device
 
@@ -20,21 +22,23 @@ CRITIC_LR, CRITIC_BETAS = 4e-4, (0.9, 0.99)  # SKDS's; the rate follows the stud
 class Student:
     """What one run trains: a network, and what its recipe trains with it.
 
-    Args:
-        run: what to train; its seed decides the first weights.
-        fabric: where to compute, and how precisely.
-        num_classes: of the data.
-        teacher: whom the recipe compares the network with, or None.
-
     Attributes:
+        path: the folder that the run's files are written into.
+        history: the losses so far.
+        sessions: where and for how long it was trained, each time that it was started.
         network: the network that learns.
-        distiller: the recipe at work, or None; its critic learns against the network.
-        learnt: both, as a checkpoint has them.
-        optimizers: "optimizer" of the network and of what is trained with it; "critic".
+        distiller: the recipe at work on it and its teacher, or None without one.
+        critic: the distiller's, which learns in turns with the network, or None.
+        trained: what of the distiller is trained together with the network.
+        learnt: network and distiller, as a checkpoint has them.
+        optimizers: by their names in a checkpoint.
     """
 
-    def __init__(self, run: Run, fabric: Fabric, num_classes: int, teacher: Teacher | None) -> None:
-        self.run, self.schedule, self.fabric = run, run.schedule, fabric
+    def __init__(
+        self, run: Run, path: Path, fabric: Fabric, num_classes: int, teacher: Teacher | None
+    ) -> None:
+        self.run, self.path, self.schedule, self.fabric = run, path, run.schedule, fabric
+        self.history, self.sessions = History(run, path), []
         self.task, fused = task_of(run.network), fabric.device.type == "cuda"
         torch.manual_seed(run.seed)
         network = self.task.student(run, num_classes)
@@ -47,8 +51,7 @@ class Student:
             self.distiller = on_device(distiller, fabric.device)
             distributed.same_tensors(distiller)  # as DDP does with the network
             self.critic, self.trained = distiller.critic, distiller.trained
-        learnt = (self.network, self.distiller) if teacher else (self.network,)
-        self.learnt = nn.ModuleList(learnt)
+        self.learnt = nn.ModuleList([self.network, self.distiller] if teacher else [self.network])
         self.optimizer = torch.optim.SGD(
             [*self.network.parameters(), *self.trained.parameters()],
             lr=self.schedule.lr,

@@ -17,12 +17,7 @@ from cwd.training.tasks import task_of
 
 
 def check_teacher(run: Run, runs: Path, allow_weak: bool) -> RunFolder:
-    """The teacher's folder, if that teacher may teach.
-
-    Raises:
-        CwdError: it was never trained, or what was measured of it is missing or below what was
-            measured of the student alone.
-    """
+    """The teacher's folder, if it was trained, measured, and isn't worse than the student alone."""
     teacher, baseline = RunFolder(runs, run.teacher), RunFolder(runs, run.baseline())
     if not teacher.finished:
         raise CwdError(
@@ -47,11 +42,9 @@ def check_teacher(run: Run, runs: Path, allow_weak: bool) -> RunFolder:
 
 
 class Kept:
-    """Maps of teachers, kept in memory from one run to the next.
+    """Maps of teachers in memory, for runs that differ in the recipe alone: half their time.
 
-    Runs that differ in their recipe only see the same batches, so their teacher says the same; the
-    second of them needn't ask. Only a run whose maps fit into `limit` bytes as a whole is kept, and
-    the oldest go first. That halves the time of small runs and changes no number.
+    Only a run whose maps fit into `limit` bytes as a whole is kept, and the oldest go first.
     """
 
     def __init__(self, limit: int) -> None:
@@ -59,12 +52,7 @@ class Kept:
         self.runs: dict[tuple, dict[int, Any]] = {}
 
     def room(self, key: tuple, need: int) -> dict[int, Any] | None:
-        """The maps of a run by step, to be read and added to; None if they are too many.
-
-        Args:
-            key: what determines the maps at every step.
-            need: bytes of all maps of the run.
-        """
+        """A run's maps by step, to be read and added to; None if they `need` too many bytes."""
         steps = self.runs.pop(key, {})
         while self.runs and need + sum(map(_nbytes, self.runs.values())) > self.limit:
             del self.runs[next(iter(self.runs))]
@@ -87,13 +75,7 @@ def on_device(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 class Teacher:
-    """A trained network that teaches: frozen, in eval mode, asked once for every step.
-
-    Args:
-        folder: its finished run.
-        num_classes: of the data that it teaches on.
-        device: where it computes.
-    """
+    """The network of a finished run, frozen and in eval mode, asked once for every step."""
 
     def __init__(self, folder: RunFolder, num_classes: int, device: torch.device) -> None:
         weights = folder.done / "student.safetensors"

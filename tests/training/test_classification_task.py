@@ -18,7 +18,6 @@ from cwd.evaluation.top1 import counted, evaluate, scores
 from cwd.models.classification import ClassificationOutput, build_classifier
 from cwd.models.segmentation import count_parameters
 from cwd.system.errors import CwdError
-from cwd.training.loop import train
 
 SCHEDULE = ClassificationSchedule(
     steps=4, batch=4, crop=32, short=36, lr=0.05, checkpoint_every=2, precision="fp32"
@@ -34,14 +33,6 @@ def val(tmp_path_factory):
     return build_folders(
         "imagenet", fake_trees.imagenet(root, val=3, classes=7, size=(40, 50)), "val"
     )
-
-
-@pytest.fixture
-def go(tmp_path, data_root):
-    def call(run, folder=tmp_path / "runs"):
-        return train(run, runs=folder, data_root=data_root, device="cpu", allow_weak_teacher=True)
-
-    return call
 
 
 class Linear(nn.Module):

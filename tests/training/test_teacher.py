@@ -8,7 +8,6 @@ import torch
 from cwd.models.segmentation import SegmentationOutput
 from cwd.system.engine import open_fabric
 from cwd.training import teacher as teaching
-from cwd.training.loop import train
 from cwd.training.student import Student
 from cwd.training.teacher import Kept
 
@@ -18,17 +17,6 @@ KIB = 1024
 def maps(kib):
     """Maps of that many KiB."""
     return SegmentationOutput(torch.zeros(kib * KIB, dtype=torch.uint8), torch.zeros(0), None)
-
-
-@pytest.fixture
-def go(tmp_path, data_root):
-    def call(run, runs="runs"):
-        place = {"runs": tmp_path / runs, "data_root": data_root, "device": "cpu"}
-        if run.teacher:
-            train(run.teacher, **place)
-        return train(run, allow_weak_teacher=True, **place)
-
-    return call
 
 
 @pytest.fixture
@@ -47,28 +35,27 @@ def asked(monkeypatch):
 
 
 def test_a_second_recipe_does_not_ask_again(go, student, teacher, asked):
-    go(replace(student, recipe="CW_f", teacher=teacher))
-    assert len(asked) == student.schedule.steps
-    go(replace(student, recipe="CW_s", teacher=teacher))
-    assert len(asked) == student.schedule.steps
-    # another seed sees other batches, another crop other pixels
-    go(replace(student, recipe="CW_s", teacher=teacher, seed=1))
-    assert len(asked) == 2 * student.schedule.steps
+    go(teacher)
     smaller = replace(student.schedule, crop=(32, 48))
-    go(replace(student, recipe="CW_s", teacher=teacher, schedule=smaller))
-    assert len(asked) == 3 * student.schedule.steps
     distorted = replace(student.schedule, photometric=True)
-    go(replace(student, recipe="CW_s", teacher=teacher, schedule=distorted))
-    assert len(asked) == 4 * student.schedule.steps
+    # another seed sees other batches, another crop other pixels
+    for count, changes in (
+        (1, {"recipe": "CW_f"}), (1, {}), (2, {"seed": 1}), (3, {"schedule": smaller}),
+        (4, {"schedule": distorted}),
+    ):  # fmt: skip
+        go(replace(student, **{"recipe": "CW_s", "teacher": teacher} | changes))
+        assert len(asked) == count * student.schedule.steps
 
 
-def test_what_is_kept_changes_no_number(go, student, teacher, asked, monkeypatch):
+def test_what_is_kept_changes_no_number(go, student, teacher, asked, tmp_path, monkeypatch):
     run = replace(student, recipe="PI + CW_f", teacher=teacher)
+    go(teacher)
     go(replace(run, recipe="CW_s"))
     kept = go(run)
-    asked.clear()
     monkeypatch.setattr(teaching, "KEPT", Kept(0))
-    computed = go(run, runs="others")
+    go(teacher, tmp_path / "others")
+    asked.clear()
+    computed = go(run, tmp_path / "others")
     assert len(asked) == student.schedule.steps
     for name in ("student.safetensors", "history.csv", "metrics.json"):
         assert (kept.done / name).read_bytes() == (computed.done / name).read_bytes()
@@ -89,14 +76,14 @@ def test_only_what_fits_is_kept():
 
 
 @pytest.fixture
-def made(go, student, teacher):
+def made(go, student, teacher, tmp_path):
     """A student with its teacher, as a recipe has them, and a batch."""
 
     def call(recipe):
         run = replace(student, recipe=recipe, teacher=teacher)
         fabric = open_fabric("cpu", "32-true")
         taught = teaching.Teacher(go(teacher), 19, fabric.device)
-        learner = Student(run, fabric, 19, taught)
+        learner = Student(run, tmp_path, fabric, 19, taught)
         learner.learnt.train()
         return learner, (torch.randn(4, 3, 32, 64), torch.zeros(4, 32, 64).long(), taught)
 
@@ -106,7 +93,8 @@ def made(go, student, teacher):
 def test_the_critic_learns_and_is_no_part_of_the_student(made):
     learner, batch = made("PI + HO")
     before = {k: v.clone() for k, v in learner.critic.named_parameters()}
-    terms = learner.step(3, *batch)
+    for step in range(4):  # at first the attention's share is 0
+        terms = learner.step(step, *batch)
     assert {"HO", "HO_critic"} <= terms.keys()
     now = dict(learner.critic.named_parameters())
     same = {name for name, value in before.items() if value.equal(now[name])}

@@ -30,10 +30,8 @@ class Task(ABC):
     def open_data(self, data: Data, data_root: Path) -> tuple[Any, Any]:
         """The training images and those that are measured on, opened once in a process.
 
-        Each has a length, `name`, `num_classes` and `checksum`.
-
-        Raises:
-            CwdError: the dataset is missing, incomplete or damaged.
+        Each has a length, `name`, `num_classes` and `checksum`. A CwdError says what is missing,
+        incomplete or damaged.
         """
 
     @abstractmethod
@@ -54,7 +52,7 @@ class Task(ABC):
         return self.build(run.network, num_classes, init=run.init)
 
     def forward(self, network: nn.Module, images: Tensor, target: Any) -> Any:
-        """The network's output for a batch; a teacher is given no target, but None."""
+        """The network's output for a batch; a teacher's target is None."""
         return network(images)
 
     @abstractmethod
@@ -67,30 +65,23 @@ class Task(ABC):
 
     @abstractmethod
     def evaluate(
-        self,
-        network: nn.Module,
-        dataset: Any,
-        schedule: Any,
-        *,
-        device: torch.device | str,
-        autocast: Callable[..., Any],
+        self, network: nn.Module, dataset: Any, schedule: Any, **where: Any
     ) -> dict[str, Any]:
-        """What is measured of a network, see `cwd.evaluation`; the network's mode is left."""
+        """What `cwd.evaluation` measures of a network; `where` are `device` and `autocast`."""
 
     def kept(self, schedule: Any, teacher: nn.Module) -> tuple[tuple, int] | None:
         """What determines a batch, and the bytes of a teacher's maps of a whole run.
 
-        None where images are too large or too many to keep them.
+        None if they are never kept in memory.
         """
         return None
 
 
 def both_parts(data: Data, build: Callable[[str], Any]) -> list[Any]:
-    """The split to train on and the one to measure on, each as large as `data` wants it.
+    """What `build` gives for the split to train on and for the one to measure on.
 
-    Args:
-        data: which images; a part that is to be the whole split has to be complete.
-        build: a split by its name.
+    Raises:
+        CwdError: there are fewer images than `data` wants, or than the whole dataset has.
     """
     parts = []
     for split, count in (("train", data.train), (data.split, data.val)):
