@@ -3,11 +3,13 @@
 `test_parallel` runs this as a script in one process and in two, and compares what they wrote.
 """
 
+import contextlib
 import copy
 import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
@@ -166,11 +168,8 @@ def one_is_not_finite(run, place):
         last = distributed.rank() == distributed.processes() - 1
         return original(self, s, t) * (float("inf") if last and len(calls) == 3 else 1)
 
-    losses.ChannelWise.forward = forward
-    try:
+    with mock.patch.object(losses.ChannelWise, "forward", forward):
         return complaint(run, place)
-    finally:
-        losses.ChannelWise.forward = original
 
 
 def in_double():
@@ -209,13 +208,8 @@ def interrupted(run, place):
         original(student, step)
         raise KeyboardInterrupt
 
-    checkpoint.save = save
-    try:
+    with mock.patch.object(checkpoint, "save", save), contextlib.suppress(KeyboardInterrupt):
         loop.train(run, allow_weak_teacher=True, **place)
-    except KeyboardInterrupt:
-        pass
-    finally:
-        checkpoint.save = original
 
 
 def main(folder, data_root, half):

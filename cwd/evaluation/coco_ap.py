@@ -88,12 +88,12 @@ def _in_chunks(mine: Sequence[int], sizes: Sequence[Size], batch: int) -> list[l
 
 def _rescaled(answer: Detections, scale: Tensor, size: Size) -> Detections:
     """Detections in the image as it is stored, on the CPU, without those that aren't finite."""
-    boxes, sure, labels, *masks = (part.cpu() for part in answer)
-    boxes, sure = boxes.float() / scale, sure.float()
+    boxes, sure = answer.boxes.cpu().float() / scale, answer.scores.cpu().float()
     finite = boxes.isfinite().all(dim=1) & sure.isfinite()
-    boxes = boxes[finite]
-    masks = [pasted(part.float()[finite], boxes, size) for part in masks]
-    return Detections(boxes, sure[finite], labels[finite], *masks)
+    boxes, masks = boxes[finite], answer.masks
+    if masks is not None:
+        masks = pasted(masks.cpu().float()[finite], boxes, size)
+    return Detections(boxes, sure[finite], answer.labels.cpu()[finite], masks)
 
 
 def _together(found: dict[int, Detections]) -> dict[int, Detections]:
@@ -118,7 +118,7 @@ def scores(dataset: CocoDataset, detections: Sequence[Detections]) -> dict[str, 
         CwdError: there aren't detections of every image.
     """
     boxes = _coco(dataset, detections)
-    precision = torch.from_numpy(boxes.eval["precision"][:, :, :, 0, -1])  # [T, 101, K]
+    precision = torch.tensor(boxes.eval["precision"][:, :, :, 0, -1])  # [T, 101, K]
     precision[precision < 0] = float("nan")  # a class without objects
     class_ap = by_class(dataset.classes, 100 * precision.mean(dim=(0, 1)))
     result = _percent(boxes) | {"class_ap": class_ap, "images": len(dataset)}

@@ -15,7 +15,7 @@ from cwd.system.errors import CwdError
 def measured(network: nn.Module, dataset: Any) -> Iterator[range]:
     """A network in eval mode, without gradients, and the images that this process measures it on.
 
-    Afterwards each part of the network is in its old mode, since some may be frozen in eval mode.
+    Each part of the network goes back to its old mode, since some may be frozen in eval mode.
 
     Raises:
         CwdError: the network has another number of classes than the dataset.

@@ -14,7 +14,7 @@ from cwd.system import distributed
 from cwd.system.sync_layers import synchronise
 from cwd.training.history import History
 from cwd.training.tasks import task_of
-from cwd.training.teacher import Teacher, on_device
+from cwd.training.teacher import Teacher
 
 CRITIC_LR, CRITIC_BETAS = 4e-4, (0.9, 0.99)  # SKDS's; the rate follows the student's schedule
 
@@ -40,15 +40,15 @@ class Student:
         self.run, self.path, self.schedule, self.fabric = run, path, run.schedule, fabric
         self.history, self.sessions = History(run, path), []
         self.task, fused = task_of(run.network), fabric.device.type == "cuda"
+        place = {"device": fabric.device, "memory_format": torch.channels_last}
         torch.manual_seed(run.seed)
-        network = self.task.student(run, num_classes)
-        self.network = on_device(synchronise(network, fused), fabric.device)
+        self.network = synchronise(self.task.student(run, num_classes), fused).to(**place)
         self.distiller, self.critic, self.trained = None, None, nn.ModuleList()
         if teacher:
             distiller = self.task.distiller(run, self.network, teacher.network)
             synchronise(distiller.trained, fused)
             synchronise(distiller.losses)  # the critic, which is differentiated twice
-            self.distiller = on_device(distiller, fabric.device)
+            self.distiller = distiller.to(**place)
             distributed.same_tensors(distiller)  # as DDP does with the network
             self.critic, self.trained = distiller.critic, distiller.trained
         self.learnt = nn.ModuleList([self.network, self.distiller] if teacher else [self.network])

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cwd.config.run import Run
 from cwd.config.schedule import BaseSchedule
@@ -69,11 +69,6 @@ def _nbytes(steps: dict[int, Any]) -> int:
 KEPT = Kept(2 * 2**30)
 
 
-def on_device(module: nn.Module, device: torch.device) -> nn.Module:
-    """`module` on the device, its convolutions in the memory format that is fastest there."""
-    return module.to(device, memory_format=torch.channels_last)
-
-
 class Teacher:
     """The network of a finished run, frozen and in eval mode, asked once for every step."""
 
@@ -82,7 +77,8 @@ class Teacher:
         self.task = task_of(folder.run.network)
         network = self.task.build(folder.run.network, num_classes)
         load_network_weights(network, weights)
-        self.network = on_device(network, device).eval().requires_grad_(False)
+        self.network = network.to(device, memory_format=torch.channels_last)
+        self.network.eval().requires_grad_(False)
         self.record = {
             "run": folder.run.name,
             self.task.measure: folder.metrics[self.task.measure],

@@ -51,14 +51,8 @@ class Linear(nn.Module):
 
 
 def test_accuracy_is_torchmetrics(val):
-    prepare = v2.Compose(
-        [
-            v2.Resize(36, antialias=True),
-            v2.CenterCrop(32),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-        ]
-    )
+    steps = v2.Resize(36, antialias=True), v2.CenterCrop(32), v2.ToDtype(torch.float32, scale=True)
+    prepare = v2.Compose([*steps, v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))])
     network = Linear(7)
     images = torch.stack([prepare(val[index].image) for index in range(len(val))])
     labels = torch.tensor([val[index].label for index in range(len(val))])
@@ -112,9 +106,6 @@ def test_processes_share_the_images(val, monkeypatch):
         found = evaluate(network, val, SCHEDULE, batch=4)
     assert [int(part[0].sum()) for part in parts] == [11, 10]
     assert found == whole
-
-
-def test_other_classes(val):
     with pytest.raises(CwdError, match="the network has 8 classes and imagenet 7"):
         evaluate(Linear(8), val, SCHEDULE)
 

@@ -22,7 +22,6 @@ from cwd.recipes.detection.distil import DetectionDistiller
 from cwd.recipes.parse import parse_recipe
 from cwd.system.errors import CwdError
 from cwd.tools.reproduce import choose, find_notebooks, fitting
-from cwd.training import loop
 from cwd.training.loop import train
 
 DATA = Data("scenes", size=(64, 96), train=8, val=3)
@@ -86,18 +85,6 @@ def test_reppoints_learns_a_few_images_by_heart(go):
     metrics = go(Run(data, "RepPoints-R18(0.25, fpn=32)", schedule)).metrics
     assert metrics["ap50"] > 80  # measured: 96
     assert metrics["ap"] > 50  # 74
-
-
-def test_adapters_learn_and_the_teacher_does_not(go, data_root, tmp_path):
-    run = taught("FasterRCNN", "Wang")
-    training = loop.Training(run, tmp_path, go(run.teacher), data_root, "cpu")
-    student = training.student
-    (group,) = student.optimizer.param_groups
-    learnt = {id(p) for p in group["params"]}
-    adapters = list(student.distiller.parameters())
-    assert adapters
-    assert learnt == {id(p) for p in [*student.network.parameters(), *adapters]}
-    assert not [p for p in training.teacher.network.parameters() if p.requires_grad]
 
 
 def test_the_pyramids_term_is_the_sum_over_levels():

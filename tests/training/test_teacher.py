@@ -93,9 +93,11 @@ def made(go, student, teacher, tmp_path):
 def test_the_critic_learns_and_is_no_part_of_the_student(made):
     learner, batch = made("PI + HO")
     before = {k: v.clone() for k, v in learner.critic.named_parameters()}
+    frozen = [value.clone() for value in batch[-1].network.state_dict().values()]
     for step in range(4):  # at first the attention's share is 0
         terms = learner.step(step, *batch)
     assert {"HO", "HO_critic"} <= terms.keys()
+    assert all(map(torch.equal, frozen, batch[-1].network.state_dict().values()))
     now = dict(learner.critic.named_parameters())
     same = {name for name, value in before.items() if value.equal(now[name])}
     assert same == {"critic.last.bias"}  # it is added to both networks' scores

@@ -30,8 +30,10 @@ class Task(ABC):
     def open_data(self, data: Data, data_root: Path) -> tuple[Any, Any]:
         """The training images and those that are measured on, opened once in a process.
 
-        Each has a length, `name`, `num_classes` and `checksum`. A CwdError says what is missing,
-        incomplete or damaged.
+        Each has a length, `name`, `num_classes` and `checksum`.
+
+        Raises:
+            CwdError: the dataset is missing, incomplete, damaged, or has nothing to learn.
         """
 
     @abstractmethod
@@ -70,19 +72,12 @@ class Task(ABC):
         """What `cwd.evaluation` measures of a network; `where` are `device` and `autocast`."""
 
     def kept(self, schedule: Any, teacher: nn.Module) -> tuple[tuple, int] | None:
-        """What determines a batch, and the bytes of a teacher's maps of a whole run.
-
-        None if they are never kept in memory.
-        """
+        """What determines a batch, and bytes of a teacher's maps of a run; None: never kept."""
         return None
 
 
 def both_parts(data: Data, build: Callable[[str], Any]) -> list[Any]:
-    """What `build` gives for the split to train on and for the one to measure on.
-
-    Raises:
-        CwdError: there are fewer images than `data` wants, or than the whole dataset has.
-    """
+    """What `build` gives for the split to train on and for the one to measure on."""
     parts = []
     for split, count in (("train", data.train), (data.split, data.val)):
         dataset = build(split)

@@ -22,14 +22,7 @@ from cwd.training.tasks.base import Task, both_parts
 
 @functools.lru_cache(maxsize=4)
 def open_data(data: Data, data_root: Path) -> tuple[FolderDataset, FolderDataset]:
-    """Training images, and the images that accuracy is measured on.
-
-    Of ImageNet, `train` and `val` count images. Of crops they count the scenes that are drawn, and
-    all their objects are used.
-
-    Raises:
-        CwdError: the dataset is missing, incomplete or damaged.
-    """
+    """See `Task.open_data`; `train` and `val` count images, or scenes with all their crops."""
     if data.name == "crops":
         root = crops_root(data, data_root)
         return tuple(build_folders(data.name, root, split) for split in ("train", data.split))

@@ -23,11 +23,7 @@ from cwd.training.tasks.base import Task, both_parts
 
 @functools.lru_cache(maxsize=4)
 def open_data(data: Data, data_root: Path, masks: bool) -> tuple[CocoDataset, CocoDataset]:
-    """The images with objects to train on, and the images that AP is measured on.
-
-    Raises:
-        CwdError: the dataset is missing, incomplete or damaged, or has nothing to find.
-    """
+    """See `Task.open_data`; those to train on have objects."""
     if data.size and data.name != "scenes":
         raise CwdError(
             f"dataset {data.name}: size is for scenes, which are drawn at it; detectors resize "
@@ -57,7 +53,7 @@ class DetectionTask(Task):
         self.measure, self.unit = ("mask_ap", "mask AP") if masks else ("ap", "AP")
 
     def open_data(self, data: Data, data_root: Path) -> tuple[CocoDataset, CocoDataset]:
-        """See `open_data` above."""
+        """The images, whose objects have masks if they are measured."""
         return open_data(data, data_root, self.masks)
 
     def forward(
