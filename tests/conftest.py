@@ -10,7 +10,7 @@ from cwd.config.run import Data, Run
 from cwd.config.schedule import Schedule
 from cwd.system import paths
 from cwd.tools import pace, pace_whole
-from cwd.training import loop
+from cwd.training import checkpoint
 
 
 @pytest.fixture(scope="session")
@@ -36,17 +36,17 @@ def teacher(student) -> Run:
 @pytest.fixture
 def interrupted(monkeypatch):
     """A block in which a training stops once it has saved a step."""
-    original = loop.Training.save_checkpoint
+    original = checkpoint.save
 
     @contextmanager
     def call(after):
-        def stop(self, step):
-            original(self, step)
+        def stop(student, step):
+            original(student, step)
             if step == after:
                 raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(loop.Training, "save_checkpoint", stop)
+            patch.setattr(checkpoint, "save", stop)
             with pytest.raises(KeyboardInterrupt):
                 yield
 

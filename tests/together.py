@@ -3,11 +3,13 @@
 `test_parallel` runs this as a script in one process and in two, and compares what they wrote.
 """
 
+import contextlib
 import copy
 import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +24,7 @@ from cwd.system import distributed, paths
 from cwd.system.distributed import join, mine, total
 from cwd.system.errors import CwdError
 from cwd.system.sync_layers import synchronise
-from cwd.training import loop
+from cwd.training import checkpoint, loop
 from cwd.training.run_folder import RunFolder
 from cwd.training.tasks import segmentation
 
@@ -165,11 +167,8 @@ def one_is_not_finite(run, place):
         last = distributed.rank() == distributed.processes() - 1
         return original(self, s, t) * (float("inf") if last and len(calls) == 3 else 1)
 
-    losses.ChannelWise.forward = forward
-    try:
+    with mock.patch.object(losses.ChannelWise, "forward", forward):
         return complaint(run, place)
-    finally:
-        losses.ChannelWise.forward = original
 
 
 def in_double():
@@ -197,25 +196,19 @@ def in_double():
     loop.pick_precision = lambda *_: "64-true"
     segmentation.upsample = enlarge
     segmentation.evaluate = lambda student, data, **_: measure(copy.deepcopy(student).float(), data)
-    loop.Training.place = lambda _, module: module.double().to(memory_format=torch.channels_last)
     Batches.__call__ = batch
 
 
 def interrupted(run, place):
     """Train up to the first checkpoint."""
-    original = loop.Training.save_checkpoint
+    original = checkpoint.save
 
-    def save(self, step):
-        original(self, step)
+    def save(student, step):
+        original(student, step)
         raise KeyboardInterrupt
 
-    loop.Training.save_checkpoint = save
-    try:
+    with mock.patch.object(checkpoint, "save", save), contextlib.suppress(KeyboardInterrupt):
         loop.train(run, allow_weak_teacher=True, **place)
-    except KeyboardInterrupt:
-        pass
-    finally:
-        loop.Training.save_checkpoint = original
 
 
 def main(folder, data_root, half):

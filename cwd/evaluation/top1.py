@@ -1,5 +1,6 @@
 """Measuring a classifier: one middle crop of every image, top-1 and top-5 accuracy."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -11,14 +12,12 @@ from cwd.data.batches import ahead
 from cwd.data.classification.batches import middle
 from cwd.data.classification.folders import FolderDataset, Labelled
 from cwd.data.transforms import normalise
-from cwd.evaluation.coco_ap import measured
-from cwd.system.distributed import processes, rank, total
-from cwd.system.errors import CwdError
+from cwd.evaluation.measuring import by_class, measured
+from cwd.system.distributed import total
 
 FEW = 5  # classes, of which top-5 would always be right
 
 
-@torch.no_grad()
 def evaluate(
     network: nn.Module,
     dataset: FolderDataset,
@@ -26,41 +25,23 @@ def evaluate(
     *,
     batch: int = 64,
     device: torch.device | str = "cpu",
-    autocast: Any = nullcontext,
+    autocast: Callable[..., Any] = nullcontext,
 ) -> dict[str, Any]:
-    """Accuracy on the middle crops of a dataset.
+    """Accuracy on the middle crops of a dataset, see `scores`, and `images`, their number.
 
-    Processes that train together share the images; all of them have to call this, and each gets
-    the same numbers.
-
-    Args:
-        network: gives a `ClassificationOutput`; it is put into eval mode and left in its old one.
-        dataset: see `cwd.data.classification.folders.build_folders`.
-        schedule: how large images and crops are, see `cwd.data.classification.batches.middle`.
-        batch: images at a time.
-        device: where to compute.
-        autocast: returns the context manager that sets the precision.
-
-    Returns:
-        See `scores`, and `images`, their number.
+    Processes that train together share the images; all of them have to call this.
 
     Raises:
         CwdError: the network has another number of classes than the dataset.
     """
-    if network.num_classes != dataset.num_classes:
-        raise CwdError(
-            f"the network has {network.num_classes} classes and {dataset.name} "
-            f"{dataset.num_classes}: evaluate it on the dataset that it was trained on."
-        )
 
     def read(index: int) -> Labelled:
         image, label = dataset[index]
         return Labelled(middle(image, schedule), label)
 
-    mine = range(rank(), len(dataset), processes())
-    images = ahead(read, mine, 2 * batch)
     counts = torch.zeros(3, dataset.num_classes, dtype=torch.int64)
-    with measured(network):
+    with measured(network, dataset) as mine:
+        images = ahead(read, mine, 2 * batch)
         for start in range(0, len(mine), batch):
             some = [next(images) for _ in mine[start : start + batch]]
             crops, labels = zip(*some, strict=True)
@@ -73,14 +54,10 @@ def evaluate(
 
 
 def counted(score: Tensor, labels: Tensor) -> Tensor:
-    """How many images each class has, and how many of them are right at once and among the best 5.
+    """Images of each class, those that are right at once, and those among the best 5.
 
-    Args:
-        score: [B, K].
-        labels: int64 [B].
-
-    Returns:
-        int64 [3, K].
+    Shape:
+        Scores [B, K] and labels int64 [B] to int64 [3, K].
     """
     classes = score.shape[1]
     best = score.topk(min(FEW, classes), dim=1).indices == labels[:, None]  # [B, 5]
@@ -89,25 +66,17 @@ def counted(score: Tensor, labels: Tensor) -> Tensor:
 
 
 def scores(counts: Tensor, classes: tuple[str, ...]) -> dict[str, Any]:
-    """Accuracies from counts.
-
-    Args:
-        counts: see `counted`.
-        classes: K names.
+    """Accuracies in percent from what `counted` gives.
 
     Returns:
-        In percent: `top1`; `top5`, None for fewer than 6 classes; `mean_class`, the mean over
-        classes that have images of their top-1 accuracy; and `class_accuracy`, that by class name,
-        None where a class has no image.
+        `top1`; `top5`, None for fewer than 6 classes; `class_accuracy`, top-1 by class name, None
+        where a class has no image; and `mean_class`, its mean over the others.
     """
     images, first, among = counts.double()
-    by_class = 100 * first / images  # 0 / 0 = nan: the class has no image
+    accuracy = 100 * first / images  # 0 / 0 = nan: the class has no image
     return {
         "top1": (100 * first.sum() / images.sum()).item(),
         "top5": (100 * among.sum() / images.sum()).item() if len(classes) > FEW else None,
-        "mean_class": by_class.nanmean().item(),
-        "class_accuracy": {
-            name: None if value.isnan() else value.item()
-            for name, value in zip(classes, by_class, strict=True)
-        },
+        "mean_class": accuracy.nanmean().item(),
+        "class_accuracy": by_class(classes, accuracy),
     }

@@ -19,7 +19,7 @@ from cwd.models.names import CLASSIFIER, DETECTOR, kind_of
 from cwd.recipes.parse import parse_recipe
 from cwd.system.device import pick_device
 from cwd.system.errors import CwdError
-from cwd.training.tasks.choice import task_of
+from cwd.training.tasks import task_of
 
 IMAGES = 50  # of those that are measured on, at equal distances: some datasets are sorted by class
 POSITIONS = 512  # of an image's map that are looked at, at most

@@ -5,7 +5,7 @@ import pandas as pd
 from cwd.config.pairs import Pair
 from cwd.experiments.profile import Profile
 from cwd.experiments.rows_losses import Row, distilled, paired_gain, paper, references
-from cwd.training.tasks.choice import task_of
+from cwd.training.tasks import task_of
 
 # methods as recipes: on maps of one size, and on a pyramid
 METHODS = {

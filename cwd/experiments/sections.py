@@ -9,7 +9,7 @@ from cwd.config.run import Data, Run, from_mapping
 from cwd.models.weights import is_public
 from cwd.system import paths
 from cwd.system.errors import CwdError
-from cwd.training.tasks.choice import task_of
+from cwd.training.tasks import task_of
 
 
 @dataclass(frozen=True)

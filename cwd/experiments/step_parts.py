@@ -23,7 +23,7 @@ from cwd.recipes.distiller import Distiller
 from cwd.recipes.parse import Term
 from cwd.system.device import pick_precision
 from cwd.system.timing import race
-from cwd.training.tasks.choice import task_of
+from cwd.training.tasks import task_of
 from cwd.training.tasks.segmentation import cross_entropy
 
 # of the datasets for detectors, and of those for classifiers

@@ -27,7 +27,7 @@ from cwd.experiments.rows_transformation import (
 )
 from cwd.experiments.workspace import Workspace, open_profile
 from cwd.system.errors import CwdError
-from cwd.training.tasks.choice import task_of
+from cwd.training.tasks import task_of
 
 __all__ = ["STUDIES", "Profile", "Run", "Study", "Workspace", "every_run", "load_profile",
            "open_profile", "study"]  # fmt: skip

@@ -22,7 +22,7 @@ from cwd.system.errors import CwdError
 from cwd.system.files import save_figure, write_atomic
 from cwd.training.loop import train
 from cwd.training.run_folder import RunFolder
-from cwd.training.tasks.choice import task_of
+from cwd.training.tasks import task_of
 
 
 @dataclass(frozen=True)

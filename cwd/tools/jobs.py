@@ -23,7 +23,7 @@ from cwd.system.errors import CwdError
 from cwd.system.progress import report
 from cwd.tools.job import Job, Place
 from cwd.training.run_folder import RunFolder
-from cwd.training.tasks.choice import score_of
+from cwd.training.tasks import score_of
 
 CLUSTERS = ("local", "slurm")
 PAUSE = 0.5  # seconds between two looks at the jobs

@@ -28,7 +28,7 @@ from cwd.models.weights import is_public
 from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.tools.workload import detector_of
-from cwd.training.tasks.choice import task_of
+from cwd.training.tasks import task_of
 
 # bytes that the two file formats add to each tensor, as seen on finished runs
 SAFETENSORS_EACH, CHECKPOINT_EACH = 93, 340

@@ -18,7 +18,7 @@ from cwd.models.names import DETECTOR, has_masks, kind_of
 from cwd.system.distributed import open_fabric
 from cwd.tools import workload
 from cwd.tools.pace import Size, Watch
-from cwd.training.tasks.choice import task_of
+from cwd.training.tasks import task_of
 
 
 class WholeStopwatch(Watch):

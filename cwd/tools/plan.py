@@ -33,7 +33,7 @@ from cwd.tools.needs import (
 )
 from cwd.tools.pace import gpu_seconds
 from cwd.training.provenance import hardware as hardware_of
-from cwd.training.tasks.choice import task_of
+from cwd.training.tasks import task_of
 
 PAGE = 94  # characters of a line
 # What a data-centre GPU may sustain in bfloat16 on networks of this kind, about a tenth of the peak

@@ -3,7 +3,7 @@
 import contextlib
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from cwd.system.files import exclusive, read_json
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run's place on disk.
+    """A run's place on disk, below the folder of all runs.
 
     While the run is in training, its files lie in a folder that ends in `.partial`; it gets its
     name when all of them are complete. A folder with that name is therefore a finished run.
@@ -23,7 +23,6 @@ class RunFolder:
 
     root: Path
     run: Run
-    files: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def done(self) -> Path:
@@ -59,13 +58,8 @@ class RunFolder:
                 self.partial.rename(self.done)
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """A JSON file of the finished run.
-
-        Raises:
-            CwdError: the file is missing or damaged.
-        """
-        remedy = f"delete the folder {self.done} to train the run again"
-        return read_json(self.done / name, remedy)
+        """A JSON file of the finished run; a CwdError if it is missing or damaged."""
+        return read_json(self.done / name, f"delete the folder {self.done} to train the run again")
 
     def history(self) -> pd.DataFrame:
         """The losses by step, each the mean over the steps since the line before."""
@@ -73,5 +67,5 @@ class RunFolder:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """What was measured: see `cwd.evaluation.miou.evaluate`."""
+        """What was measured, see `cwd.training.tasks.base.Task.evaluate`."""
         return self.read_json("metrics.json")

@@ -1,12 +1,11 @@
 """The teacher at work: whether it may teach, and its maps for every batch."""
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cwd.config.run import Run
 from cwd.config.schedule import BaseSchedule
@@ -14,16 +13,11 @@ from cwd.models.build import load_network_weights
 from cwd.system.errors import CwdError
 from cwd.training import provenance
 from cwd.training.run_folder import RunFolder
-from cwd.training.tasks.choice import task_of
+from cwd.training.tasks import task_of
 
 
 def check_teacher(run: Run, runs: Path, allow_weak: bool) -> RunFolder:
-    """The teacher's folder, if that teacher may teach.
-
-    Raises:
-        CwdError: it was never trained, or what was measured of it is missing or below what was
-            measured of the student alone.
-    """
+    """The teacher's folder, if it was trained, measured, and isn't worse than the student alone."""
     teacher, baseline = RunFolder(runs, run.teacher), RunFolder(runs, run.baseline())
     if not teacher.finished:
         raise CwdError(
@@ -48,29 +42,19 @@ def check_teacher(run: Run, runs: Path, allow_weak: bool) -> RunFolder:
 
 
 class Kept:
-    """Maps of teachers, kept in memory from one run to the next.
+    """Maps of teachers in memory, for runs that differ in the recipe alone: half their time.
 
-    Runs that differ in their recipe only see the same batches, so their teacher says the same; the
-    second of them needn't ask. Only a run whose maps fit as a whole is kept, and the oldest go
-    first. That halves the time of small runs and changes no number; large ones don't fit.
-
-    Args:
-        limit: bytes.
+    Only a run whose maps fit into `limit` bytes as a whole is kept, and the oldest go first.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.runs: dict[tuple, dict[int, tuple]] = {}
+        self.runs: dict[tuple, dict[int, Any]] = {}
 
-    def room(self, key: tuple, need: int) -> dict[int, tuple] | None:
-        """The maps of a run by step, to be read and added to; None if they are too many.
-
-        Args:
-            key: what determines the maps at every step.
-            need: bytes of all maps of the run.
-        """
+    def room(self, key: tuple, need: int) -> dict[int, Any] | None:
+        """A run's maps by step, to be read and added to; None if they `need` too many bytes."""
         steps = self.runs.pop(key, {})
-        while self.runs and need + sum(map(nbytes, self.runs.values())) > self.limit:
+        while self.runs and need + sum(map(_nbytes, self.runs.values())) > self.limit:
             del self.runs[next(iter(self.runs))]
         if need > self.limit:
             return None
@@ -78,8 +62,7 @@ class Kept:
         return steps
 
 
-def nbytes(steps: dict[int, tuple]) -> int:
-    """Bytes of the maps of some steps."""
+def _nbytes(steps: dict[int, Any]) -> int:
     return sum(x.nbytes for out in steps.values() for x in out if isinstance(x, Tensor))
 
 
@@ -87,51 +70,32 @@ KEPT = Kept(2 * 2**30)
 
 
 class Teacher:
-    """A trained network that teaches: frozen, in eval mode, asked once for every step.
+    """The network of a finished run, frozen and in eval mode, asked once for every step."""
 
-    Args:
-        folder: its finished run.
-        num_classes: of the data that it teaches on.
-        place: moves a module to where it computes.
-    """
-
-    def __init__(
-        self, folder: RunFolder, num_classes: int, place: Callable[[nn.Module], nn.Module]
-    ) -> None:
+    def __init__(self, folder: RunFolder, num_classes: int, device: torch.device) -> None:
         weights = folder.done / "student.safetensors"
         self.task = task_of(folder.run.network)
         network = self.task.build(folder.run.network, num_classes)
         load_network_weights(network, weights)
-        self.network = place(network).eval().requires_grad_(False)
+        self.network = network.to(device, memory_format=torch.channels_last)
+        self.network.eval().requires_grad_(False)
         self.record = {
             "run": folder.run.name,
             self.task.measure: folder.metrics[self.task.measure],
             "sha256": provenance.sha256(weights),
         }
-        self.kept: dict[int, tuple] | None = None
+        self.kept: dict[int, Any] | None = None
 
     def keep(self, schedule: BaseSchedule, *rest: Any) -> None:
-        """Keep the maps of a run, if they fit.
-
-        Args:
-            schedule: of the run.
-            rest: all else that determines the maps at a step: data, seed, precision, device, and
-                which rows of the batch this process has.
-        """
-        if self.task.kept:
-            batches, need = self.task.kept(schedule, self.network)
+        """Keep the maps of a run, if they fit; `rest` is all else that determines a step's maps."""
+        if size := self.task.kept(schedule, self.network):
+            batches, need = size
             self.kept = KEPT.room((self.record["sha256"], *batches, *rest), need)
 
     @torch.no_grad()
     def __call__(self, batch: Tensor, step: int) -> Any:
-        """Its maps for the batch of a step.
-
-        Args:
-            batch: float32 [B, 3, H, W], normalised.
-            step: which; the maps of a step that are kept are not computed again.
-        """
-        if self.kept is None:
-            return self.task.forward(self.network, batch, None)
-        if step not in self.kept:
-            self.kept[step] = self.task.forward(self.network, batch, None)
-        return self.kept[step]
+        """Its output for the batch of a step, float32 [B, 3, H, W], normalised."""
+        kept = {} if self.kept is None else self.kept
+        if step not in kept:
+            kept[step] = self.task.forward(self.network, batch, None)
+        return kept[step]

@@ -7,7 +7,7 @@ import pytest
 from cwd.config.run import Data, Run
 from cwd.experiments.records import BESIDE
 from cwd.system import paths
-from cwd.training.tasks.choice import task_of
+from cwd.training.tasks import task_of
 
 FILES = sorted(p for p in paths.RESULTS.glob("*/*.json") if p.name not in BESIDE)
 

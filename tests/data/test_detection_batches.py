@@ -30,8 +30,7 @@ from cwd.data.opening import scenes_root
 from cwd.data.transforms import MEAN, STD
 from cwd.models.detection.outputs import Objects
 from cwd.system.errors import CwdError
-from cwd.training.tasks.detection import DETECTION
-from cwd.training.tasks.instance import INSTANCE
+from cwd.training.tasks.detection import DETECTION, INSTANCE
 
 SCHEDULE = DetectionSchedule(steps=6, batch=3, short=48, long=80)
 in_memory_or_not = pytest.mark.parametrize("memory", [0, 2**31])

@@ -1,4 +1,4 @@
-"""Average precision, against pycocotools on the same files and against numbers done by hand."""
+"""AP of boxes and masks, against pycocotools on the same files and against numbers by hand."""
 
 import contextlib
 import io
@@ -7,41 +7,19 @@ import json
 import numpy as np
 import pytest
 import torch
+from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from cwd.data import fake_trees
 from cwd.data.detection.coco import build_coco
-from cwd.data.scenes.draw import write_dataset
 from cwd.evaluation.coco_ap import precision_recall, scores, to_coco_results
+from cwd.figures import detection
 from cwd.models.detection.outputs import Detections
 from cwd.system.errors import CwdError
 
 NUMBERS = ("ap", "ap50", "ap75", "ap_s", "ap_m", "ap_l")
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """The scenes, the generated COCO, and COCO with objects without area or extent."""
-    top = tmp_path_factory.mktemp("data")
-    write_dataset(top / "scenes", size=(96, 192), splits={"val": 12})
-    for name in ("coco", "odd"):
-        fake_trees.coco(top / name, train=1, val=9, size=(200, 300))
-    path = top / "odd" / "annotations" / "instances_val2017.json"
-    content = json.loads(path.read_text())
-    content["annotations"][1]["area"] = 0
-    content["annotations"][2]["bbox"][2] = 0
-    content["annotations"][5] |= {"bbox": [9, 9, 0, 0], "area": 0}
-    path.write_text(json.dumps(content))
-    return top
-
-
-@pytest.fixture
-def named(folders):
-    def call(name):
-        return build_coco("scenes" if name == "scenes" else "coco", folders / name, "val")
-
-    return call
+NOTHING = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0).long(), [])
 
 
 @pytest.fixture
@@ -49,11 +27,11 @@ def made(tmp_path):
     """A dataset of two classes with the given objects: (left, top, width, height), label, area."""
 
     def call(*images, crowd=()):
-        annotations = []
+        annotations, listed = [], []
         for number, objects in enumerate(images):
-            fake_trees.save(
-                tmp_path / "val2017" / f"{number}.jpg", fake_trees.image(number, (30, 50))
-            )
+            listed.append({"id": number, "file_name": f"{number}.jpg", "height": 30, "width": 50})
+            path = tmp_path / "val2017" / f"{number}.jpg"
+            fake_trees.save(path, fake_trees.image(number, (30, 50)))
             for box, label, *area in objects:
                 annotations.append(
                     {
@@ -65,16 +43,11 @@ def made(tmp_path):
                         "iscrowd": int(len(annotations) in crowd),
                     }
                 )
-        listed = [
-            {"id": n, "file_name": f"{n}.jpg", "height": 30, "width": 50}
-            for n in range(len(images))
-        ]
         categories = [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}]
         path = tmp_path / "annotations" / "instances_val2017.json"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(
-            json.dumps({"images": listed, "annotations": annotations, "categories": categories})
-        )
+        content = {"images": listed, "annotations": annotations, "categories": categories}
+        path.write_text(json.dumps(content))
         return build_coco("coco", tmp_path, "val")
 
     return call
@@ -88,13 +61,24 @@ def said(*found):
     return Detections(boxes, torch.tensor([score for *_, score in found]).float(), labels)
 
 
+def encode(masks):
+    """Encodings of masks [M, H, W]."""
+    return [rle.encode(np.asfortranarray(mask, np.uint8)) for mask in np.asarray(masks)]
+
+
 def perfect(dataset):
-    """Every object is found; a crowd's box too."""
-    found = [dataset.annotated(index) for index in range(len(dataset))]
-    return [Detections(one.boxes, torch.rand(len(one.boxes)), one.labels) for one in found]
+    """Every object is found; a crowd too."""
+    found = []
+    for index in range(len(dataset)):
+        objects = dataset[index].objects if dataset.masked else dataset.annotated(index)
+        masks = encode(objects.masks) if dataset.masked else None
+        found.append(
+            Detections(objects.boxes, torch.rand(len(objects.boxes)), objects.labels, masks)
+        )
+    return found
 
 
-def noisy(dataset, seed=0, copies=4):
+def noisy(dataset, seed, copies=4):
     """Objects found several times and badly, some as another class; many scores are equal."""
     generator = torch.Generator().manual_seed(seed)
     detections = []
@@ -112,17 +96,48 @@ def noisy(dataset, seed=0, copies=4):
     return detections
 
 
-def cocoeval(dataset, detections, folder):
+def noisy_masks(dataset, seed, copies=3):
+    """Masks moved and cut, some as another class, and objects where there are none."""
+    rng, detections = np.random.default_rng(seed), []
+    for index in range(len(dataset)):
+        _, objects = dataset[index]
+        height, width = dataset.sizes[index].tolist()
+        masks, labels = [], []
+        for mask, label in zip(objects.masks.numpy(), objects.labels.tolist(), strict=True):
+            sides = np.sqrt(mask.sum())
+            for _ in range(copies):
+                moves = (rng.normal(0, 0.08, 2) * sides).round().astype(int)
+                masks.append(np.roll(mask, moves, (0, 1)))
+                wrong = rng.random() < 0.2
+                labels.append(int(rng.choice(objects.labels)) if wrong else label)
+        for _ in range(4):
+            masks.append(np.zeros((height, width), np.uint8))
+            top, left = rng.integers(0, height - 5), rng.integers(0, width - 5)
+            masks[-1][top : top + rng.integers(1, 60), left : left + rng.integers(1, 60)] = 1
+            labels.append(int(rng.choice([0, 11, 79])) % dataset.num_classes)
+        sure = (torch.from_numpy(rng.random(len(labels))).float() * 12).round() / 12
+        boxes = torch.rand(len(labels), 4)  # as bad as can be
+        detections.append(Detections(boxes, sure, torch.tensor(labels), encode(masks)))
+    return detections
+
+
+def cocoeval(dataset, detections, folder, masks):
     """pycocotools' numbers of the annotation file and of a results file."""
     results = folder / "results.json"
-    results.write_text(json.dumps(to_coco_results(dataset, detections)))
+    results.write_text(json.dumps(to_coco_results(dataset, detections, masks=masks)))
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(dataset.file.path))
-        theirs = COCOeval(truth, truth.loadRes(str(results)), "bbox")
+        theirs = COCOeval(truth, truth.loadRes(str(results)), "segm" if masks else "bbox")
         theirs.evaluate()
         theirs.accumulate()
         theirs.summarize()
     return theirs
+
+
+def equal(result, theirs, prefix, tolerance):
+    for key, value in zip(NUMBERS, theirs.stats, strict=False):
+        expected = None if value == -1 else 100 * value
+        assert result[prefix + key] == pytest.approx(expected, abs=tolerance), key
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -132,10 +147,8 @@ def test_as_pycocotools(named, name, seed, tmp_path, capsys):
     detections = noisy(dataset, seed)
     result = scores(dataset, detections)
     assert capsys.readouterr().out == ""
-    theirs = cocoeval(dataset, detections, tmp_path)
-    for key, expected in zip(NUMBERS, theirs.stats, strict=False):
-        expected = None if expected == -1 else 100 * expected  # noqa: PLW2901
-        assert result[key] == pytest.approx(expected, abs=1e-9), key
+    theirs = cocoeval(dataset, detections, tmp_path, masks=False)
+    equal(result, theirs, "", 1e-9)
     assert 5 < result["ap"] < 70
     by_class = theirs.eval["precision"][:, :, :, 0, -1]  # [T, R, K]
     assert list(result["class_ap"]) == list(dataset.classes)
@@ -148,6 +161,18 @@ def test_as_pycocotools(named, name, seed, tmp_path, capsys):
     assert curve.precision.to_numpy() == pytest.approx(with_objects.mean(axis=1))
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("name", ["scenes", "coco"])
+def test_masks_as_pycocotools(named, name, seed, tmp_path, capsys):
+    dataset = named(name, masks=True)
+    detections = noisy_masks(dataset, seed)
+    result = scores(dataset, detections)
+    assert capsys.readouterr().out == ""
+    equal(result, cocoeval(dataset, detections, tmp_path, masks=True), "mask_", 1e-6)
+    assert 5 < result["mask_ap"] < 70
+    assert result["ap"] < 1
+
+
 def test_results_have_the_ids_of_the_file(named):
     dataset = named("coco")
     detections = [said() for _ in range(9)]
@@ -156,19 +181,28 @@ def test_results_have_the_ids_of_the_file(named):
     assert to_coco_results(dataset, detections) == [expected]
 
 
+@pytest.mark.parametrize("masks", [False, True])
 @pytest.mark.parametrize("name", ["scenes", "coco"])
-def test_all_and_nothing(named, name):
-    dataset = named(name)
+def test_all_and_nothing(named, name, masks):
+    dataset, prefix = named(name, masks=masks), "mask_" * masks
     result = scores(dataset, perfect(dataset))
-    assert [result[key] for key in NUMBERS if result[key] is not None] == pytest.approx(
-        [100] * sum(result[key] is not None for key in NUMBERS)
-    )
-    assert result["ap"] == pytest.approx(100)
+    values = [result[prefix + key] for key in NUMBERS if result[prefix + key] is not None]
+    assert values == pytest.approx([100] * len(values))
+    assert result[prefix + "ap"] == pytest.approx(100)
     assert result["images"] == len(dataset)
-    nothing = scores(dataset, [said() for _ in range(len(dataset))])
-    assert {nothing[key] for key in NUMBERS} <= {0, None}
-    assert nothing["ap"] == nothing["ap50"] == 0
+    nothing = scores(dataset, [NOTHING] * len(dataset))
+    assert {nothing[prefix + key] for key in NUMBERS} <= {0, None}
+    assert nothing[prefix + "ap"] == nothing[prefix + "ap50"] == 0
     assert {nothing["class_ap"][label] for label in dataset.classes} <= {0, None}
+
+
+def test_boxes_alone_where_either_has_no_masks(named):
+    dataset = named("scenes", masks=True)
+    found = perfect(dataset)
+    plain = scores(named("scenes"), found)
+    assert plain == scores(dataset, [one._replace(masks=None) for one in found])
+    assert not [key for key in plain if key.startswith("mask")]
+    assert plain.items() < scores(dataset, found).items()
 
 
 def test_by_hand(made):
@@ -195,18 +229,33 @@ def test_by_hand(made):
     assert precision_recall(dataset, loose, 0.63).precision.sum() == 0
 
 
-def test_a_recall_that_is_a_threshold(made):
+def test_half_a_mask_by_hand(tmp_path):
+    fake_trees.coco(tmp_path, val=1)
+    path = tmp_path / "annotations" / "instances_val2017.json"
+    content = json.loads(path.read_text())
+    corners = [10, 10, 30, 10, 30, 20, 10, 20]
+    only = {"segmentation": [corners], "bbox": [10, 10, 20, 10], "area": 200, "category_id": 1}
+    content["annotations"] = [content["annotations"][0] | only]
+    path.write_text(json.dumps(content))
+    dataset = build_coco("coco", tmp_path, "val", masks=True)
+    mask = np.zeros((1, 64, 96))
+    mask[0, 10:20, 10:20] = 1  # an overlap of 0.5, right at the first of ten thresholds
+    (found,) = [said(((10, 10, 20, 10), 0, 0.9))._replace(masks=encode(mask))]
+    result = scores(dataset, [found])
+    assert result["ap"] == pytest.approx(100)
+    assert result["mask_ap50"] == pytest.approx(100)
+    assert result["mask_ap75"] == 0
+    assert result["mask_ap"] == pytest.approx(10)
+    assert result["mask_ap_m"] is result["mask_ap_l"] is None
+
+
+def test_recalls_and_overlaps_that_are_thresholds(made):
     # one of ten: recalls 0, 0.01, ..., 0.1
     boxes = [(10 * (n % 5), 10 * (n // 5), 8, 8) for n in range(10)]
-    dataset = made([(box, 1) for box in boxes])
-    result = scores(dataset, [said((boxes[0], 1, 0.5))])
+    result = scores(made([(box, 1) for box in boxes]), [said((boxes[0], 1, 0.5))])
     assert result["ap"] == pytest.approx(100 * 11 / 101)
-
-
-def test_an_overlap_that_is_a_threshold(made):
-    dataset = made([((0, 0, 10, 10), 1)])
-    result = scores(dataset, [said(((0, 0, 10, 5.5), 1, 0.5))])  # 0.5 and 0.55 of ten
-    assert result["ap"] == pytest.approx(20)
+    found = [said(((0, 0, 10, 5.5), 1, 0.5))]  # right at 0.5 and 0.55 of ten
+    assert scores(made([((0, 0, 10, 10), 1)]), found)["ap"] == pytest.approx(20)
 
 
 def test_area_is_that_of_the_object_and_not_of_its_box(made):
@@ -231,21 +280,31 @@ def test_a_crowd_is_neither_found_nor_missed(made):
 
 def test_nothing_to_find(made):
     dataset = made([], [])
-    result = scores(dataset, [said(((0, 0, 5, 5), 1, 0.5)), said()])
-    assert {result[key] for key in NUMBERS} == {None}
-    assert result["class_ap"] == {"cat": None, "dog": None}
-    result = scores(dataset, [said(), said()])
-    assert {result[key] for key in NUMBERS} == {None}
+    for found in (said(((0, 0, 5, 5), 1, 0.5)), said()):
+        result = scores(dataset, [found, said()])
+        assert {result[key] for key in NUMBERS} == {None}
+        assert result["class_ap"] == {"cat": None, "dog": None}
     with pytest.raises(CwdError, match="coco has no objects in 2 images"):
         precision_recall(dataset, [said(), said()])
-
-
-@pytest.mark.parametrize("iou", [0, -0.5, 1.2, float("nan")])
-def test_bad_overlap(made, iou):
-    with pytest.raises(CwdError, match="is no overlap"):
-        precision_recall(made([]), [said()], iou)
-
-
-def test_detections_of_other_images(made):
     with pytest.raises(CwdError, match="detections of 1 images and coco has 2"):
-        scores(made([], []), [said()])
+        scores(dataset, [said()])
+    for iou in (0, -0.5, 1.2, float("nan")):
+        with pytest.raises(CwdError, match="is no overlap"):
+            precision_recall(dataset, [said(), said()], iou)
+
+
+def test_masks_are_drawn_where_they_are(named):
+    dataset = named("coco", masks=True)
+    image, objects = dataset[1]
+    (found,) = perfect(dataset)[1:2]
+    columns = {"annotated": [objects], "student": [found], "boxes": [found._replace(masks=None)]}
+    figure = detection.detections([image], columns, dataset.classes, sure=0.0)
+    first, second, third = figure.axes
+    for axes in (first, second):
+        _, drawn = axes.images
+        opacity = drawn.get_array()[..., 3]
+        assert ((opacity > 0) == objects.masks.any(dim=0).bool().numpy()).all()
+        assert 0.2 < opacity.max() < 0.8
+    assert len(third.images) == 1
+    (faint,) = detection.detections([image], {"s": [found]}, dataset.classes, sure=1.1).axes
+    assert faint.images[1].get_array()[..., 3].max() == 0

@@ -27,7 +27,7 @@ from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.tools.reproduce import find_notebooks, fitting
 from cwd.training.run_folder import RunFolder
-from cwd.training.tasks.choice import task_of
+from cwd.training.tasks import task_of
 
 SMOKE = yaml.safe_load((paths.PROFILES / "smoke.yaml").read_text())
 

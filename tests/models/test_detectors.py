@@ -22,7 +22,7 @@ from cwd.models.detection.outputs import Objects
 from cwd.models.detection.pyramid import Backbone, Pyramid
 from cwd.system.errors import CwdError
 from cwd.training.loop import train
-from cwd.training.tasks.choice import score_of, task_of
+from cwd.training.tasks import score_of, task_of
 
 KINDS = ("FasterRCNN", "MaskRCNN", "RetinaNet")
 SIZE = (64, 96)

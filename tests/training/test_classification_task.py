@@ -13,12 +13,11 @@ from cwd.config.run import Data, Run
 from cwd.config.schedule import ClassificationSchedule
 from cwd.data import fake_trees
 from cwd.data.classification.folders import build_folders
-from cwd.evaluation import top1
+from cwd.evaluation import measuring, top1
 from cwd.evaluation.top1 import counted, evaluate, scores
 from cwd.models.build import build_network, count_parameters
 from cwd.models.classification import ClassificationOutput
 from cwd.system.errors import CwdError
-from cwd.training.loop import train
 
 SCHEDULE = ClassificationSchedule(
     steps=4, batch=4, crop=32, short=36, lr=0.05, checkpoint_every=2, precision="fp32"
@@ -34,14 +33,6 @@ def val(tmp_path_factory):
     return build_folders(
         "imagenet", fake_trees.imagenet(root, val=3, classes=7, size=(40, 50)), "val"
     )
-
-
-@pytest.fixture
-def go(tmp_path, data_root):
-    def call(run, folder=tmp_path / "runs"):
-        return train(run, runs=folder, data_root=data_root, device="cpu", allow_weak_teacher=True)
-
-    return call
 
 
 class Linear(nn.Module):
@@ -60,14 +51,8 @@ class Linear(nn.Module):
 
 
 def test_accuracy_is_torchmetrics(val):
-    prepare = v2.Compose(
-        [
-            v2.Resize(36, antialias=True),
-            v2.CenterCrop(32),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-        ]
-    )
+    steps = v2.Resize(36, antialias=True), v2.CenterCrop(32), v2.ToDtype(torch.float32, scale=True)
+    prepare = v2.Compose([*steps, v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))])
     network = Linear(7)
     images = torch.stack([prepare(val[index].image) for index in range(len(val))])
     labels = torch.tensor([val[index].label for index in range(len(val))])
@@ -114,16 +99,13 @@ def test_processes_share_the_images(val, monkeypatch):
         parts.append(counts)
         return sum(parts)
 
-    monkeypatch.setattr(top1, "processes", lambda: 2)
+    monkeypatch.setattr(measuring, "processes", lambda: 2)
     monkeypatch.setattr(top1, "total", keep)
     for rank in (0, 1):
-        monkeypatch.setattr(top1, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(measuring, "rank", lambda rank=rank: rank)
         found = evaluate(network, val, SCHEDULE, batch=4)
     assert [int(part[0].sum()) for part in parts] == [11, 10]
     assert found == whole
-
-
-def test_other_classes(val):
     with pytest.raises(CwdError, match="the network has 8 classes and imagenet 7"):
         evaluate(Linear(8), val, SCHEDULE)
 

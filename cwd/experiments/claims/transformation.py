@@ -6,7 +6,7 @@ from cwd.experiments.claims.comparisons import Tasks
 from cwd.experiments.claims.detection import paired
 from cwd.experiments.claims.interval import Finding
 from cwd.experiments.rows_transformation import label_of, transformation
-from cwd.training.tasks.choice import task_of
+from cwd.training.tasks import task_of
 
 if TYPE_CHECKING:
     from cwd.experiments.claims.judging import Evidence

@@ -1,45 +1,87 @@
 """What the loop has to know of a kind of network; the loop itself is the same for all."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from cwd.config.run import Data, Run
 from cwd.config.schedule import BaseSchedule
+from cwd.data.base import check_complete
 
 
-@dataclass(frozen=True)
-class Task:
-    """A kind of network, as functions.
+class Task(ABC):
+    """A kind of network.
 
     Attributes:
         measure: the metric by which networks are ranked, a key of what `evaluate` gives.
         unit: the same for people.
         schedule: the class of its schedules.
-        open_data: `Data` and the data root to the training images and those that are measured on,
-            each with a length, `name`, `num_classes` and `checksum`.
-        batches: (dataset, schedule, seed, device, rows) to what gives the batch of a step: images
-            float32 [B, 3, H, W], normalised, and their target.
-        build: (name, number of classes, init=, device=) to the network.
-        student: (run, number of classes) to the network that a run begins with.
-        forward: (network, images, target) to its output; the target may be None.
-        losses: (output, target, schedule) to the network's own terms by name, scalars.
-        distiller: (run, student, teacher) to the recipe at work, see `cwd.recipes.Distiller`.
-        evaluate: (network, dataset, schedule, device=, autocast=) to metrics.
-        kept: (schedule, teacher) to what determines a batch, and the bytes of the teacher's maps of
-            a whole run; None if they are never kept.
     """
 
     measure: str
     unit: str
     schedule: type[BaseSchedule]
-    open_data: Callable[..., tuple[Any, Any]]
-    batches: Callable[..., Callable[[int], tuple[Tensor, Any]]]
-    build: Callable[..., nn.Module]
-    student: Callable[..., nn.Module]
-    forward: Callable[..., Any]
-    losses: Callable[..., dict[str, Tensor]]
-    distiller: Callable[..., nn.Module]
-    evaluate: Callable[..., dict[str, Any]]
-    kept: Callable[..., tuple[tuple, int]] | None = None
+
+    @abstractmethod
+    def open_data(self, data: Data, data_root: Path) -> tuple[Any, Any]:
+        """The training images and those that are measured on, opened once in a process.
+
+        Each has a length, `name`, `num_classes` and `checksum`.
+
+        Raises:
+            CwdError: the dataset is missing, incomplete, damaged, or has nothing to learn.
+        """
+
+    @abstractmethod
+    def batches(
+        self, dataset: Any, schedule: Any, seed: int, device: torch.device, rows: slice
+    ) -> Callable[[int], tuple[Tensor, Any]]:
+        """What gives a step's images, float32 [B, 3, H, W], normalised, and their target.
+
+        Of the whole batch these are the `rows`, see `cwd.system.distributed.rows`.
+        """
+
+    @abstractmethod
+    def build(self, name: str, num_classes: int, **options: Any) -> nn.Module:
+        """The network of that name; options are `init` and `device`."""
+
+    def student(self, run: Run, num_classes: int) -> nn.Module:
+        """The network that a run begins with."""
+        return self.build(run.network, num_classes, init=run.init)
+
+    def forward(self, network: nn.Module, images: Tensor, target: Any) -> Any:
+        """The network's output for a batch; a teacher's target is None."""
+        return network(images)
+
+    @abstractmethod
+    def losses(self, out: Any, target: Any, schedule: Any) -> dict[str, Tensor]:
+        """The student's own terms by name, scalars."""
+
+    @abstractmethod
+    def distiller(self, run: Run, student: nn.Module, teacher: nn.Module) -> nn.Module:
+        """The run's recipe at work, see `cwd.recipes.parse.Distiller`."""
+
+    @abstractmethod
+    def evaluate(
+        self, network: nn.Module, dataset: Any, schedule: Any, **where: Any
+    ) -> dict[str, Any]:
+        """What `cwd.evaluation` measures of a network; `where` are `device` and `autocast`."""
+
+    def kept(self, schedule: Any, teacher: nn.Module) -> tuple[tuple, int] | None:
+        """What determines a batch, and bytes of a teacher's maps of a run; None: never kept."""
+        return None
+
+
+def both_parts(data: Data, build: Callable[[str], Any]) -> list[Any]:
+    """What `build` gives for the split to train on and for the one to measure on."""
+    parts = []
+    for split, count in (("train", data.train), (data.split, data.val)):
+        dataset = build(split)
+        if count is None:
+            check_complete(dataset)
+        parts.append(dataset.first(count))
+    return parts

@@ -1,15 +1,13 @@
-"""Object detection as a task: what the loop has to know of it."""
+"""Object detection and instance segmentation as tasks."""
 
 import functools
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from cwd.config.run import Data, Run
 from cwd.config.schedule import DetectionSchedule
-from cwd.data.base import check_complete
 from cwd.data.detection.batches import DetectionBatches
 from cwd.data.detection.coco import CocoDataset, build_coco
 from cwd.data.opening import scenes_root
@@ -20,36 +18,19 @@ from cwd.models.detection.outputs import DetectionOutput, Objects
 from cwd.recipes.detection.distil import DetectionDistiller
 from cwd.recipes.parse import parse_recipe
 from cwd.system.errors import CwdError
-from cwd.training.tasks.base import Task
+from cwd.training.tasks.base import Task, both_parts
 
 
 @functools.lru_cache(maxsize=4)
-def open_data(
-    data: Data, data_root: Path, *, masks: bool = False
-) -> tuple[CocoDataset, CocoDataset]:
-    """The images with objects to train on, and the images that AP is measured on.
-
-    Args:
-        data: which images.
-        data_root: folder of the datasets.
-        masks: whether the objects' masks are wanted.
-
-    Raises:
-        CwdError: the dataset is missing, incomplete or damaged, or has nothing to find.
-    """
+def open_data(data: Data, data_root: Path, masks: bool) -> tuple[CocoDataset, CocoDataset]:
+    """See `Task.open_data`; those to train on have objects."""
     if data.size and data.name != "scenes":
         raise CwdError(
             f"dataset {data.name}: size is for scenes, which are drawn at it; detectors resize "
             "images by the schedule's short and long."
         )
     root = scenes_root(data, data_root) if data.name == "scenes" else data_root
-    parts = []
-    for split, count in (("train", data.train), (data.split, data.val)):
-        dataset = build_coco(data.name, root, split, masks=masks)
-        if count is None:
-            check_complete(dataset)
-        parts.append(dataset.first(count))
-    train, val = parts
+    train, val = both_parts(data, lambda split: build_coco(data.name, root, split, masks=masks))
     if not any((~val.annotated(index).crowd).any() for index in range(len(val))):
         raise CwdError(
             f"{val.root} has no objects in the {len(val)} images of {val.split}, so AP is "
@@ -58,57 +39,44 @@ def open_data(
     return train.trainable(), val
 
 
-def first_student(run: Run, num_classes: int) -> Detector:
-    """The student with its first weights."""
-    return build_network(run.network, num_classes, init=run.init)
+class DetectionTask(Task):
+    """The detector's own losses, a recipe on its pyramid, COCO's average precision.
+
+    Args:
+        masks: whether objects have masks, which then are what is measured.
+    """
+
+    schedule, batches, build = DetectionSchedule, DetectionBatches, staticmethod(build_network)
+
+    def __init__(self, masks: bool) -> None:
+        self.masks = masks
+        self.measure, self.unit = ("mask_ap", "mask AP") if masks else ("ap", "AP")
+
+    def open_data(self, data: Data, data_root: Path) -> tuple[CocoDataset, CocoDataset]:
+        """The images, whose objects have masks if they are measured."""
+        return open_data(data, data_root, self.masks)
+
+    def forward(
+        self, network: nn.Module, images: Tensor, target: list[Objects] | None
+    ) -> DetectionOutput:
+        """The detector's output, with its own losses where there are targets."""
+        return network(images, target)
+
+    def losses(
+        self, out: DetectionOutput, target: list[Objects], schedule: DetectionSchedule
+    ) -> dict[str, Tensor]:
+        """The detector's own terms, which its forward pass computed."""
+        return dict(out.losses)
+
+    def distiller(self, run: Run, student: Detector, teacher: Detector) -> DetectionDistiller:
+        """The run's recipe at work."""
+        return DetectionDistiller(parse_recipe(run.recipe), student, teacher)
+
+    def evaluate(
+        self, network: Detector, dataset: CocoDataset, schedule: DetectionSchedule, **where: Any
+    ) -> dict[str, Any]:
+        """COCO's average precision, on images of the size trained on."""
+        return evaluate(network, dataset, short=schedule.short, long=schedule.long, **where)
 
 
-def forward(network: nn.Module, images: Tensor, targets: list[Objects] | None) -> DetectionOutput:
-    """The detector's output, with its own losses where there are targets."""
-    return network(images, targets)
-
-
-def losses(
-    out: DetectionOutput, targets: list[Objects], schedule: DetectionSchedule
-) -> dict[str, Tensor]:
-    """The detector's own terms, which its forward pass computed."""
-    return dict(out.losses)
-
-
-def distiller(run: Run, student: Detector, teacher: Detector) -> nn.Module:
-    """The run's recipe at work."""
-    return DetectionDistiller(parse_recipe(run.recipe), student, teacher)
-
-
-def measure(
-    network: Detector,
-    dataset: CocoDataset,
-    schedule: DetectionSchedule,
-    *,
-    device: torch.device | str,
-    autocast: Any,
-) -> dict[str, Any]:
-    """`cwd.evaluation.coco_ap.evaluate`, on images of the size trained on."""
-    return evaluate(
-        network,
-        dataset,
-        short=schedule.short,
-        long=schedule.long,
-        device=device,
-        autocast=autocast,
-    )
-
-
-DETECTION = Task(
-    measure="ap",
-    unit="AP",
-    schedule=DetectionSchedule,
-    open_data=open_data,
-    batches=DetectionBatches,
-    build=build_network,
-    student=first_student,
-    forward=forward,
-    losses=losses,
-    distiller=distiller,
-    evaluate=measure,
-)
+DETECTION, INSTANCE = DetectionTask(masks=False), DetectionTask(masks=True)

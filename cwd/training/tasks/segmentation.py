@@ -1,9 +1,8 @@
-"""Semantic segmentation as a task: what the loop has to know of it."""
+"""Semantic segmentation as a task."""
 
 import math
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -35,77 +34,53 @@ def cross_entropy(score: Tensor, target: Tensor) -> Tensor:
     return share * F.cross_entropy(score, target, ignore_index=IGNORED, reduction="sum")
 
 
-def losses(out: SegmentationOutput, target: Tensor, schedule: Schedule) -> dict[str, Tensor]:
-    """The first term of eq. 5 and 8, and the auxiliary head's.
+class SegmentationTask(Task):
+    """Cross-entropy of every pixel, a recipe on score and feature maps, mIoU."""
 
-    Args:
-        out: the student's output for the batch.
-        target: int64 [B, H, W], 255 ignored.
-        schedule: has the auxiliary head's weight.
-    """
-    terms = {"CE": cross_entropy(out.score, target)}
-    if schedule.aux_weight and out.aux_score is not None:  # MobileNetV2 has none
-        terms["CE_aux"] = schedule.aux_weight * cross_entropy(out.aux_score, target)
-    return terms
+    measure, unit, schedule = "miou", "mIoU", Schedule
+    batches = Batches
+    open_data, build = staticmethod(open_data), staticmethod(build_network)
 
+    def student(self, run: Run, num_classes: int) -> SegmentationNetwork:
+        """The network that a run begins with; what isn't trained asks for no gradients."""
+        student = super().student(run, num_classes)
+        if processes() > 1 and student.aux_head and not run.schedule.aux_weight:
+            student.aux_head.requires_grad_(False)  # DDP would wait for its gradients
+        return student
 
-def first_student(run: Run, num_classes: int) -> SegmentationNetwork:
-    """The student with its first weights."""
-    student = build_network(run.network, num_classes, init=run.init)
-    if processes() > 1 and student.aux_head and not run.schedule.aux_weight:
-        student.aux_head.requires_grad_(False)  # DDP would wait for its gradients
-    return student
+    def losses(
+        self, out: SegmentationOutput, target: Tensor, schedule: Schedule
+    ) -> dict[str, Tensor]:
+        """The first term of eq. 5 and 8, and the auxiliary head's; target int64 [B, H, W]."""
+        terms = {"CE": cross_entropy(out.score, target)}
+        if schedule.aux_weight and out.aux_score is not None:  # MobileNetV2 has none
+            terms["CE_aux"] = schedule.aux_weight * cross_entropy(out.aux_score, target)
+        return terms
 
+    def distiller(self, run: Run, student: nn.Module, teacher: nn.Module) -> Distiller:
+        """The run's recipe for maps of its crops."""
+        map_size = tuple(side // OUTPUT_STRIDE for side in run.schedule.size)
+        built = Distiller(parse_recipe(run.recipe), student, teacher, map_size)
+        # no compiler differentiates twice, as the critic's penalty does, or speeds convolutions up
+        learning = [built.critic, *built.trained]
+        plain = [loss for loss in built.losses.values() if loss not in learning]
+        compile_where_it_pays(plain, math.prod(map_size))
+        return built
 
-def forward(network: nn.Module, images: Tensor, target: Tensor | None) -> SegmentationOutput:
-    """The network's output, which doesn't depend on the target."""
-    return network(images)
+    def evaluate(
+        self, network: nn.Module, dataset: Any, schedule: Schedule, **where: Any
+    ) -> dict[str, Any]:
+        """mIoU; images keep their size whatever the schedule."""
+        return evaluate(network, dataset, **where)
 
-
-def distiller(run: Run, student: nn.Module, teacher: nn.Module) -> Distiller:
-    """The run's recipe for maps of its crops."""
-    map_size = tuple(side // OUTPUT_STRIDE for side in run.schedule.size)
-    built = Distiller(parse_recipe(run.recipe), student, teacher, map_size)
-    # no compiler differentiates twice, as the critic's penalty does, or speeds convolutions up
-    learning = [built.critic, *built.trained]
-    plain = [loss for loss in built.losses.values() if loss not in learning]
-    compile_where_it_pays(plain, math.prod(map_size))
-    return built
-
-
-def measure(
-    network: nn.Module,
-    dataset: Any,
-    schedule: Schedule,
-    *,
-    device: torch.device | str,
-    autocast: Any,
-) -> dict[str, Any]:
-    """`cwd.evaluation.miou.evaluate`, for which images keep their size whatever the schedule."""
-    return evaluate(network, dataset, device=device, autocast=autocast)
-
-
-def kept(schedule: Schedule, teacher: SegmentationNetwork) -> tuple[tuple, int]:
-    """What determines a batch, and the bytes of the teacher's maps in a whole run."""
-    batches = schedule.batch, schedule.crop, schedule.scale, schedule.flip
-    batches += schedule.scale_step, schedule.photometric
-    positions = math.prod(side // OUTPUT_STRIDE + 1 for side in schedule.crop)
-    channels = teacher.num_classes + teacher.feature_channels
-    images = schedule.steps * schedule.batch // processes()
-    return batches, 4 * images * channels * positions  # float32 at most
+    def kept(self, schedule: Schedule, teacher: SegmentationNetwork) -> tuple[tuple, int]:
+        """See the base class."""
+        batches = schedule.batch, schedule.crop, schedule.scale, schedule.flip
+        batches += schedule.scale_step, schedule.photometric
+        positions = math.prod(side // OUTPUT_STRIDE + 1 for side in schedule.crop)
+        channels = teacher.num_classes + teacher.feature_channels
+        images = schedule.steps * schedule.batch // processes()
+        return batches, 4 * images * channels * positions  # float32 at most
 
 
-SEGMENTATION = Task(
-    measure="miou",
-    unit="mIoU",
-    schedule=Schedule,
-    open_data=open_data,
-    batches=Batches,
-    build=build_network,
-    student=first_student,
-    forward=forward,
-    losses=losses,
-    distiller=distiller,
-    evaluate=measure,
-    kept=kept,
-)
+SEGMENTATION = SegmentationTask()
