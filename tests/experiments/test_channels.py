@@ -8,7 +8,7 @@ import torch
 from invented import Invented, find, recorded
 
 from cwd.experiments.channels import class_auc, mean_auc, salience_gaps
-from cwd.experiments.claims.judging import verdicts
+from cwd.experiments.claims import verdicts
 
 
 def by_pairs(channel, labels, c):

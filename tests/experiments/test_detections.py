@@ -12,8 +12,8 @@ from matplotlib.patches import Rectangle
 from cwd.config.pairs import Detection
 from cwd.experiments import detections, study
 from cwd.experiments.claims.claim_list import CLAIMS
-from cwd.experiments.claims.comparisons import Detectors
-from cwd.experiments.claims.judging import Evidence
+from cwd.experiments.claims.evidence import Evidence
+from cwd.experiments.claims.networks import Detectors
 from cwd.experiments.detection_costs import record_speed, speed_table
 from cwd.experiments.profile import load_profile
 from cwd.experiments.records import DETECTION_COSTS, Records
@@ -132,6 +132,9 @@ class Invented:
         return None if ap is None else dict.fromkeys(MEASURES, ap)
 
 
+DETECTORS = [claim.test for claim in CLAIMS if isinstance(claim.test, Detectors)]
+
+
 def test_claims_compare_detector_by_detector():
     known = {
         (kind, recipe): {0: ap, 1: ap + step}
@@ -139,21 +142,19 @@ def test_claims_compare_detector_by_detector():
         for recipe, ap, step in (("", 10.0, 1.0), ("CW_fpn", 13.0, 3.0), ("Zhang", 14.0, 1.0))
     }
     evidence = Evidence(Invented(known))
-    gain, rivals = (claim for claim in CLAIMS if isinstance(claim.test, Detectors))
-    found = evidence.findings(gain)
+    gain, rivals = DETECTORS
+    found = gain.findings(evidence)
     assert [finding.what for finding in found] == [
         f"{name}: CWD - student" for name in ("Faster R-CNN", "RetinaNet", "RepPoints")
     ]
     assert all(list(finding.differences) == [3.0, 5.0] for finding in found)
     assert [round(finding.paper, 1) for finding in found] == [3.3, 3.4, 3.4]
-    assert evidence.findings(rivals) == []  # Chen's, Wang's and Heo's runs are missing
+    assert rivals.findings(evidence) == []  # Chen's, Wang's and Heo's runs are missing
 
 
 def test_a_profile_without_detectors_has_no_such_claims():
     evidence = Evidence(Invented({}, "camvid"))
-    assert all(
-        evidence.findings(claim) == [] for claim in CLAIMS if isinstance(claim.test, Detectors)
-    )
+    assert [test.findings(evidence) for test in DETECTORS] == [[], []]
 
 
 def test_the_report_of_detectors_alone(tmp_path):
