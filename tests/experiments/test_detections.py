@@ -14,13 +14,13 @@ from cwd.experiments import detections, study
 from cwd.experiments.claims.claim_list import CLAIMS
 from cwd.experiments.claims.evidence import Evidence
 from cwd.experiments.claims.networks import Detectors
-from cwd.experiments.detection_costs import record_speed, speed_table
+from cwd.experiments.network_costs import record_speed, speed_table
 from cwd.experiments.profile import load_profile
 from cwd.experiments.records import DETECTION_COSTS, Records
 from cwd.experiments.rows_detection import MEASURES
 from cwd.experiments.workspace import Workspace
 from cwd.figures import detection
-from cwd.figures.images import CHANNEL, STUDENT
+from cwd.figures.style import CHANNEL, STUDENT
 from cwd.models.detection.outputs import Detections, Objects
 from cwd.system import paths
 from cwd.system.errors import CwdError

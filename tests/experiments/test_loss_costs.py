@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from cwd.experiments import loss_costs
-from cwd.experiments.step_parts import loss_step
 from cwd.experiments.study import open_profile
+from cwd.experiments.timed_steps import loss_step, recipe_step
 from cwd.figures import complexity
 from cwd.losses import ChannelWise, Mimic, PairwiseAffinity, pairwise
 from cwd.models.segmentation import build_network
@@ -48,7 +48,7 @@ def test_memory_by_hand():
 
 @pytest.mark.parametrize("recipe", ["CW_f", "IFV_f", "HO"])
 def test_memory_is_the_same_every_time(recipe):
-    steps = [loss_costs.build_step(recipe, (2, 4, 16, 16), "cpu") for _ in range(2)]
+    steps = [recipe_step(recipe, (2, 4, 16, 16), "cpu") for _ in range(2)]
     assert len({peak_bytes(step, "cpu") for step in steps * 2}) == 1
 
 

@@ -10,7 +10,7 @@ from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
 from torchvision.models.detection import RetinaNet as TorchvisionRetinaNet
 from torchvisions import TARGETS, Levels, untouched
 
-from cwd.experiments.detection_costs import parameters_of
+from cwd.experiments.network_costs import parameters_of
 from cwd.models.detection.detectors import build_detector
 from cwd.models.detection.names import parse_detector
 from cwd.models.detection.pyramid import Backbone, Pyramid

@@ -75,8 +75,9 @@ class EveryDataset(Comparison):
 
     def _compare(self, evidence: Evidence) -> list[Finding]:
         here, results = evidence.profile, evidence.records.results
-        others = [p for p in recorded_profiles(results) if p.student and p.name != here.name]
-        if not here.student or all(other.data.name == here.data.name for other in others):
+        known = recorded_profiles(results) if here.student else []
+        others = [each for each in known if each.student and each.name != here.name]
+        if all(other.data.name == here.data.name for other in others):
             return []
         sources = [evidence, *(Evidence(Records(other, None, results)) for other in others)]
         made = [(source.profile.name, source.recipes(self.recipe, "")) for source in sources]
