@@ -31,11 +31,8 @@ def class_auc(score: Tensor, target: Tensor) -> list[float]:
 
     It is the area under the ROC curve: the probability that the channel is more active at a
     position of the class than at one of another class. 0.5 is chance, 1 a clean mask. A class that
-    has no positions, or all, has none.
-
-    Args:
-        score: [K, h, w].
-        target: [H, W], 255 ignored; brought to the map's size by nearest neighbour.
+    has no positions, or all, has none. The score map is [K, h, w], the target [H, W] with 255
+    ignored; it is brought to the map's size by nearest neighbour.
     """
     small = F.interpolate(target[None, None].float(), size=score.shape[1:], mode="nearest")
     labels = small.long().flatten()
@@ -61,11 +58,8 @@ def salience_gaps(student: Tensor, teacher: Tensor) -> tuple[float, float]:
     """How far a student's channels are from the teacher's, where those are salient and elsewhere.
 
     The mean distance at a channel's salient positions, the tenth of them where the teacher's p is
-    largest, and at the others. It is |log(q / p)| of eq. 3's distributions at T = 1.
-
-    Args:
-        student: score maps [B, K, h, w].
-        teacher: the same.
+    largest, and at the others. It is |log(q / p)| of eq. 3's distributions at T = 1; the score maps
+    are [B, K, h, w].
     """
     log_q, log_p = (F.log_softmax(x.double().flatten(2), dim=2) for x in (student, teacher))
     count = max(1, round(SALIENT * log_p.shape[2]))
@@ -76,11 +70,9 @@ def salience_gaps(student: Tensor, teacher: Tensor) -> tuple[float, float]:
 
 
 def measure_channels(workspace: Workspace) -> pd.DataFrame:
-    """Both measures for the teacher and for the students of figure 6, every seed.
+    """Both measures for the teacher and for the students of figure 6, every seed a line.
 
-    Returns:
-        One line a network: `recipe` ("teacher", or as in `RECIPES`), `seed`, `auc` (mean over
-        images and their classes), `salient` and `background` (empty for the teacher).
+    Its `recipe` is "teacher" or as in `RECIPES`; the teacher has no `salient` and `background`.
     """
     profile, val = workspace.profile, workspace.data[1]
     runs = [("teacher", profile.teacher)]

@@ -27,17 +27,11 @@ POSITIONS = 512  # of an image's map that are looked at, at most
 
 @dataclass(frozen=True)
 class Channels:
-    """A student's channels and its teacher's at the same positions.
+    """A student's channels and its teacher's at the same positions."""
 
-    Attributes:
-        before: [C_s, N], the student's map as the network gives it.
-        after: [C, N], the same as the loss compares it with the teacher's; None where nothing does.
-        teacher: [C, N].
-    """
-
-    before: Tensor
-    after: Tensor | None
-    teacher: Tensor
+    before: Tensor  # [C_s, N], the student's map as the network gives it
+    after: Tensor | None  # [C, N], the same as the loss compares it; None where nothing does
+    teacher: Tensor  # [C, N]
 
     def best(self) -> Tensor:
         """For every channel of the teacher that varies, |r| of the student's that fits it best."""
@@ -56,8 +50,7 @@ class Channels:
 def correlations(one: Tensor, other: Tensor) -> Tensor:
     """Pearson's correlation of every channel [C, N] with every other [D, N], over N positions.
 
-    Returns:
-        float64 [C, D], from -1 to 1; 0 for a channel that is the same everywhere.
+    It is 0 for a channel that is the same everywhere; float64 [C, D].
     """
     return _unit(one) @ _unit(other).T
 
@@ -74,12 +67,7 @@ def _unit(channels: Tensor) -> Tensor:
 def linear_cka(one: Tensor, other: Tensor) -> float:
     """Linear CKA (Kornblith et al., 2019): how alike two sets of channels are, rotations aside.
 
-    Args:
-        one: [C, N].
-        other: [D, N].
-
-    Returns:
-        0 to 1; 0 if either is the same everywhere.
+    From 0 to 1 for channels [C, N] and [D, N]; 0 if either are the same everywhere.
     """
     x, y = (z.double() - z.double().mean(dim=1, keepdim=True) for z in (one, other))
     scale = (x @ x.T).norm() * (y @ y.T).norm()
@@ -87,9 +75,9 @@ def linear_cka(one: Tensor, other: Tensor) -> float:
 
 
 def some_positions(level: Tensor) -> Tensor:
-    """A map [C, h, w] at 512 of its positions at most, drawn once for maps of a size: [C, N].
+    """A map [C, h, w] at 512 of its positions at most, drawn once for maps of a size: [C, N], CPU.
 
-    Equal distances would fall into the same few columns of some maps. The result is on the CPU.
+    Equal distances would fall into the same few columns of some maps.
     """
     flat = level.flatten(1)
     order = torch.randperm(flat.shape[1], generator=torch.Generator().manual_seed(0))
@@ -99,12 +87,7 @@ def some_positions(level: Tensor) -> Tensor:
 def channels_of(workspace: Workspace, run: Run, pair: Pair, count: int = IMAGES) -> Channels:
     """A student's channels and its teacher's on some of the images that are measured on.
 
-    Args:
-        workspace: with the trained runs.
-        run: the student's, alone or with a recipe of one term; of a detector the finest level of
-            the pyramid is looked at.
-        pair: its teacher is compared with.
-        count: images.
+    The run has no recipe or one of one term. Of a detector the pyramid's finest level is looked at.
 
     Raises:
         CwdError: the run's last checkpoint is missing or damaged.
@@ -170,15 +153,9 @@ def compared_students(workspace: Workspace) -> tuple[str, Pair, dict[str, Run]]:
 
 
 def matches(found: dict[str, Channels]) -> pd.DataFrame:
-    """What each recipe did to a student's channels, in numbers.
+    """What each recipe did to a student's channels: means of `Channels.best` and `own`, and CKA.
 
-    Args:
-        found: by recipe.
-
-    Returns:
-        One line a recipe. `best |r|` and `own r`: the means of `Channels.best` and `Channels.own`,
-        the latter empty where nothing is compared. `CKA`: see `linear_cka`, of the student's map
-        as it is and the teacher's channels that vary.
+    The latter is of the student's map as it is and of those channels of the teacher that vary.
     """
     lines = {
         name: {

@@ -49,11 +49,7 @@ def curves(workspace: Workspace) -> dict[str, dict[str, pd.DataFrame]]:
 
 
 def pictured(
-    workspace: Workspace,
-    pair: Pair,
-    dataset: CocoDataset,
-    chosen: Sequence[int],
-    recipe: str = SHOWN,
+    workspace: Workspace, pair: Pair, dataset: CocoDataset, chosen: list[int], recipe: str = SHOWN
 ) -> dict[str, list[Detections]]:
     """What the three networks of a pair find in a few images of a dataset."""
     few = replace(dataset, chosen=tuple(dataset.chosen[index] for index in chosen))
@@ -65,12 +61,7 @@ def pictured(
 def pyramids(workspace: Workspace, pair: Pair, image: Tensor) -> dict[str, list[Tensor]]:
     """The levels of the three networks' pyramids, as CW_fpn sees them, [C, h_l, w_l].
 
-    Positions beyond the image, which is padded to multiples of 32, are left out.
-
-    Args:
-        workspace: with the trained runs.
-        pair: which detector.
-        image: uint8 [3, H, W], as it is stored.
+    Positions beyond the image [3, H, W], which is padded to multiples of 32, are left out.
     """
     schedule = pair.student.schedule
     resized, _ = prepare(image, schedule.short, schedule.long)
@@ -89,11 +80,7 @@ def inside(level: Tensor, shares: Sequence[float]) -> Tensor:
 
 
 def divergences(levels: dict[str, list[Tensor]]) -> pd.DataFrame:
-    """Eq. 4 between the teacher's levels and each student's, T = 1: by network and level.
-
-    Args:
-        levels: see `pyramids`.
-    """
+    """Eq. 4 between the teacher's `pyramids` and each student's, T = 1: level by network."""
     loss, teacher = ChannelWise(), levels["teacher"]
     table = {
         name: [loss(own[None], goal[None]).item() for own, goal in zip(maps, teacher, strict=True)]

@@ -29,11 +29,10 @@ GRID = [(BATCH, CHANNELS, side, side) for side in (16, 24, 32, 48, 64)]
 GRID += [(BATCH, channels, 32, 32) for channels in (16, 32, 128, 256)]
 MIB = 2**20
 # Each loss's row in Table 2, and how its cost should grow with N = h w and with C by what is
-# printed there, as exponents, with three readings of ours. AT: the p in h w c^p is the power of the
-# activations; each activation is raised to it once, so the cost has C^1. IFVD: n, the classes,
-# would come from one pass over the map a class; sums by index need one pass in all. PA: (h w)^2 is
-# full resolution; with the published code's pooling a few positions are left, and pooling itself
-# sees each activation once.
+# printed there, as exponents, with three readings of ours. AT: p is the power of the activations,
+# each is raised to it once: C^1. IFVD: n, the classes, would come from a pass over the map for
+# each; sums by index need one pass in all. PA: (h w)^2 is full resolution; with the published
+# code's pooling few positions are left, and pooling itself sees each activation once.
 LOSSES = {
     "MIMIC_f": ("MIMIC", 1, 1),
     "AT_f": ("AT", 1, 1),
@@ -66,11 +65,8 @@ def measure_losses(
 ) -> pd.DataFrame:
     """Time and memory of forward and backward of every loss, as written, nothing compiled.
 
-    At each shape the losses take turns. Their memory is measured first, which warms them up.
-
-    Returns:
-        One line a loss and shape: loss, positions (N), channels (C), seconds (the median of the
-        repeats), bytes.
+    A line a loss and shape: loss, positions (N), channels (C), seconds (a median), bytes. At each
+    shape the losses take turns. Their memory is measured first, which warms them up.
     """
     device = pick_device(device)
     lines = []
@@ -87,15 +83,11 @@ def measure_losses(
 
 
 def fitted_exponent(costs: pd.DataFrame, by: str, cost: str) -> float:
-    """The exponent e of cost ~ by^e for one loss, by least squares on the logarithms.
+    """The exponent e of cost ~ by^e in a loss's lines of `measure_losses`, fitted to logarithms.
 
-    Only the upper half of the sizes is fitted: on small maps the constant cost of calling a dozen
+    `by` is "positions" or "channels", and the other one is held at its most frequent value. Only
+    the upper half of the sizes is fitted: on small maps the constant cost of calling a dozen
     operators dominates, and would make every loss look cheaper to enlarge than it is.
-
-    Args:
-        costs: one loss's lines of `measure_losses`.
-        by: "positions" or "channels"; the other one is held at its most frequent value.
-        cost: "seconds" or "bytes".
     """
     other = {"positions": "channels", "channels": "positions"}[by]
     line = costs[costs[other] == costs[other].mode()[0]].sort_values(by)
@@ -106,13 +98,12 @@ def fitted_exponent(costs: pd.DataFrame, by: str, cost: str) -> float:
 def fitted_slopes(costs: pd.DataFrame) -> pd.DataFrame:
     """Exponents of N and of C, predicted and fitted to `measure_losses`, and the paper's words."""
     predicted = predicted_orders().loc[list(dict.fromkeys(costs["loss"]))]
-    table = predicted[["the paper's complexity"]].copy()
+    table, by_loss = predicted[["the paper's complexity"]].copy(), costs.groupby("loss")
     for letter, by in (("N", "positions"), ("C", "channels")):
         table[f"{letter}: predicted"] = predicted[f"exponent of {letter}"]
         for name, cost in (("time", "seconds"), ("memory", "bytes")):
-            table[f"{letter}: {name}"] = [
-                fitted_exponent(costs[costs["loss"] == loss], by, cost) for loss in table.index
-            ]
+            fitted = {loss: fitted_exponent(lines, by, cost) for loss, lines in by_loss}
+            table[f"{letter}: {name}"] = pd.Series(fitted)
     return table
 
 
@@ -123,10 +114,7 @@ def in_one_block(student_map: Tensor, teacher_map: Tensor) -> Tensor:
 
 
 def pairwise_memory(sides: Sequence[int] = (32, 64)) -> pd.DataFrame:
-    """MiB that PA at full resolution holds at once, in one block and as we compute it.
-
-    Counted on the CPU, wherever else the losses are timed, so it is the same everywhere.
-    """
+    """MiB that PA at full resolution holds at once, in one block and as we do it; on the CPU."""
     (term,) = parse_recipe("PA_f(pool_scale=0)")
     forms = {"in one block": in_one_block, "in blocks of rows": term.build()}
     lines = {
@@ -141,15 +129,11 @@ def pairwise_memory(sides: Sequence[int] = (32, 64)) -> pd.DataFrame:
 
 
 def step_seconds(workspace: Workspace, repeats: int = 15) -> pd.DataFrame:
-    """Seconds of every part of a profile's training step, every repeat of them.
+    """Seconds of every part of a profile's training step: a line a repeat, a column a part.
 
-    Losses see maps of the shapes that they see in training, the student's already aligned, and are
+    These are `network_steps` and the losses, on maps of the shapes that they see in training, and
     compiled where training compiles them. In a repeat all parts take one turn, so that the ratio of
     two of them is a paired one.
-
-    Returns:
-        One line a repeat; columns "student", "teacher" and "alignment", as in
-        `cwd.experiments.timed_steps.network_steps`, and the losses.
     """
     device = pick_device(workspace.device)
     student, teacher = workspace.profile.student, workspace.profile.teacher
@@ -174,7 +158,6 @@ def step_shares(seconds: pd.DataFrame) -> pd.DataFrame:
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    # what is missing is null
     return json.loads(table.to_json(orient="records", double_precision=15))
 
 

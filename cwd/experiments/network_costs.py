@@ -29,10 +29,7 @@ IMAGES, REPEATS = 4, 5  # of which the speed of a detector is a median
 
 @functools.cache
 def costs_of(network: str, num_classes: int = CITYSCAPES_CLASSES) -> tuple[float, float]:
-    """Parameters in millions, and multiply-adds in units of 10^9 for an image of 512x1024.
-
-    Nothing is allocated: the network is built on the meta device.
-    """
+    """Parameters in millions, and multiply-adds in units of 10^9 for an image of 512x1024."""
     built = build_network(network, num_classes, device="meta")
     return count_parameters(built) / 1e6, count_multiply_adds(built) / 1e9
 
@@ -56,10 +53,7 @@ def network_costs(names: tuple[str, ...] = MAIN) -> pd.DataFrame:
 def parameters_of(
     detector: str, num_classes: int = OBJECT_CLASSES["coco"], *, trainable: bool = False
 ) -> float:
-    """A detector's parameters in millions, maybe without those that ImageNet's weights leave fixed.
-
-    Nothing is allocated for them.
-    """
+    """A detector's parameters in millions, maybe without those that stay as ImageNet left them."""
     built = build_detector(detector, num_classes, device="meta")
     built.backbone.freeze()
     counted = [p.numel() for p in built.parameters() if p.requires_grad or not trainable]
@@ -85,33 +79,27 @@ def parameter_table() -> pd.DataFrame:
 
 
 def speed_table(workspace: Workspace) -> pd.DataFrame:
-    """Images a second of the profile's trained detectors, one image at a time, and parameters.
+    """Parameters of the profile's trained detectors, and images a second, one image at a time.
 
     Resizing and normalising are left out, as the batch is made before the clock starts; finding
-    the detections in what the network gives is not. Distillation changes neither column.
-
-    Returns:
-        A line a network: parameters in millions, frames a second on this machine, and the paper's
-        of its students (800x1333 on one GPU, which it doesn't name).
+    the detections in what the network gives is not. Distillation changes neither column. The
+    paper's are of its students, at 800x1333 on one GPU, which it doesn't name.
     """
     paper = _printed("table9_detection", "detector")
-    lines = []
+    lines = {}
     for pair in workspace.detection.pairs:
         for role, run in (("teacher", pair.teacher), ("student", pair.student)):
             network = workspace.network(run)
             known = paper.loc[pair.name] if role == "student" else {}
-            lines.append(
-                {
-                    "detector": pair.name,
-                    "role": role,
-                    "network": run.network,
-                    "parameters (M)": round(count_parameters(network) / 1e6, 3),
-                    "frames/s": round(_frames(network, run, workspace), 1),
-                    "paper's parameters (M)": known.get("params_m"),
-                    "paper's frames/s": known.get("fps"),
-                }
-            )
-    return pd.DataFrame(lines).set_index(["detector", "role"])
+            lines[pair.name, role] = {
+                "network": run.network,
+                "parameters (M)": round(count_parameters(network) / 1e6, 3),
+                "frames/s": round(_frames(network, run, workspace), 1),
+                "paper's parameters (M)": known.get("params_m"),
+                "paper's frames/s": known.get("fps"),
+            }
+    table = pd.DataFrame(list(lines.values()), pd.MultiIndex.from_tuples(lines))
+    return table.rename_axis(["detector", "role"])
 
 
 def record_speed(workspace: Workspace, table: pd.DataFrame) -> Path:

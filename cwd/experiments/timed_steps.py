@@ -23,14 +23,9 @@ CLASSES = 19  # of a random target
 def loss_step(
     loss: Callable[..., Tensor], shape: tuple[int, int, int, int], device: str
 ) -> Callable[[], None]:
-    """Forward and backward of a loss on random maps, and on images or labels if it needs them.
+    """Forward and backward of a loss of two maps [B, C, h, w], and of images or labels if need be.
 
     A loss with a critic has a second step in every training step, and so here (supplement S4).
-
-    Args:
-        loss: called with the student's and the teacher's map.
-        shape: of both maps, [B, C, h, w].
-        device: "cpu" or "cuda".
     """
     generator = torch.Generator().manual_seed(0)
     student, teacher = (torch.randn(shape, generator=generator).to(device) for _ in range(2))
@@ -66,12 +61,10 @@ def recipe_step(
 def network_steps(
     run: Run, teacher_name: str, classes: int, device: str
 ) -> tuple[dict[str, Callable[[], object]], SegmentationOutput]:
-    """The parts of a run's training step that aren't losses of distillation.
+    """The parts of a run's training step that aren't losses; and the teacher's output.
 
-    Returns:
-        By name: "student", forward, backward and update with cross-entropy alone; "teacher",
-        forward; "alignment", forward and backward of the feature map's 1x1 convolution, where the
-        two networks need one. And the teacher's output, for its shapes.
+    "student": forward, backward and update with cross-entropy alone; "teacher": forward;
+    "alignment": forward and backward of the feature map's 1x1 convolution, where they need one.
     """
     schedule, task = run.schedule, task_of(run.network)
     fast = pick_precision(schedule.precision, device) == "bf16-mixed"

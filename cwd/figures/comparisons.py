@@ -11,25 +11,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from cwd.experiments.claims.interval import PERCENT
-from cwd.figures.style import (
-    ABOVE,
-    CHANNEL,
-    INK,
-    PRINTED,
-    STUDENT,
-    TEACHER,
-    lines_of,
-    method_colour,
-    panels,
-)
+from cwd.figures import style
 
-VERDICT_COLOURS = {"supported": "#2a9d5c", "contradicted": TEACHER, "undecided": "#8d99a6"}
+VERDICT_COLOURS = {"supported": "#2a9d5c", "contradicted": style.TEACHER, "undecided": "#8d99a6"}
 
 
 def training(histories: Mapping[str, pd.DataFrame]) -> Figure:
     """Loss terms by step, a panel a run."""
     width = 4.5 if len(histories) < 3 else 3.0
-    figure, grid = panels(1, len(histories), width * len(histories), 2.6, sharey=True)
+    figure, grid = style.panels(1, len(histories), width * len(histories), 2.6, sharey=True)
     for panel, (title, history) in zip(grid[0], histories.items(), strict=True):
         history.drop(columns="lr").plot("step", ax=panel, logy=True, title=title, ylabel="loss")
         panel.grid()
@@ -39,11 +29,11 @@ def training(histories: Mapping[str, pd.DataFrame]) -> Figure:
 def class_bars(table: pd.DataFrame, title: str = "") -> Figure:
     """IoU of every class (line) for a few networks (columns), in percent."""
     long = table.reset_index().melt(id_vars="class", var_name="network", value_name="IoU (%)")
-    figure, ((axes,),) = panels(1, 1, 10, 3.2)
+    figure, ((axes,),) = style.panels(1, 1, 10, 3.2)
     sns.barplot(long, x="class", y="IoU (%)", hue="network", palette="deep", ax=axes)
     axes.set(xlabel="", title=title)
     plt.setp(axes.get_xticklabels(), rotation=45, ha="right")
-    axes.legend(ncols=len(table.columns), **ABOVE)
+    axes.legend(ncols=len(table.columns), **style.ABOVE)
     return figure
 
 
@@ -60,47 +50,45 @@ def gains(results: pd.DataFrame, paper: Mapping[str, float | None], *, rival: st
     ours = results[results["row"].isin(order)]
     ours = ours.assign(gain=ours["miou"] - ours["seed"].map(student))
     means = ours.groupby("row")["gain"].mean().reindex(order)
-    places, shades = np.arange(len(order)), [method_colour(row) for row in order]
-    figure, ((axes,),) = panels(1, 1, 7, 0.32 * len(order) + 1.4)
-    axes.axvline(0, color=STUDENT, linestyle=":", linewidth=1.5, label="student alone")
+    places = np.arange(len(order))
+    figure, ((axes,),) = style.panels(1, 1, 7, 0.32 * len(order) + 1.4)
+    axes.axvline(0, **style.ALONE)
     if rival:
-        dotted = {"color": TEACHER, "linestyle": ":", "linewidth": 1.5}
-        axes.axvline(means[rival], **dotted, label=f"{rival}, mean")
-    at, points = ours["row"].map(order.index), ours["row"].map(method_colour)
+        axes.axvline(means[rival], color=style.TEACHER, linestyle=":", label=f"{rival}, mean")
+    at, points = ours["row"].map(order.index), ours["row"].map(style.method_colour)
     axes.scatter(ours["gain"], at, color=points, s=28, alpha=0.75)
-    axes.vlines(means, places - 0.25, places + 0.25, color=shades, linewidth=3)
+    bars = means.index.map(style.method_colour)
+    axes.vlines(means, places - 0.25, places + 0.25, color=bars, linewidth=3)
     printed = pd.Series(paper, dtype=float)
     if printed.notna().any():
-        axes.scatter(printed, places, s=45, label="paper, Cityscapes", **PRINTED)
-    axes.scatter([], [], color=INK, label="ours, one point a seed (bar: mean)")
+        axes.scatter(printed, places, s=45, label="paper, Cityscapes", **style.PRINTED)
+    axes.scatter([], [], color=style.INK, label="ours, one point a seed (bar: mean)")
     axes.set_xlabel("gain in mIoU over the student (%)")
-    lines_of(axes, order)
-    axes.legend(ncols=3, **ABOVE)
+    style.lines_of(axes, order)
+    axes.legend(ncols=3, **style.ABOVE)
     return figure
 
 
 def gain_panels(table: pd.DataFrame, printed: str, width: float = 3.1) -> Figure:
     """Gain over the student alone: the paper's, and ours with its spread, a panel for each network.
 
-    Args:
-        table: see `cwd.experiments.rows_detection.detection_table` and `transformation_table`.
-        printed: what the paper's are, for the legend.
-        width: of a panel in inches.
+    The table is of detectors or of the second paper's tasks; `printed` is the legend's word for the
+    paper's gains.
     """
     names = table.index[table["our gain"].notna()].unique(level=0)
     methods = table.index.unique(level=1).drop(["teacher", "student"])  # some lack some of them
-    figure, grid = panels(1, len(names), width * len(names), 2.5, sharey=True)
+    figure, grid = style.panels(1, len(names), width * len(names), 2.5, sharey=True)
     for axes, name in zip(grid[0], names, strict=True):
         lines = table.loc[name].reindex(methods)
-        places, shades = range(len(lines)), [method_colour(method) for method in lines.index]
-        axes.axvline(0, color=STUDENT, linestyle=":", linewidth=1.5)
-        axes.scatter(lines["paper gain"], places, s=40, label=printed, **PRINTED)
+        places, shades = range(len(lines)), [style.method_colour(method) for method in lines.index]
+        axes.axvline(0, **style.ALONE | {"label": None})
+        axes.scatter(lines["paper gain"], places, s=40, label=printed, **style.PRINTED)
         spread = lines["gain sd"].fillna(0)
-        axes.errorbar(lines["our gain"], places, xerr=spread, fmt="none", ecolor=INK, lw=0.8)
+        axes.errorbar(lines["our gain"], places, xerr=spread, fmt="none", ecolor=style.INK, lw=0.8)
         axes.scatter(lines["our gain"], places, color=shades, s=34, label="ours")
         measure = table.loc[(name, "student"), "measure"] if "measure" in table else "AP"
         axes.set(title=name, xlabel=f"gain in {measure}")
-        lines_of(axes, lines.index)
+        style.lines_of(axes, lines.index)
     grid[0, -1].legend(fontsize=7, loc="best")
     return figure
 
@@ -115,20 +103,19 @@ def sweeps(
             row; a quantity that spans decades gets a log axis.
         student: row of the student alone, drawn as a line with its standard deviation.
     """
-    figure, (line,) = panels(1, len(quantities), 4.6 * len(quantities), 3.2, sharey=True)
+    figure, (line,) = style.panels(1, len(quantities), 4.6 * len(quantities), 3.2, sharey=True)
     for axes, (name, (results, values)) in zip(line, quantities.items(), strict=True):
         alone = results.loc[results["row"] == student, "miou"]
-        axes.axhline(alone.mean(), color=STUDENT, linestyle=":", label="student alone")
+        axes.axhline(alone.mean(), **style.ALONE)
         low, high = alone.mean() - alone.std(), alone.mean() + alone.std()
-        axes.axhspan(low, high, color=STUDENT, alpha=0.12, linewidth=0)
+        axes.axhspan(low, high, color=style.STUDENT, alpha=0.12, linewidth=0)
         ours = results[results["row"].isin(list(values))]
         x = ours["row"].map(values).astype(float)
-        axes.scatter(x, ours["miou"], color=CHANNEL, s=22, alpha=0.6, label="one seed")
+        axes.scatter(x, ours["miou"], color=style.CHANNEL, s=22, alpha=0.6, label="one seed")
         groups = ours["miou"].groupby(x)
-        axes.errorbar(
-            groups.mean().index, groups.mean(), groups.std(), color=CHANNEL, capsize=3,
-            marker="_", markersize=12, label="mean, standard deviation",
-        )  # fmt: skip
+        marks = {"marker": "_", "markersize": 12, "label": "mean, standard deviation"}
+        x, mean = groups.mean().index, groups.mean()
+        axes.errorbar(x, mean, groups.std(), color=style.CHANNEL, capsize=3, **marks)
         if x.max() > 100 * x[x > 0].min():
             axes.set_xscale("log")
         else:
@@ -136,31 +123,26 @@ def sweeps(
         axes.set_xlabel(name)
         axes.grid()
     line[0].set_ylabel("mIoU (%)")
-    line[0].legend(ncols=3, **ABOVE)
+    line[0].legend(ncols=3, **style.ABOVE)
     return figure
 
 
 def forest(table: pd.DataFrame) -> Figure:
-    """The measured difference and 95 % interval behind every verdict in percent.
-
-    Args:
-        table: see `cwd.experiments.claims.verdicts`; claims that weren't run or have another
-            unit are left out.
-    """
+    """The measured difference and 95 % interval behind every one of the `verdicts` in percent."""
     shown = table[(table["verdict"] != "not run") & table["unit"].isin(PERCENT)]
     places = np.arange(len(shown))
-    figure, ((axes,),) = panels(1, 1, 9.5, 0.42 * len(shown) + 1.1)
-    axes.axvline(0, color=INK, linewidth=0.8)
+    figure, ((axes,),) = style.panels(1, 1, 9.5, 0.42 * len(shown) + 1.1)
+    axes.axvline(0, color=style.INK, linewidth=0.8)
     limit = 2.2 * max(1.0, shown["ours"].abs().max())
     for name, colour in VERDICT_COLOURS.items():
         lines, at = shown[shown["verdict"] == name], places[shown["verdict"] == name]
         ends = (lines[end].clip(-limit, limit) for end in ("low", "high"))
         axes.hlines(at, *ends, color=colour, linewidth=2)
         axes.scatter(lines["ours"], at, color=colour, s=40, zorder=3, label=name)
-    axes.scatter(shown["paper"].astype(float), places, s=36, label="paper", **PRINTED)
+    axes.scatter(shown["paper"].astype(float), places, s=36, label="paper", **style.PRINTED)
     words = "difference in percent: mean, 95 % interval; cut where it leaves the panel"
     axes.set(xlim=(-limit, limit), xlabel=words)
-    lines_of(axes, shown["claim"])
+    style.lines_of(axes, shown["claim"])
     axes.legend(ncols=4, loc="lower right", bbox_to_anchor=(1, 1))
     return figure
 
@@ -168,9 +150,7 @@ def forest(table: pd.DataFrame) -> Figure:
 def frontier(table: pd.DataFrame, data: str) -> Figure:
     """mIoU over parameters and multiply-adds, every student alone and with CWD; * is ImageNet.
 
-    Args:
-        table: see `cwd.experiments.rows_networks.network_table`.
-        data: the dataset that was measured on; it has a row of panels of its own.
+    The table is of Table 6; the dataset that was measured on has a row of panels of its own.
     """
     printed = [f"{n}*" if init == "ImageNet" else n for n, init, _ in table.index]
     paper = ("paper val mIoU", "paper params (M)", "paper MAC (G)")
@@ -178,7 +158,7 @@ def frontier(table: pd.DataFrame, data: str) -> Figure:
     if f"our mIoU ({data})" in table and "ours (M)" in table:
         own = table["our network"].str.replace(", scratch", "").str.replace(", ImageNet", "*")
         rows[f"ours, {data}"] = (f"our mIoU ({data})", "ours (M)", "ours (G)", own)
-    figure, grid = panels(len(rows), 2, 9.5, 3.6 * len(rows), sharey="row")
+    figure, grid = style.panels(len(rows), 2, 9.5, 3.6 * len(rows), sharey="row")
     units = ("parameters (M)", "multiply-adds at 512x1024 (G)")
     for line, (title, (miou, *costs, names)) in zip(grid, rows.items(), strict=True):
         for axes, cost, unit in zip(line, costs, units, strict=True):
@@ -196,9 +176,9 @@ def frontier(table: pd.DataFrame, data: str) -> Figure:
 
 def _climbs(axes: Axes, table: pd.DataFrame, cost: str, miou: str, names: pd.Series) -> None:
     marks = {
-        "student": ("student alone", STUDENT, "o"),
-        "CWD": ("with CWD (PI + HO + CW_f)", CHANNEL, "s"),
-        "teacher": ("teacher", TEACHER, "*"),
+        "student": ("student alone", style.STUDENT, "o"),
+        "CWD": ("with CWD (PI + HO + CW_f)", style.CHANNEL, "s"),
+        "teacher": ("teacher", style.TEACHER, "*"),
     }
     for method, (label, colour, marker) in marks.items():
         shown = table[table.index.get_level_values("method") == method].dropna(subset=[cost, miou])
@@ -210,7 +190,7 @@ def _climbs(axes: Axes, table: pd.DataFrame, cost: str, miou: str, names: pd.Ser
         if {"student", "CWD"} <= set(known.index):
             start, end = (tuple(known.loc[method]) for method in ("student", "CWD"))
             name = names.loc[group.index].iloc[0]
-            axes.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": INK})
+            axes.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": style.INK})
             left = name.startswith("Deeplab")  # two networks of one backbone cost about the same
             place = {"ha": "right" if left else "left", "textcoords": "offset points"}
             axes.annotate(name, end, (-6 if left else 6, 2), fontsize=7, **place)

@@ -31,11 +31,9 @@ GAP = 0.05  # between two labels, as a share of the panel's height
 
 
 def growth(costs: pd.DataFrame, cost: str) -> Figure:
-    """How a cost grows with N at a fixed C and with C at a fixed N, one line a loss.
+    """How a cost, "seconds" or "bytes", grows with N at a fixed C and with C at a fixed N.
 
-    Args:
-        costs: see `cwd.experiments.loss_costs.measure_losses`.
-        cost: "seconds" or "bytes".
+    A line a loss, from `cwd.experiments.loss_costs.measure_losses`.
     """
     label, factor = COSTS[cost]
     figure, (line,) = panels(1, 2, 10.5, 4.4, sharey=True)
@@ -105,11 +103,7 @@ def spread(places: list[float], gap: float) -> list[float]:
 
 
 def shares(table: pd.DataFrame) -> Figure:
-    """Share of a training step by loss, the largest on top.
-
-    Args:
-        table: see `cwd.experiments.loss_costs.step_shares`.
-    """
+    """`cwd.experiments.loss_costs.step_shares`, the largest on top."""
     share = table["share of a step (%)"].sort_values()
     figure, ((axes,),) = panels(1, 1, 7, 0.32 * len(share) + 0.8)
     names = [SHORT.get(name, name) for name in share.index]

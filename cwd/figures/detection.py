@@ -16,24 +16,17 @@ from cwd.figures.pictures import channel_maps, picture
 from cwd.figures.style import CHANNEL, INK, STUDENT, bare, method_colour, panels
 from cwd.models.detection.outputs import Detections, Objects
 
-SURE = 0.5  # score from which on a detection is drawn
-
 
 def detections(
     images: Sequence[Tensor],
     columns: Mapping[str, Sequence[Objects | Detections]],
     classes: Sequence[str],
     *,
-    sure: float = SURE,
+    sure: float = 0.5,
 ) -> Figure:
-    """Boxes in images, one image a row, one network a column; masks where there are some.
+    """Boxes in images [3, H, W], an image a row, a network a column; masks where there are some.
 
-    Args:
-        images: uint8 [3, H, W].
-        columns: title to what is in each image; of detections, those with a score of `sure` or
-            more are drawn.
-        classes: names by label.
-        sure: from 0 to 1.
+    A column is what is in each image; of detections, those with a score of `sure` or more.
     """
     height, width = images[0].shape[-2:]
     high = (2.2 * height / width + 0.08) * len(images) + 0.2
@@ -70,12 +63,7 @@ def _fill(axes: Axes, mask: Tensor, colour: str) -> None:
 
 
 def precision_recall(curves: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure:
-    """Precision over recall, a panel for each detector.
-
-    Args:
-        curves: detector to network ("teacher", "student", ...) to
-            `cwd.evaluation.coco_ap.precision_recall`.
-    """
+    """`cwd.evaluation.coco_ap.precision_recall` by detector, a panel each, and network."""
     figure, (line,) = panels(1, len(curves), 3.1 * len(curves), 3.4, sharey=True)
     for axes, (detector, networks) in zip(line, curves.items(), strict=True):
         for name, curve in networks.items():
@@ -91,8 +79,7 @@ def precision_recall(curves: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure
 def by_size(table: pd.DataFrame) -> Figure:
     """AP of small, medium and large objects, the paper's and ours: student alone and with CWD.
 
-    Args:
-        table: see `cwd.experiments.rows_detection.detection_table`.
+    From `cwd.experiments.rows_detection.detection_table`.
     """
     words = [word for word in MEASURES.values() if "_" in word]
     detectors = list(dict.fromkeys(table.index.get_level_values("detector")))
@@ -110,12 +97,6 @@ def by_size(table: pd.DataFrame) -> Figure:
 
 
 def pyramid_channels(image: Tensor, maps: Mapping[str, Tensor], channels: Sequence[int]) -> Figure:
-    """Channels of one level of several pyramids as distributions over positions (eq. 3).
-
-    Args:
-        image: uint8 [3, H, W].
-        maps: network's title to its level, [C, h, w].
-        channels: which, one a row.
-    """
+    """Channels of a level [C, h, w] of several pyramids, as distributions (eq. 3)."""
     heat = {name: level.flatten(1).softmax(dim=1).view_as(level) for name, level in maps.items()}
     return channel_maps(image, heat, channels, [f"channel {c}" for c in channels], cell=1.8)

@@ -1,4 +1,7 @@
-"""The figures of the walk-through: what channel-wise distillation compares."""
+"""The figures of the walk-through: what channel-wise distillation compares.
+
+Images are uint8 [3, H, W], score maps [K, h, w], and `classes` names the K classes.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,6 +13,8 @@ from torch import Tensor
 from cwd.figures.pictures import picture
 from cwd.figures.style import HEAT, STUDENT, TEACHER, bare, method_colour, panels
 from cwd.models.segmentation import SegmentationOutput
+
+Names = Sequence[str]
 
 
 def _distribution(channel: Tensor, temperature: float = 1.0) -> np.ndarray:
@@ -25,17 +30,12 @@ def alignments(
     *,
     pixel: tuple[int, int],
     channel: int,
-    classes: Sequence[str],
+    classes: Names,
 ) -> Figure:
     """Figure 1: what spatial and what channel-wise distillation lay side by side.
 
-    Args:
-        image: uint8 [3, H, W].
-        teacher: score map [K, h, w].
-        student: score map [K, h, w].
-        pixel: row and column in the score map whose class probabilities are shown.
-        channel: the channel whose distribution over positions is shown.
-        classes: K names.
+    Of two score maps, the class probabilities at a pixel (row and column in the map), and a
+    channel's distribution over positions.
     """
     figure, (top, bottom) = panels(2, 3, 8.4, 3.9)
     bare(top[0], "one pixel (spatial)").imshow(picture(image))
@@ -55,19 +55,12 @@ def alignments(
 
 
 def taps(
-    image: Tensor,
-    outputs: Mapping[str, SegmentationOutput],
-    channels: Sequence[int],
-    classes: Sequence[str],
+    image: Tensor, outputs: Mapping[str, SegmentationOutput], channels: list[int], classes: Names
 ) -> Figure:
-    """Figure 2, left: where the two losses tap the two networks.
+    """Figure 2, left: where the two losses tap the networks, by their title.
 
-    Args:
-        image: uint8 [3, H, W].
-        outputs: network's title to its output for this one image.
-        channels: channels of the score map to show; of the feature map, whose channels have no
-            name, the ones that vary most over the image are shown.
-        classes: K names.
+    The channels are the score map's; of the feature map, whose channels have no name, as many are
+    shown that vary most over the image.
     """
     count = len(channels)
     figure, grid = panels(len(outputs), 1 + 2 * count, 1.75 * (1 + 2 * count), 1.15 * len(outputs))
@@ -84,38 +77,22 @@ def taps(
 
 
 def divergence(teacher: Tensor, student: Tensor, channel: int, name: str) -> Figure:
-    """Figure 2, right: a channel's two distributions and where their divergence comes from.
-
-    Args:
-        teacher: score map [K, h, w].
-        student: score map [K, h, w].
-        channel: which of its channels.
-        name: what that channel stands for.
-    """
+    """Figure 2, right: a channel's two distributions and where their divergence comes from."""
     p, q = _distribution(teacher[channel]), _distribution(student[channel])
     forward, backward = p * np.log(p / q), q * np.log(q / p)
-    figure, (line,) = panels(1, 4, 12, 1.9)
-    for axes, values, title in ((line[0], p, "teacher $p$"), (line[1], q, "student $q$")):
-        bare(axes, f"{title}, “{name}”").imshow(values, cmap=HEAT)
     limit = max(np.abs(forward).max(), np.abs(backward).max())
-    for axes, values, title in (
-        (line[2], forward, "$p\\,\\log(p/q)$"),
-        (line[3], backward, "$q\\,\\log(q/p)$"),
-    ):
-        about = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
-        shown = bare(axes, f"{title}, sum {values.sum():.2f}").imshow(values, **about)
+    signed = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+    figure, (line,) = panels(1, 4, 12, 1.9)
+    bare(line[0], f"teacher $p$, “{name}”").imshow(p, cmap=HEAT)
+    bare(line[1], f"student $q$, “{name}”").imshow(q, cmap=HEAT)
+    bare(line[2], f"$p\\,\\log(p/q)$, sum {forward.sum():.2f}").imshow(forward, **signed)
+    shown = bare(line[3], f"$q\\,\\log(q/p)$, sum {backward.sum():.2f}").imshow(backward, **signed)
     figure.colorbar(shown, ax=line, shrink=0.8)
     return figure
 
 
 def temperatures(channel: Tensor, image: Tensor, values: Sequence[float]) -> Figure:
-    """What T does to one channel: its distribution at several temperatures.
-
-    Args:
-        channel: [h, w], a channel of a score or feature map.
-        image: uint8 [3, H, W], where it comes from.
-        values: the temperatures.
-    """
+    """What T does to one channel [h, w] of an image: its distribution at several temperatures."""
     figure, (line,) = panels(1, len(values) + 1, 2.2 * (len(values) + 1), 1.7)
     bare(line[0], "image").imshow(picture(image))
     for axes, value in zip(line[1:], values, strict=True):
@@ -128,10 +105,9 @@ def temperatures(channel: Tensor, image: Tensor, values: Sequence[float]) -> Fig
 
 
 def fits(results: Mapping[str, tuple[Tensor, Tensor, Tensor]]) -> Figure:
-    """A teacher's distribution over a line and the student's that was fitted to it.
+    """A teacher's distribution over a line and the student's that was fitted to it, by title.
 
-    Args:
-        results: title to positions, teacher's and student's probabilities, each [N].
+    Each result has the positions, the teacher's and the student's probabilities, [N].
     """
     figure, (line,) = panels(1, len(results), 4.5 * len(results), 2.2, sharey=True)
     for panel, (title, (x, p, q)) in zip(line, results.items(), strict=True):

@@ -1,4 +1,7 @@
-"""The figures of images: their targets, predictions, and channels laid over them."""
+"""The figures of images: their targets, predictions, and channels laid over them.
+
+Images are uint8 [3, H, W], pictures [H, W, 3] or [H, W], and a palette is uint8 [K, 3].
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,22 +18,14 @@ IGNORED_COLOUR = (225, 225, 225)
 
 
 def colours(target: Tensor | np.ndarray, palette: np.ndarray) -> np.ndarray:
-    """A label map as a picture.
-
-    Args:
-        target: [H, W], train ids, 255 ignored.
-        palette: uint8 [K, 3].
-
-    Returns:
-        uint8 [H, W, 3]; ignored pixels are light grey.
-    """
+    """A label map [H, W] as a picture, uint8 [H, W, 3]: ignored pixels (255) are light grey."""
     table = np.full((256, 3), IGNORED_COLOUR, np.uint8)
     table[: len(palette)] = palette
     return table[np.asarray(target)]
 
 
 def picture(image: Tensor) -> np.ndarray:
-    """uint8 [3, H, W] as [H, W, 3]."""
+    """An image as a picture."""
     return image.permute(1, 2, 0).cpu().numpy()
 
 
@@ -43,11 +38,8 @@ def columns(
 ) -> Figure:
     """Columns of pictures, one image a row (the arrangement of figures 5 and 7).
 
-    Args:
-        columns: title to pictures, [H, W, 3] or [H, W].
-        classes: names for the legend; none for no legend.
-        palette: uint8 [K, 3], the legend's colours.
-        cell: a picture's width in inches; less for many columns if None.
+    The classes' colours go into a legend. A cell is a picture's width in inches; without one, it is
+    less for many columns.
     """
     rows = max(map(len, columns.values()))
     height, width = next(iter(columns.values()))[0].shape[:2]
@@ -91,14 +83,9 @@ def channel_maps(
     *,
     cell: float = 1.9,
 ) -> Figure:
-    """The same channels of several networks over one image (the arrangement of figure 6).
+    """Channels of several networks' maps [C, h, w] over one image (the arrangement of figure 6).
 
-    Args:
-        image: uint8 [3, H, W].
-        maps: network's title to its map [C, h, w].
-        channels: which channels, one a row.
-        names: what the channels stand for.
-        cell: width of a picture in inches.
+    A channel is a row, with the name of what it stands for. A cell is a picture's width in inches.
     """
     high = cell * image.shape[1] / image.shape[2] * len(channels) + 0.25
     figure, grid = panels(len(channels), len(maps), cell * len(maps), high)

@@ -13,6 +13,7 @@ SPATIAL, CHANNEL = "#6f7f8f", "#e17c05"
 HEAT = "magma"  # of channels
 PRINTED = {"marker": "D", "facecolor": "none", "edgecolor": INK}  # the paper's numbers
 ABOVE = {"loc": "lower left", "bbox_to_anchor": (0, 1)}  # a legend over a panel's left corner
+ALONE = {"color": STUDENT, "linestyle": ":", "label": "student alone"}  # a line
 
 sns.set_theme(
     style="white",

@@ -1,4 +1,4 @@
-"""The figures of how a student's channels match its teacher's."""
+"""How a student's channels match its teacher's, by recipe; empty for the student alone."""
 
 from collections.abc import Mapping
 
@@ -19,9 +19,6 @@ def channel_matches(found: Mapping[str, Channels]) -> Figure:
     Above, |r| of every channel of the student's map with those 64 channels of the teacher that vary
     most; the student's are sorted by the one that each fits best. Below, r of the map as the loss
     compares it, channel by channel: what was matched is a bright diagonal. Below 0 it is black.
-
-    Args:
-        found: recipe, empty for the student alone, to its channels.
     """
     teacher = next(iter(found.values())).teacher
     chosen = teacher.double().std(dim=1).topk(min(SHOWN, len(teacher))).indices.sort().values
@@ -47,9 +44,6 @@ def matched_channels(found: Mapping[str, Channels]) -> Figure:
     """For every channel of the teacher, how well something of the student's fits it.
 
     Left, the student's best channel as it is; right, the channel of the same number as compared.
-
-    Args:
-        found: recipe, empty for the student alone, to its channels.
     """
     figure, ((left, right),) = panels(1, 2, 7.4, 2.6, sharey=True)
     palette = sns.color_palette("colorblind", len(found))

@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 
-import matplotlib.pyplot as plt
 import pytest
 import torch
 from matplotlib.colors import to_hex
@@ -45,12 +44,6 @@ def pair(workspace):
     return workspace.detection.pairs[0]
 
 
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
-
-
 def test_curves(workspace):
     ((detector, networks),) = detections.curves(workspace).items()
     assert detector == "RetinaNet"
@@ -89,11 +82,8 @@ def test_divergence_by_hand(workspace, pair):
     goal, mine = (levels[n][1].double().flatten(1).softmax(1) for n in ("teacher", "student"))
     by_hand = (goal * (goal / mine).log()).sum(1).mean().item()
     assert table.loc[2, "student"] == pytest.approx(by_hand, rel=1e-3, abs=1e-7)
-
-
-def test_padding_is_cut_from_a_level():
-    level = torch.arange(2 * 4 * 8).view(2, 4, 8)
-    assert detections.inside(level, (100 / 128, 200 / 256)).shape == (2, 4, 7)
+    padded = torch.arange(2 * 4 * 8).view(2, 4, 8)
+    assert detections.inside(padded, (100 / 128, 200 / 256)).shape == (2, 4, 7)
 
 
 def test_speed(workspace):

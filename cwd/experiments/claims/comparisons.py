@@ -1,8 +1,9 @@
 """What would show a claim: kinds of comparison, each of which computes its own findings."""
 
-import math
+import itertools
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 
 from cwd.experiments.claims.evidence import Evidence
@@ -32,13 +33,16 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Greater(Comparison):
-    """Each of `better` has a higher mIoU than each of `worse` (recipes)."""
+    """Each of `better` has a higher mIoU, maybe of some classes, than each of `worse` (recipes)."""
 
     better: Names
     worse: Names
+    classes: Names = ()
+    needs: str = Comparison.needs
 
     def _compare(self, evidence: Evidence) -> list[Finding]:
-        return [evidence.recipes(one, other) for one in self.better for other in self.worse]
+        pairs = itertools.product(self.better, self.worse)
+        return [evidence.recipes(one, other, self.classes) for one, other in pairs]
 
 
 @dataclass(frozen=True)
@@ -51,19 +55,6 @@ class Within(Comparison):
 
     def _compare(self, evidence: Evidence) -> list[Finding]:
         return [evidence.recipes(self.recipe, each, margin=self.margin) for each in self.others]
-
-
-@dataclass(frozen=True)
-class Classes(Comparison):
-    """A recipe has a higher mean IoU over some classes than each of the others."""
-
-    recipe: str
-    others: Names
-    classes: Names
-    needs = "a dataset with these classes"
-
-    def _compare(self, evidence: Evidence) -> list[Finding]:
-        return [evidence.recipes(self.recipe, each, self.classes) for each in self.others]
 
 
 @dataclass(frozen=True)
@@ -97,12 +88,13 @@ class Cheaper(Comparison):
     needs = "notebook 05"
 
     def _compare(self, evidence: Evidence) -> list[Finding]:
-        costs = evidence.records.beside(COSTS)
-        seconds = costs["step"]["seconds"] if costs else {}
-        logs = {name: dict(enumerate(map(math.log, taken))) for name, taken in seconds.items()}
-        ours, about = logs.get(self.loss, {}), {"margin": self.margin, "unit": "log ratio"}
+        if not (costs := evidence.records.beside(COSTS)):
+            return []
+        logs = np.log(pd.DataFrame(costs["step"]["seconds"]))
+        logs = logs.reindex(columns=[self.loss, *self.others])
+        about = {"margin": self.margin, "unit": "log ratio"}
         return [
-            paired(f"log time of {other} - {self.loss}", logs.get(other, {}), ours, **about)
+            paired(f"log time of {other} - {self.loss}", logs[other], logs[self.loss], **about)
             for other in self.others
         ]
 
@@ -122,10 +114,9 @@ class Channels(Comparison):
         if (table := _by_channel(evidence)) is None:
             return []
         best, *others = (table.loc[name]["auc"] for name in (self.better, *self.worse))
-        if len(best) == 1:  # there is one teacher, for all seeds
-            best = best.item()
+        best = best.item() if len(best) == 1 else best  # there is one teacher, for all seeds
         return [
-            Finding(f"{self.better} - {name or 'student'}", list(best - auc), unit="AUC")
+            paired(f"{self.better} - {name or 'student'}", best, auc, unit="AUC")
             for name, auc in zip(self.worse, others, strict=True)
         ]
 

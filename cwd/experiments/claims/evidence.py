@@ -4,6 +4,8 @@ import statistics
 from collections.abc import Sequence
 from functools import cached_property
 
+import pandas as pd
+
 from cwd.config.run import Run
 from cwd.experiments.claims.interval import Finding, paired
 from cwd.experiments.records import Records, every_seed
@@ -36,16 +38,15 @@ class Evidence:
 
     def miou(
         self, recipe: str, student: Run | None = None, classes: Sequence[str] = ()
-    ) -> dict[int, float]:
+    ) -> pd.Series:
         """mIoU of a recipe by seed; of another student than the main one, or of some classes."""
         found = {}
         for seed in self.profile.student_seeds:
             run = self.profile.run(BARE.get(recipe, recipe), seed, student)
             if metrics := self.records.metrics(run):
                 values = [metrics["class_iou"].get(name) for name in classes] or [metrics["miou"]]
-                if None not in values:
-                    found[seed] = statistics.mean(values)
-        return found
+                found[seed] = None if None in values else statistics.mean(values)
+        return pd.Series(found, dtype=float)
 
     def recipes(
         self, one: str, other: str, classes: Sequence[str] = (), margin: float | None = None
@@ -62,8 +63,9 @@ class Evidence:
         if not one.runs or not other.runs:
             return Finding(what, [])
         task = task_of(one.runs[0].network)
-        ones, others = (
+        measures = (
             {run.seed: m[task.measure] for run in row.runs if (m := self.records.metrics(run))}
             for row in (one, other)
         )
+        ones, others = (pd.Series(each, dtype=float) for each in measures)
         return paired(what, ones, others, paper=paper, unit=task.unit)

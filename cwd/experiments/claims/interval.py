@@ -2,10 +2,11 @@
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
 from scipy import stats
 
 LEVEL = 0.95
@@ -68,9 +69,6 @@ class Finding:
         return high < 0 if self.margin is None else low > self.margin or high < -self.margin
 
 
-def paired(
-    what: str, ones: Mapping[int, float], others: Mapping[int, float], **about: Any
-) -> Finding:
+def paired(what: str, ones: pd.Series, others: pd.Series, **about: Any) -> Finding:
     """One thing's measure minus another's, over the seeds that both have."""
-    seeds = sorted(ones.keys() & others.keys())
-    return Finding(what, [ones[seed] - others[seed] for seed in seeds], **about)
+    return Finding(what, (ones - others).dropna().tolist(), **about)

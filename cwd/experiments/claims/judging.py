@@ -24,10 +24,6 @@ from cwd.experiments.workspace import Workspace
 from cwd.system import paths
 
 VERDICTS = ("supported", "contradicted", "undecided", "not run")
-COLUMNS = (
-    *("claim", "where", "paper", "decided by", "ours", "sd", "low", "high", "n", "unit"),
-    *("verdict", "why not"),
-)
 
 
 def verdict(findings: Sequence[Finding]) -> str:
@@ -43,22 +39,19 @@ def verdict(findings: Sequence[Finding]) -> str:
 def verdicts(profile: str | Workspace | Records) -> pd.DataFrame:
     """Every claim of the papers, with what was measured about it; nothing is trained.
 
-    Args:
-        profile: a profile's name or an opened one, whose runs are looked up on disk and then among
-            the recorded results; or `Records`.
-
-    Returns:
-        One line a claim: `claim`, `where` in the paper, `paper` (its own difference), `decided by`
-        (the comparison whose interval is furthest from the claim, and of how many), `ours` (its
-        mean difference), `sd`, `low` and `high` of its 95 % interval, `n`, `unit`, `verdict`, `why
-        not`.
+    A profile's runs are looked up on disk and then among the recorded results; `Records` as they
+    say. The columns: `claim`, `where` in the paper, `paper` (its own difference), `decided by` (the
+    comparison whose interval is furthest from the claim, and of how many), `ours` (its mean
+    difference), `sd`, `low` and `high` of its 95 % interval, `n`, `unit`, `verdict`, `why not`.
     """
     if isinstance(profile, str):
         profile = Records(load_profile(profile), paths.RUNS)
     elif isinstance(profile, Workspace):
         profile = Records(profile.profile, paths.RUNS)
     evidence = Evidence(profile)
-    return pd.DataFrame([_line(claim, evidence) for claim in CLAIMS], columns=COLUMNS)
+    table = pd.DataFrame([_line(claim, evidence) for claim in CLAIMS])
+    columns = ["claim", "where", "paper", "decided by", "ours", "sd", "low", "high", "n", "unit"]
+    return table.reindex(columns=[*columns, "verdict", "why not"])
 
 
 def _line(claim: Claim, evidence: Evidence) -> dict[str, Any]:
@@ -82,12 +75,7 @@ def _line(claim: Claim, evidence: Evidence) -> dict[str, Any]:
 
 
 def layout(table: pd.DataFrame, *, run: bool = True) -> pd.DataFrame:
-    """The verdicts as a table for people.
-
-    Args:
-        table: see `verdicts`.
-        run: the claims that were tested; False for those that weren't, with what they need.
-    """
+    """The verdicts as a table for people; if not `run`, the claims that weren't and their needs."""
     shown = table[(table["verdict"] != "not run") == run].set_index("claim")
     if not run:
         return shown[["where", "why not"]].rename(columns={"why not": "needs"})

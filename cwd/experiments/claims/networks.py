@@ -1,10 +1,9 @@
 """Comparisons that are made for every network of a table: students, detectors, tasks."""
 
-import statistics
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from cwd.experiments.claims.comparisons import Comparison, Names
 from cwd.experiments.claims.evidence import Evidence
@@ -15,8 +14,6 @@ from cwd.experiments.rows_detection import table9
 from cwd.experiments.rows_networks import WITH_PI_HO, difference, label_of, networks
 from cwd.experiments.rows_transformation import label_of as task_label
 from cwd.experiments.rows_transformation import transformation
-
-BySeed = Mapping[int, float]
 
 
 @dataclass(frozen=True)
@@ -42,17 +39,11 @@ class Kinds(Comparison):
     needs = Students.needs
 
     def _compare(self, evidence: Evidence) -> list[Finding]:
-        gains: dict[bool, list[BySeed]] = {True: [], False: []}
-        for student in _students(evidence):
-            alone, taught = (_miou(evidence, student, name) for name in ("student", "CWD"))
-            gain = {seed: taught[seed] - alone[seed] for seed in _shared(alone, taught)}
-            gains[student.name.startswith(self.prefix)].append(gain)
-        same, other = (
-            {seed: statistics.mean(gain[seed] for gain in kind) for seed in _shared(*kind)}
-            for kind in gains.values()
-        )
-        what = f"mean gain: {len(gains[True])} {self.prefix} - {len(gains[False])} others"
-        return [paired(what, same, other)]
+        gains = _by_student(evidence, "CWD") - _by_student(evidence, "student")
+        same = np.array([s.name.startswith(self.prefix) for s in _students(evidence)], dtype=bool)
+        means = (gains[kind].mean(skipna=False) for kind in (same, ~same))
+        what = f"mean gain: {same.sum()} {self.prefix} - {(~same).sum()} others"
+        return [paired(what, *means)]
 
 
 @dataclass(frozen=True)
@@ -62,16 +53,11 @@ class Slopes(Comparison):
     needs = Students.needs
 
     def _compare(self, evidence: Evidence) -> list[Finding]:
-        alone, taught = (
-            [_miou(evidence, student, method) for student in _students(evidence)]
-            for method in ("student", "CWD")
-        )
+        alone, taught = (_by_student(evidence, method) for method in ("student", "CWD"))
         if len(alone) < 3:
             return []
-        slopes = [
-            np.polyfit([a[seed] for a in alone], [t[seed] for t in taught], 1)[0]
-            for seed in _shared(*alone, *taught)
-        ]
+        seeds = (taught - alone).dropna(axis=1).columns
+        slopes = [np.polyfit(alone[seed], taught[seed], 1)[0] for seed in seeds]
         falling = [1 - slope for slope in slopes]
         return [
             Finding("slope of the result over the student's", slopes, unit="per mIoU"),
@@ -124,12 +110,7 @@ class Tasks(Comparison):
     better: str
     worse: str
     tasks: Names
-
-    @property
-    def needs(self) -> str:
-        """As of the other comparisons."""
-        which = "such networks" if len(self.tasks) == 1 else "runs of all four tasks"
-        return f"{which}: make reproduce under a profile that has them"
+    needs: str = "such networks: make reproduce under a profile that has them"
 
     def _compare(self, evidence: Evidence) -> list[Finding]:
         if not evidence.profile.transformation:
@@ -148,8 +129,13 @@ def _students(evidence: Evidence) -> list[Student]:
     return [student for student in evidence.profile.students if "-" in student.name]
 
 
-def _miou(evidence: Evidence, student: Student, method: str) -> BySeed:
+def _miou(evidence: Evidence, student: Student, method: str) -> pd.Series:
     return evidence.miou({"student": "", **WITH_PI_HO}[method], student.run)
+
+
+def _by_student(evidence: Evidence, method: str) -> pd.DataFrame:
+    # mIoU, student by seed
+    return pd.DataFrame([_miou(evidence, student, method) for student in _students(evidence)])
 
 
 def _minus(
@@ -160,7 +146,3 @@ def _minus(
     labels = (label_of(s.name, s.run.start, method) for s, method in (one, other))
     paper = difference(*(printed.get(label) for label in labels))
     return paired(what, _miou(evidence, *one), _miou(evidence, *other), paper=paper)
-
-
-def _shared(*by_seed: BySeed) -> list[int]:
-    return sorted(set.intersection(*map(set, by_seed))) if by_seed else []
