@@ -3,14 +3,16 @@
 Two measures of score maps, whose channels have a meaning, over validation images.
 """
 
-import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from scipy.stats import mannwhitneyu
+from torch import Tensor
 
 from cwd.data.segmentation import IGNORED
 from cwd.evaluation.miou import score_maps
@@ -28,41 +30,36 @@ def class_auc(score: Tensor, target: Tensor) -> list[float]:
     """For every class in an image: how well its channel separates the class from the rest.
 
     It is the area under the ROC curve: the probability that the channel is more active at a
-    position of the class than at one of another class. 0.5 is chance, 1 a clean mask.
-
-    Args:
-        score: [K, h, w].
-        target: [H, W], 255 ignored; brought to the map's size by nearest neighbour.
-
-    Returns:
-        One number a class that has positions inside and outside.
+    position of the class than at one of another class. 0.5 is chance, 1 a clean mask. A class that
+    has no positions, or all, has none. The score map is [K, h, w], the target [H, W] with 255
+    ignored; it is brought to the map's size by nearest neighbour.
     """
     small = F.interpolate(target[None, None].float(), size=score.shape[1:], mode="nearest")
     labels = small.long().flatten()
     known = labels != IGNORED
     values, labels = score.flatten(1)[:, known], labels[known]
-    ranks = values.argsort(dim=1).argsort(dim=1).double() + 1  # [K, N], 1 is the least active
     areas = []
     for c in labels.unique().tolist():
-        inside = labels == c
-        n, m = int(inside.sum()), int((~inside).sum())
-        if m:  # Mann and Whitney's U over n m
-            areas.append((ranks[c, inside].sum().item() - n * (n + 1) / 2) / (n * m))
+        ones, others = values[c, labels == c], values[c, labels != c]
+        if len(others):
+            u = mannwhitneyu(ones, others, method="asymptotic").statistic
+            areas.append(float(u) / (len(ones) * len(others)))
     return areas
+
+
+def mean_auc(scores: Sequence[Tensor], targets: Sequence[Tensor]) -> float:
+    """`class_auc`, averaged over images [1, K, h, w] and their classes."""
+    pairs = zip(scores, targets, strict=False)  # of the first images only
+    areas = [a for score, target in pairs for a in class_auc(score.squeeze(0), target)]
+    return sum(areas) / len(areas)
 
 
 def salience_gaps(student: Tensor, teacher: Tensor) -> tuple[float, float]:
     """How far a student's channels are from the teacher's, where those are salient and elsewhere.
 
-    The distance at a position is |log(q / p)| of eq. 3's distributions at T = 1; the salient
-    positions of a channel are the tenth of them where the teacher's p is largest.
-
-    Args:
-        student: score maps [B, K, h, w].
-        teacher: the same.
-
-    Returns:
-        The mean distance at the salient positions, and at the others.
+    The mean distance at a channel's salient positions, the tenth of them where the teacher's p is
+    largest, and at the others. It is |log(q / p)| of eq. 3's distributions at T = 1; the score maps
+    are [B, K, h, w].
     """
     log_q, log_p = (F.log_softmax(x.double().flatten(2), dim=2) for x in (student, teacher))
     count = max(1, round(SALIENT * log_p.shape[2]))
@@ -72,40 +69,26 @@ def salience_gaps(student: Tensor, teacher: Tensor) -> tuple[float, float]:
     return gap[salient].mean().item(), gap[~salient].mean().item()
 
 
-def all_score_maps(network: nn.Module, images: Iterable[Tensor]) -> list[Tensor]:
-    """The score map of each of the first images, [1, K, h, w]."""
-    return [score_maps(network, image[None]) for image in itertools.islice(images, IMAGES)]
-
-
 def measure_channels(workspace: Workspace) -> pd.DataFrame:
-    """Both measures for the teacher and for the students of figure 6, every seed.
+    """Both measures for the teacher and for the students of figure 6, every seed a line.
 
-    Returns:
-        One line a network: `recipe` ("teacher", or as in `RECIPES`), `seed`, `auc` (mean over
-        images and their classes), `salient` and `background` (empty for the teacher).
+    Its `recipe` is "teacher" or as in `RECIPES`; the teacher has no `salient` and `background`.
     """
     profile, val = workspace.profile, workspace.data[1]
-    taught = all_score_maps(workspace.network(profile.teacher), val.images)
-    lines = [
-        {"recipe": "teacher", "seed": profile.teacher.seed, "auc": mean_auc(taught, val.targets)}
-    ]
+    runs = [("teacher", profile.teacher)]
     for recipe in RECIPES:
-        for seed in profile.seeds:
-            run = profile.run(BARE.get(recipe, recipe), seed)
-            scores = all_score_maps(workspace.network(run), val.images)
+        runs += [(recipe, profile.run(BARE.get(recipe, recipe), seed)) for seed in profile.seeds]
+    lines, taught = [], None
+    for recipe, run in runs:
+        network = workspace.network(run)
+        scores = [score_maps(network, image[None]) for image in islice(val.images, IMAGES)]
+        line = {"recipe": recipe, "seed": run.seed, "auc": mean_auc(scores, val.targets)}
+        if taught:
             gaps = [salience_gaps(mine, its) for mine, its in zip(scores, taught, strict=True)]
-            salient, background = (sum(part) / len(gaps) for part in zip(*gaps, strict=True))
-            auc = mean_auc(scores, val.targets)
-            lines.append({"recipe": recipe, "seed": seed, "auc": auc} |
-                         {"salient": salient, "background": background})  # fmt: skip
+            line["salient"], line["background"] = np.mean(gaps, axis=0).tolist()
+        taught = taught or scores
+        lines.append(line)
     return pd.DataFrame(lines)
-
-
-def mean_auc(scores: Sequence[Tensor], targets: Iterable[Tensor]) -> float:
-    """`class_auc`, averaged over images and their classes."""
-    pairs = zip(scores, targets, strict=False)  # of the first images only
-    areas = [a for score, target in pairs for a in class_auc(score.squeeze(0), target)]
-    return sum(areas) / len(areas)
 
 
 def record_channels(workspace: Workspace, table: pd.DataFrame) -> Path:

@@ -23,44 +23,33 @@ SHOWN = "CW_fpn"  # the recipe that is looked at beside the student alone
 
 def networks(workspace: Workspace, pair: Pair, recipe: str = SHOWN) -> dict[str, Run]:
     """Teacher, student alone and student with a recipe, from the first seed."""
-    seed = workspace.profile.seeds_of(pair.student)[0]
-    return {
-        "teacher": pair.teacher,
-        "student": workspace.profile.run("", seed, pair.student),
-        f"student, {recipe}": workspace.profile.run(recipe, seed, pair.student),
-    }
+    profile, student = workspace.profile, pair.student
+    seed = profile.seeds_of(student)[0]
+    alone, distilled = (profile.run(name, seed, student) for name in ("", recipe))
+    return {"teacher": pair.teacher, "student": alone, f"student, {recipe}": distilled}
 
 
 def found(workspace: Workspace, run: Run, dataset: CocoDataset) -> list[Detections]:
     """What a run's detector finds in every image of a dataset, in full precision."""
-    schedule, device = run.schedule, pick_device(workspace.device)
-    return collect(
-        workspace.network(run).to(device),
-        dataset,
-        short=schedule.short,
-        long=schedule.long,
-        device=device,
-    )
+    network, device, schedule = workspace.network(run), pick_device(workspace.device), run.schedule
+    sizes = {"short": schedule.short, "long": schedule.long}
+    return collect(network.to(device), dataset, **sizes, device=device)
 
 
 def curves(workspace: Workspace) -> dict[str, dict[str, pd.DataFrame]]:
     """Precision over recall at an overlap of 0.5, by detector and network."""
-    return {
-        pair.name: {
+    made = {}
+    for pair in workspace.detection.pairs:
+        dataset, runs = workspace.images(pair.student)[1], networks(workspace, pair)
+        made[pair.name] = {
             name: precision_recall(dataset, found(workspace, run, dataset))
-            for name, run in networks(workspace, pair).items()
-            for dataset in (workspace.images(run)[1],)
+            for name, run in runs.items()
         }
-        for pair in workspace.detection.pairs
-    }
+    return made
 
 
 def pictured(
-    workspace: Workspace,
-    pair: Pair,
-    dataset: CocoDataset,
-    chosen: Sequence[int],
-    recipe: str = SHOWN,
+    workspace: Workspace, pair: Pair, dataset: CocoDataset, chosen: list[int], recipe: str = SHOWN
 ) -> dict[str, list[Detections]]:
     """What the three networks of a pair find in a few images of a dataset."""
     few = replace(dataset, chosen=tuple(dataset.chosen[index] for index in chosen))
@@ -72,12 +61,7 @@ def pictured(
 def pyramids(workspace: Workspace, pair: Pair, image: Tensor) -> dict[str, list[Tensor]]:
     """The levels of the three networks' pyramids, as CW_fpn sees them, [C, h_l, w_l].
 
-    Positions beyond the image, which is padded to multiples of 32, are left out.
-
-    Args:
-        workspace: with the trained runs.
-        pair: which detector.
-        image: uint8 [3, H, W], as it is stored.
+    Positions beyond the image [3, H, W], which is padded to multiples of 32, are left out.
     """
     schedule = pair.student.schedule
     resized, _ = prepare(image, schedule.short, schedule.long)
@@ -96,24 +80,14 @@ def inside(level: Tensor, shares: Sequence[float]) -> Tensor:
 
 
 def divergences(levels: dict[str, list[Tensor]]) -> pd.DataFrame:
-    """Eq. 4 between the teacher's levels and each student's, T = 1: by network and level.
-
-    Args:
-        levels: see `pyramids`.
-    """
-    loss = ChannelWise()
-    teacher = levels["teacher"]
-    return pd.DataFrame(
-        {
-            name: [
-                loss(mine[None], taught[None]).item()
-                for mine, taught in zip(maps, teacher, strict=True)
-            ]
-            for name, maps in levels.items()
-            if name != "teacher" and maps[0].shape[0] == teacher[0].shape[0]
-        },
-        index=pd.Index(range(1, len(teacher) + 1), name="level"),
-    )
+    """Eq. 4 between the teacher's `pyramids` and each student's, T = 1: level by network."""
+    loss, teacher = ChannelWise(), levels["teacher"]
+    table = {
+        name: [loss(own[None], goal[None]).item() for own, goal in zip(maps, teacher, strict=True)]
+        for name, maps in levels.items()
+        if name != "teacher" and maps[0].shape[0] == teacher[0].shape[0]
+    }
+    return pd.DataFrame(table, index=pd.Index(range(1, len(teacher) + 1), name="level"))
 
 
 def most_active(level: Tensor, count: int) -> list[int]:
@@ -123,11 +97,7 @@ def most_active(level: Tensor, count: int) -> list[int]:
 
 
 def contents(parts: dict[str, CocoDataset]) -> pd.DataFrame:
-    """Images, and objects by class, of each split.
-
-    Args:
-        parts: datasets by split.
-    """
+    """Images, and objects by class, of each split."""
     lines = {}
     for split, dataset in parts.items():
         labels = torch.cat([dataset.annotated(index).labels for index in range(len(dataset))])
@@ -140,5 +110,4 @@ def contents(parts: dict[str, CocoDataset]) -> pd.DataFrame:
 def crowded(dataset: CocoDataset, count: int) -> list[int]:
     """The images with the most objects among the first hundred, in their order."""
     numbers = [len(dataset.annotated(index).labels) for index in range(min(100, len(dataset)))]
-    order: Sequence[int] = sorted(range(len(numbers)), key=lambda index: -numbers[index])
-    return sorted(order[:count])
+    return sorted(sorted(range(len(numbers)), key=lambda index: -numbers[index])[:count])

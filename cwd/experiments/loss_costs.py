@@ -2,8 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,71 +13,46 @@ from torch import Tensor
 
 from cwd.experiments.profile import Profile
 from cwd.experiments.records import COSTS
-from cwd.experiments.step_parts import loss_step, network_steps
+from cwd.experiments.timed_steps import loss_step, network_steps, recipe_step
 from cwd.experiments.workspace import Workspace
-from cwd.losses import Holistic, IntraClassVariation
 from cwd.losses.pairwise import squared_errors, unit
-from cwd.models.segmentation import OUTPUT_STRIDE
 from cwd.recipes.parse import parse_recipe
 from cwd.system import paths
-from cwd.system.device import compile_where_it_pays, pick_device
+from cwd.system.device import pick_device
 from cwd.system.files import write_json
 from cwd.system.timing import laps, peak_bytes, race
 from cwd.training import provenance
 
-BATCH = 2
-SIDES = (16, 24, 32, 48, 64)  # of square maps with CHANNELS channels: N = 256 to 4096
-CHANNELS = 64
-WIDTHS = (16, 32, 64, 128, 256)  # channels of maps with SIDE^2 positions
-SIDE = 32
-CLASSES = 19  # of a random target
+# of the maps, [B, C, h, w]: N from 256 to 4096 at C = 64, and C from 16 to 256 at N = 1024
+BATCH, CHANNELS = 2, 64
+GRID = [(BATCH, CHANNELS, side, side) for side in (16, 24, 32, 48, 64)]
+GRID += [(BATCH, channels, 32, 32) for channels in (16, 32, 128, 256)]
 MIB = 2**20
-
-
-@dataclass(frozen=True)
-class Order:
-    """How the cost of a loss should grow: with N^positions and C^channels.
-
-    Attributes:
-        method: its row in Table 2.
-        positions: exponent of N = h w; None where the paper names none.
-        channels: exponent of C.
-    """
-
-    method: str
-    positions: float | None
-    channels: float | None
-
-
-# What Table 2 says of each loss, as exponents, with three readings of ours. AT: the p in h w c^p is
-# the power of the activations; each activation is raised to it once, so the cost has C^1. IFVD: n,
-# the classes, would come from one pass over the map a class; sums by index need one pass in all.
-# PA: (h w)^2 is full resolution; with the published code's pooling a few positions are left, and
-# pooling itself sees each activation once.
+# Each loss's row in Table 2, and how its cost should grow with N = h w and with C by what is
+# printed there, as exponents, with three readings of ours. AT: p is the power of the activations,
+# each is raised to it once: C^1. IFVD: n, the classes, would come from a pass over the map for
+# each; sums by index need one pass in all. PA: (h w)^2 is full resolution; with the published
+# code's pooling few positions are left, and pooling itself sees each activation once.
 LOSSES = {
-    "MIMIC_f": Order("MIMIC", 1, 1),
-    "AT_f": Order("AT", 1, 1),
-    "PI": Order("PI", 1, 1),
-    "LOCAL_f": Order("LOCAL", 1, 1),
-    "PA_f": Order("PA", 1, 1),
-    "PA_f(pool_scale=0)": Order("PA", 2, 1),
-    "IFV_f": Order("IFVD", 1, 1),
-    "HO": Order("HO", None, None),
-    "CW_f": Order("CW", 1, 1),
+    "MIMIC_f": ("MIMIC", 1, 1),
+    "AT_f": ("AT", 1, 1),
+    "PI": ("PI", 1, 1),
+    "LOCAL_f": ("LOCAL", 1, 1),
+    "PA_f": ("PA", 1, 1),
+    "PA_f(pool_scale=0)": ("PA", 2, 1),
+    "IFV_f": ("IFVD", 1, 1),
+    "HO": ("HO", None, None),
+    "CW_f": ("CW", 1, 1),
 }
 
 
 def predicted_orders() -> pd.DataFrame:
     """The paper's complexity of every loss, and the exponents that it means for ours."""
+    columns = ["the paper's complexity", "exponent of N", "exponent of C"]
+    table = pd.DataFrame.from_dict(LOSSES, orient="index", columns=columns)
     paper = pd.read_csv(paths.PAPER / "table2_individual.csv", index_col="method")["complexity"]
-    return pd.DataFrame(
-        {
-            "the paper's complexity": [paper[order.method] for order in LOSSES.values()],
-            "exponent of N": [order.positions for order in LOSSES.values()],
-            "exponent of C": [order.channels for order in LOSSES.values()],
-        },
-        index=pd.Index(LOSSES, name="loss"),
-    ).astype({"exponent of N": "Int64", "exponent of C": "Int64"})
+    table[columns[0]] = table[columns[0]].map(paper)
+    return table.astype(dict.fromkeys(columns[1:], "Int64")).rename_axis("loss")
 
 
 def repeats_for(profile: Profile) -> int:
@@ -86,89 +60,34 @@ def repeats_for(profile: Profile) -> int:
     return max(1, min(7, profile.student.schedule.steps // 40))
 
 
-def build_step(
-    recipe: str,
-    shape: tuple[int, int, int, int],
-    device: str,
-    image: tuple[int, int] | None = None,
-    *,
-    compiled: bool = False,
-) -> Callable[[], None]:
-    """Forward and backward of a recipe's loss on random maps; for HO the critic's step as well.
-
-    Args:
-        recipe: one term.
-        shape: [B, C, h, w] of both maps, the student's already aligned.
-        device: "cpu" or "cuda".
-        image: height and width of images and labels; at output stride 8 if None.
-        compiled: compile the loss where training would.
-    """
-    batch, channels, *size = shape
-    image = image or tuple(OUTPUT_STRIDE * side for side in size)
-    torch.manual_seed(0)  # of the critic's weights
-    (term,) = parse_recipe(recipe)
-    loss = term.build(channels, tuple(size)).to(device)
-    given: dict[str, Tensor] = {}
-    if isinstance(loss, IntraClassVariation):
-        given["target"] = torch.randint(CLASSES, (batch, *image)).to(device)
-    elif isinstance(loss, Holistic):
-        given["images"] = torch.randn(batch, 3, *image).to(device)
-    if compiled and not isinstance(loss, Holistic):
-        compile_where_it_pays([loss], math.prod(size))
-    return loss_step(loss, shape, device, given)
-
-
-def grid(
-    sides: Sequence[int] = SIDES, widths: Sequence[int] = WIDTHS
-) -> list[tuple[int, int, int, int]]:
-    """Shapes of the maps: every side at `CHANNELS` channels, every width at `SIDE`, none twice."""
-    points = [(side, CHANNELS) for side in sides] + [(SIDE, width) for width in widths]
-    return [(BATCH, channels, side, side) for side, channels in dict.fromkeys(points)]
-
-
 def measure_losses(
-    device: str = "auto",
-    repeats: int = 5,
-    shapes: Sequence[tuple[int, int, int, int]] | None = None,
-    losses: Sequence[str] = tuple(LOSSES),
+    device: str = "auto", repeats: int = 5, shapes: Sequence[tuple[int, int, int, int]] = GRID
 ) -> pd.DataFrame:
     """Time and memory of forward and backward of every loss, as written, nothing compiled.
 
-    At each shape the losses take turns. Their memory is measured first, which warms them up.
-
-    Args:
-        device: "auto", "cpu" or "cuda".
-        repeats: the seconds are a median of so many.
-        shapes: of the maps, [B, C, h, w]; `grid()` if None.
-        losses: recipes of one term.
-
-    Returns:
-        One line a loss and shape: loss, positions (N), channels (C), seconds, bytes.
+    A line a loss and shape: loss, positions (N), channels (C), seconds (a median), bytes. At each
+    shape the losses take turns. Their memory is measured first, which warms them up.
     """
     device = pick_device(device)
     lines = []
-    for shape in grid() if shapes is None else shapes:
-        steps = [build_step(recipe, shape, device) for recipe in losses]
+    for shape in shapes:
+        steps = [recipe_step(recipe, shape, device) for recipe in LOSSES]
         sizes = [peak_bytes(step, device) for step in steps]
         medians = race(steps, device, repeats, warm=0)
         point = {"positions": math.prod(shape[2:]), "channels": shape[1]}
         lines += [
             {"loss": loss, **point, "seconds": seconds, "bytes": size}
-            for loss, seconds, size in zip(losses, medians, sizes, strict=True)
+            for loss, seconds, size in zip(LOSSES, medians, sizes, strict=True)
         ]
     return pd.DataFrame(lines)
 
 
 def fitted_exponent(costs: pd.DataFrame, by: str, cost: str) -> float:
-    """The exponent e of cost ~ by^e for one loss, by least squares on the logarithms.
+    """The exponent e of cost ~ by^e in a loss's lines of `measure_losses`, fitted to logarithms.
 
-    Only the upper half of the sizes is fitted: on small maps the constant cost of calling a dozen
+    `by` is "positions" or "channels", and the other one is held at its most frequent value. Only
+    the upper half of the sizes is fitted: on small maps the constant cost of calling a dozen
     operators dominates, and would make every loss look cheaper to enlarge than it is.
-
-    Args:
-        costs: one loss's lines of `measure_losses`.
-        by: "positions" or "channels"; the other one is held at its most frequent value.
-        cost: "seconds" or "bytes".
     """
     other = {"positions": "channels", "channels": "positions"}[by]
     line = costs[costs[other] == costs[other].mode()[0]].sort_values(by)
@@ -177,19 +96,14 @@ def fitted_exponent(costs: pd.DataFrame, by: str, cost: str) -> float:
 
 
 def fitted_slopes(costs: pd.DataFrame) -> pd.DataFrame:
-    """Exponents of N and of C, predicted and fitted, beside the paper's complexity.
-
-    Args:
-        costs: see `measure_losses`; on the fit see `fitted_exponent`.
-    """
+    """Exponents of N and of C, predicted and fitted to `measure_losses`, and the paper's words."""
     predicted = predicted_orders().loc[list(dict.fromkeys(costs["loss"]))]
-    table = predicted[["the paper's complexity"]].copy()
+    table, by_loss = predicted[["the paper's complexity"]].copy(), costs.groupby("loss")
     for letter, by in (("N", "positions"), ("C", "channels")):
         table[f"{letter}: predicted"] = predicted[f"exponent of {letter}"]
         for name, cost in (("time", "seconds"), ("memory", "bytes")):
-            table[f"{letter}: {name}"] = [
-                fitted_exponent(costs[costs["loss"] == loss], by, cost) for loss in table.index
-            ]
+            fitted = {loss: fitted_exponent(lines, by, cost) for loss, lines in by_loss}
+            table[f"{letter}: {name}"] = pd.Series(fitted)
     return table
 
 
@@ -200,43 +114,33 @@ def in_one_block(student_map: Tensor, teacher_map: Tensor) -> Tensor:
 
 
 def pairwise_memory(sides: Sequence[int] = (32, 64)) -> pd.DataFrame:
-    """MiB that PA at full resolution holds at once, in one block and as we compute it.
-
-    Counted on the CPU, wherever else the losses are timed, so it is the same everywhere.
-
-    Args:
-        sides: of the maps, of batch `BATCH` and `CHANNELS` channels.
-    """
+    """MiB that PA at full resolution holds at once, in one block and as we do it; on the CPU."""
     (term,) = parse_recipe("PA_f(pool_scale=0)")
     forms = {"in one block": in_one_block, "in blocks of rows": term.build()}
-    lines = {}
-    for side in sides:
-        shape = (BATCH, CHANNELS, side, side)
-        lines[side**2] = {
-            name: round(peak_bytes(loss_step(form, shape, "cpu"), "cpu") / MIB)
-            for name, form in forms.items()
+    lines = {
+        name: {
+            side**2: round(peak_bytes(loss_step(form, shape, "cpu"), "cpu") / MIB)
+            for side in sides
+            for shape in ((BATCH, CHANNELS, side, side),)
         }
-    return pd.DataFrame(lines).T.rename_axis("positions")
+        for name, form in forms.items()
+    }
+    return pd.DataFrame(lines).rename_axis("positions")
 
 
 def step_seconds(workspace: Workspace, repeats: int = 15) -> pd.DataFrame:
-    """Seconds of every part of a profile's training step, every repeat of them.
+    """Seconds of every part of a profile's training step: a line a repeat, a column a part.
 
-    Losses see maps of the shapes that they see in training, the student's already aligned, and are
+    These are `network_steps` and the losses, on maps of the shapes that they see in training, and
     compiled where training compiles them. In a repeat all parts take one turn, so that the ratio of
     two of them is a paired one.
-
-    Returns:
-        One line a repeat; columns "student", "teacher" and "alignment", as in
-        `cwd.experiments.step_parts.network_steps`, and the losses.
     """
     device = pick_device(workspace.device)
     student, teacher = workspace.profile.student, workspace.profile.teacher
     steps, taught = network_steps(student, teacher.network, workspace.data[0].num_classes, device)
-    crop = student.schedule.crop
     for recipe in LOSSES:
         shape = (taught.feature if parse_recipe(recipe)[0].tap == "f" else taught.score).shape
-        steps[recipe] = build_step(recipe, tuple(shape), device, crop, compiled=True)
+        steps[recipe] = recipe_step(recipe, tuple(shape), device, compiled=True)
     seconds = laps(list(steps.values()), device, repeats)
     return pd.DataFrame(dict(zip(steps, seconds, strict=True))).rename_axis("repeat")
 
@@ -244,11 +148,7 @@ def step_seconds(workspace: Workspace, repeats: int = 15) -> pd.DataFrame:
 def step_shares(seconds: pd.DataFrame) -> pd.DataFrame:
     """What part of a training step each loss takes: loss / (student + teacher + loss).
 
-    Args:
-        seconds: see `step_seconds`.
-
-    Returns:
-        Medians by loss in milliseconds, and the share in percent, the largest first.
+    Medians of `step_seconds` in milliseconds, and the share in percent, the largest first.
     """
     median = seconds.median()
     losses = median[[name for name in LOSSES if name in median]]
@@ -257,35 +157,25 @@ def step_shares(seconds: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values("share of a step (%)", ascending=False).rename_axis("loss")
 
 
-def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """A table's lines as JSON has them; what is missing is null."""
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return json.loads(table.to_json(orient="records", double_precision=15))
 
 
 def record_costs(workspace: Workspace, costs: pd.DataFrame, seconds: pd.DataFrame) -> Path:
-    """Write everything measured, with the hardware and versions, to the profile's `costs.json`.
-
-    Args:
-        workspace: the profile's.
-        costs: see `measure_losses`.
-        seconds: see `step_seconds`.
-
-    Returns:
-        The file.
-    """
+    """Write `measure_losses` and `step_seconds`, with hardware and versions, to `costs.json`."""
     student, device = workspace.profile.student, torch.device(pick_device(workspace.device))
     value = {
         "profile": workspace.profile.name,
         "provenance": provenance.session(device),
-        "grid": {"batch": BATCH, "costs": records(costs)},
-        "slopes": records(fitted_slopes(costs).reset_index()),
+        "grid": {"batch": BATCH, "costs": _records(costs)},
+        "slopes": _records(fitted_slopes(costs).reset_index()),
         "step": {
             "student": student.network,
             "teacher": workspace.profile.teacher.network,
             "batch": student.schedule.batch,
             "crop": list(student.schedule.crop),
             "seconds": {name: list(values) for name, values in seconds.items()},
-            "shares": records(step_shares(seconds).reset_index()),
+            "shares": _records(step_shares(seconds).reset_index()),
         },
     }
     path = workspace.output / COSTS

@@ -1,1 +1,1 @@
-"""Figures of the papers, one function each."""
+"""The figures: one function each, every one returns the matplotlib figure it drew."""

@@ -1,18 +1,40 @@
-"""The figures of results: gains, sweeps, and the intervals behind the verdicts."""
+"""The figures of results: gains, sweeps, classes, and the intervals behind the verdicts."""
 
 from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from cwd.experiments.claims.interval import PERCENT
-from cwd.figures.images import CHANNEL, INK, STUDENT, TEACHER, method_colour
+from cwd.figures import style
 
-VERDICT_COLOURS = {"supported": "#2a9d5c", "contradicted": TEACHER, "undecided": "#8d99a6"}
+VERDICT_COLOURS = {"supported": "#2a9d5c", "contradicted": style.TEACHER, "undecided": "#8d99a6"}
+
+
+def training(histories: Mapping[str, pd.DataFrame]) -> Figure:
+    """Loss terms by step, a panel a run."""
+    width = 4.5 if len(histories) < 3 else 3.0
+    figure, grid = style.panels(1, len(histories), width * len(histories), 2.6, sharey=True)
+    for panel, (title, history) in zip(grid[0], histories.items(), strict=True):
+        history.drop(columns="lr").plot("step", ax=panel, logy=True, title=title, ylabel="loss")
+        panel.grid()
+    return figure
+
+
+def class_bars(table: pd.DataFrame, title: str = "") -> Figure:
+    """IoU of every class (line) for a few networks (columns), in percent."""
+    long = table.reset_index().melt(id_vars="class", var_name="network", value_name="IoU (%)")
+    figure, ((axes,),) = style.panels(1, 1, 10, 3.2)
+    sns.barplot(long, x="class", y="IoU (%)", hue="network", palette="deep", ax=axes)
+    axes.set(xlabel="", title=title)
+    plt.setp(axes.get_xticklabels(), rotation=45, ha="right")
+    axes.legend(ncols=len(table.columns), **style.ABOVE)
+    return figure
 
 
 def gains(results: pd.DataFrame, paper: Mapping[str, float | None], *, rival: str = "") -> Figure:
@@ -24,156 +46,151 @@ def gains(results: pd.DataFrame, paper: Mapping[str, float | None], *, rival: st
         rival: a row whose mean is drawn as a line, as figure 4 does with AT's.
     """
     student = results[results["row"].str.startswith("student")].set_index("seed")["miou"]
-    ours = results[results["row"].isin(list(paper))]
-    ours = ours.assign(gain=ours["miou"] - ours["seed"].map(student))
     order = list(paper)
-    figure, axes = plt.subplots(figsize=(7, 0.32 * len(order) + 1.4), layout="constrained")
-    axes.axvline(0, color=STUDENT, linestyle=":", linewidth=1.5, label="student alone")
+    ours = results[results["row"].isin(order)]
+    ours = ours.assign(gain=ours["miou"] - ours["seed"].map(student))
+    means = ours.groupby("row")["gain"].mean().reindex(order)
+    places = np.arange(len(order))
+    figure, ((axes,),) = style.panels(1, 1, 7, 0.32 * len(order) + 1.4)
+    axes.axvline(0, **style.ALONE)
     if rival:
-        at = ours.loc[ours["row"] == rival, "gain"].mean()
-        axes.axvline(at, color=TEACHER, linestyle=":", linewidth=1.5, label=f"{rival}, mean")
-    for line, row in enumerate(order):
-        mine = ours.loc[ours["row"] == row, "gain"]
-        axes.scatter(mine, [line] * len(mine), color=method_colour(row), s=28, alpha=0.75)
-        axes.plot([mine.mean()] * 2, [line - 0.25, line + 0.25], color=method_colour(row), lw=3)
-        if paper[row] is not None:
-            axes.scatter(paper[row], line, marker="D", facecolor="none", edgecolor=INK, s=45)
-    axes.set(
-        yticks=range(len(order)), yticklabels=order, xlabel="gain in mIoU over the student (%)"
-    )
-    axes.set_ylim(len(order) - 0.5, -0.5)
-    if any(value is not None for value in paper.values()):
-        axes.scatter([], [], marker="D", facecolor="none", edgecolor=INK, label="paper, Cityscapes")
-    axes.scatter([], [], color=INK, label="ours, one point a seed (bar: mean)")
-    axes.grid(axis="x", linewidth=0.4)
-    axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+        axes.axvline(means[rival], color=style.TEACHER, linestyle=":", label=f"{rival}, mean")
+    at, points = ours["row"].map(order.index), ours["row"].map(style.method_colour)
+    axes.scatter(ours["gain"], at, color=points, s=28, alpha=0.75)
+    bars = means.index.map(style.method_colour)
+    axes.vlines(means, places - 0.25, places + 0.25, color=bars, linewidth=3)
+    printed = pd.Series(paper, dtype=float)
+    if printed.notna().any():
+        axes.scatter(printed, places, s=45, label="paper, Cityscapes", **style.PRINTED)
+    axes.scatter([], [], color=style.INK, label="ours, one point a seed (bar: mean)")
+    axes.set_xlabel("gain in mIoU over the student (%)")
+    style.lines_of(axes, order)
+    axes.legend(ncols=3, **style.ABOVE)
     return figure
 
 
-def sweeps(panels: Mapping[str, tuple[pd.DataFrame, Mapping[str, float]]], student: str) -> Figure:
+def gain_panels(table: pd.DataFrame, printed: str, width: float = 3.1) -> Figure:
+    """Gain over the student alone: the paper's, and ours with its spread, a panel for each network.
+
+    The table is of detectors or of the second paper's tasks; `printed` is the legend's word for the
+    paper's gains.
+    """
+    names = table.index[table["our gain"].notna()].unique(level=0)
+    methods = table.index.unique(level=1).drop(["teacher", "student"])  # some lack some of them
+    figure, grid = style.panels(1, len(names), width * len(names), 2.5, sharey=True)
+    for axes, name in zip(grid[0], names, strict=True):
+        lines = table.loc[name].reindex(methods)
+        places, shades = range(len(lines)), [style.method_colour(method) for method in lines.index]
+        axes.axvline(0, **style.ALONE | {"label": None})
+        axes.scatter(lines["paper gain"], places, s=40, label=printed, **style.PRINTED)
+        spread = lines["gain sd"].fillna(0)
+        axes.errorbar(lines["our gain"], places, xerr=spread, fmt="none", ecolor=style.INK, lw=0.8)
+        axes.scatter(lines["our gain"], places, color=shades, s=34, label="ours")
+        measure = table.loc[(name, "student"), "measure"] if "measure" in table else "AP"
+        axes.set(title=name, xlabel=f"gain in {measure}")
+        style.lines_of(axes, lines.index)
+    grid[0, -1].legend(fontsize=7, loc="best")
+    return figure
+
+
+def sweeps(
+    quantities: Mapping[str, tuple[pd.DataFrame, Mapping[str, float]]], student: str
+) -> Figure:
     """mIoU over a quantity, every seed a point, mean and standard deviation (figure 3).
 
     Args:
-        panels: the quantity's name to the results (`Study.results`) and the
-            value of every row; a quantity that spans decades gets a log axis.
+        quantities: the quantity's name to the results (`Study.results`) and the value of every
+            row; a quantity that spans decades gets a log axis.
         student: row of the student alone, drawn as a line with its standard deviation.
     """
-    figure, grid = plt.subplots(
-        1, len(panels), figsize=(4.6 * len(panels), 3.2), sharey=True, layout="constrained"
-    )
-    for axes, (name, (results, values)) in zip(grid, panels.items(), strict=True):
+    figure, (line,) = style.panels(1, len(quantities), 4.6 * len(quantities), 3.2, sharey=True)
+    for axes, (name, (results, values)) in zip(line, quantities.items(), strict=True):
         alone = results.loc[results["row"] == student, "miou"]
-        axes.axhline(alone.mean(), color=STUDENT, linestyle=":", label="student alone")
+        axes.axhline(alone.mean(), **style.ALONE)
         low, high = alone.mean() - alone.std(), alone.mean() + alone.std()
-        axes.axhspan(low, high, color=STUDENT, alpha=0.12, linewidth=0)
+        axes.axhspan(low, high, color=style.STUDENT, alpha=0.12, linewidth=0)
         ours = results[results["row"].isin(list(values))]
         x = ours["row"].map(values).astype(float)
-        axes.scatter(x, ours["miou"], color=CHANNEL, s=22, alpha=0.6, label="one seed")
-        by_value = ours["miou"].groupby(x)
-        axes.errorbar(
-            by_value.mean().index, by_value.mean(), by_value.std(), color=CHANNEL, capsize=3,
-            marker="_", markersize=12, label="mean, standard deviation",
-        )  # fmt: skip
+        axes.scatter(x, ours["miou"], color=style.CHANNEL, s=22, alpha=0.6, label="one seed")
+        groups = ours["miou"].groupby(x)
+        marks = {"marker": "_", "markersize": 12, "label": "mean, standard deviation"}
+        x, mean = groups.mean().index, groups.mean()
+        axes.errorbar(x, mean, groups.std(), color=style.CHANNEL, capsize=3, **marks)
         if x.max() > 100 * x[x > 0].min():
             axes.set_xscale("log")
         else:
             axes.set_xlim(left=0)
-        axes.set(xlabel=name)
-        axes.grid(linewidth=0.4)
-    grid[0].set_ylabel("mIoU (%)")
-    grid[0].legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+        axes.set_xlabel(name)
+        axes.grid()
+    line[0].set_ylabel("mIoU (%)")
+    line[0].legend(ncols=3, **style.ABOVE)
     return figure
 
 
 def forest(table: pd.DataFrame) -> Figure:
-    """The measured difference and 95 % interval behind every verdict in percent.
-
-    Args:
-        table: see `cwd.experiments.claims.verdicts`; claims that weren't run or have another
-            unit are left out.
-    """
+    """The measured difference and 95 % interval behind every one of the `verdicts` in percent."""
     shown = table[(table["verdict"] != "not run") & table["unit"].isin(PERCENT)]
-    figure, axes = plt.subplots(figsize=(9.5, 0.42 * len(shown) + 1.1), layout="constrained")
-    axes.axvline(0, color=INK, linewidth=0.8)
+    places = np.arange(len(shown))
+    figure, ((axes,),) = style.panels(1, 1, 9.5, 0.42 * len(shown) + 1.1)
+    axes.axvline(0, color=style.INK, linewidth=0.8)
     limit = 2.2 * max(1.0, shown["ours"].abs().max())
-    for line, row in enumerate(shown.itertuples()):
-        colour = VERDICT_COLOURS[row.verdict]
-        ends = np.clip([row.low, row.high], -limit, limit)
-        axes.plot(ends, [line, line], color=colour, linewidth=2)
-        axes.scatter(row.ours, line, color=colour, s=40, zorder=3)
-        if pd.notna(row.paper):
-            axes.scatter(row.paper, line, marker="D", facecolor="none", edgecolor=INK, s=36)
-    axes.set(
-        yticks=range(len(shown)), yticklabels=shown["claim"], xlim=(-limit, limit),
-        xlabel="difference in percent: mean, 95 % interval; cut where it leaves the panel",
-    )  # fmt: skip
-    axes.set_ylim(len(shown) - 0.5, -0.5)
-    axes.grid(axis="x", linewidth=0.4)
     for name, colour in VERDICT_COLOURS.items():
-        axes.scatter([], [], color=colour, label=name)
-    axes.scatter([], [], marker="D", facecolor="none", edgecolor=INK, label="paper")
-    axes.legend(frameon=False, ncols=4, loc="lower right", bbox_to_anchor=(1, 1))
+        lines, at = shown[shown["verdict"] == name], places[shown["verdict"] == name]
+        ends = (lines[end].clip(-limit, limit) for end in ("low", "high"))
+        axes.hlines(at, *ends, color=colour, linewidth=2)
+        axes.scatter(lines["ours"], at, color=colour, s=40, zorder=3, label=name)
+    axes.scatter(shown["paper"].astype(float), places, s=36, label="paper", **style.PRINTED)
+    words = "difference in percent: mean, 95 % interval; cut where it leaves the panel"
+    axes.set(xlim=(-limit, limit), xlabel=words)
+    style.lines_of(axes, shown["claim"])
+    axes.legend(ncols=4, loc="lower right", bbox_to_anchor=(1, 1))
     return figure
 
 
 def frontier(table: pd.DataFrame, data: str) -> Figure:
     """mIoU over parameters and multiply-adds, every student alone and with CWD; * is ImageNet.
 
-    Args:
-        table: see `cwd.experiments.rows_networks.network_table`.
-        data: the dataset that was measured on; it has a row of panels of its own.
+    The table is of Table 6; the dataset that was measured on has a row of panels of its own.
     """
-    ours = f"our mIoU ({data})"
     printed = [f"{n}*" if init == "ImageNet" else n for n, init, _ in table.index]
-    paper = ("the paper, Cityscapes", "paper val mIoU", "paper params (M)", "paper MAC (G)")
-    rows = [(*paper, pd.Series(printed, table.index))]
-    if ours in table and "ours (M)" in table:
+    paper = ("paper val mIoU", "paper params (M)", "paper MAC (G)")
+    rows = {"the paper, Cityscapes": (*paper, pd.Series(printed, table.index))}
+    if f"our mIoU ({data})" in table and "ours (M)" in table:
         own = table["our network"].str.replace(", scratch", "").str.replace(", ImageNet", "*")
-        rows.append((f"ours, {data}", ours, "ours (M)", "ours (G)", own))
-    figure, grid = plt.subplots(
-        len(rows), 2, figsize=(9.5, 3.6 * len(rows)), sharey="row", layout="constrained",
-        squeeze=False,
-    )  # fmt: skip
-    for axes, (title, miou, parameters, multiply_adds, names) in zip(grid, rows, strict=True):
-        for ax, cost, unit in (
-            (axes[0], parameters, "parameters (M)"),
-            (axes[1], multiply_adds, "multiply-adds at 512x1024 (G)"),
-        ):
-            climbs(ax, table, cost, miou, names)
-            ax.set(xscale="log", xlabel=unit, title=title)
-            ax.margins(x=0.22, y=0.12)  # room for the names
-            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-            ax.xaxis.set_minor_formatter(NullFormatter())
-            ax.grid(linewidth=0.4)
-        axes[0].set_ylabel("mIoU (%)")
-    grid[0, 0].legend(frameon=False, loc="lower right")
+        rows[f"ours, {data}"] = (f"our mIoU ({data})", "ours (M)", "ours (G)", own)
+    figure, grid = style.panels(len(rows), 2, 9.5, 3.6 * len(rows), sharey="row")
+    units = ("parameters (M)", "multiply-adds at 512x1024 (G)")
+    for line, (title, (miou, *costs, names)) in zip(grid, rows.items(), strict=True):
+        for axes, cost, unit in zip(line, costs, units, strict=True):
+            _climbs(axes, table, cost, miou, names)
+            axes.set(xscale="log", xlabel=unit, title=title)
+            axes.margins(x=0.22, y=0.12)  # room for the names
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.grid()
+        line[0].set_ylabel("mIoU (%)")
+    grid[0, 0].legend(loc="lower right")
     return figure
 
 
-def climbs(ax: Axes, table: pd.DataFrame, cost: str, miou: str, names: pd.Series) -> None:
-    """An arrow from each student alone to the same with CWD, and the teacher."""
-    marks = (("student", STUDENT, "o"), ("CWD", CHANNEL, "s"), ("teacher", TEACHER, "*"))
-    for method, colour, marker in marks:
+def _climbs(axes: Axes, table: pd.DataFrame, cost: str, miou: str, names: pd.Series) -> None:
+    marks = {
+        "student": ("student alone", style.STUDENT, "o"),
+        "CWD": ("with CWD (PI + HO + CW_f)", style.CHANNEL, "s"),
+        "teacher": ("teacher", style.TEACHER, "*"),
+    }
+    for method, (label, colour, marker) in marks.items():
         shown = table[table.index.get_level_values("method") == method].dropna(subset=[cost, miou])
         if len(shown):
-            label = {"student": "student alone", "CWD": "with CWD (PI + HO + CW_f)"}
-            ax.scatter(
-                shown[cost], shown[miou], color=colour, marker=marker, s=45, zorder=3,
-                label=label.get(method, method),
-            )  # fmt: skip
+            dots = {"color": colour, "marker": marker, "s": 45, "zorder": 3}
+            axes.scatter(shown[cost], shown[miou], label=label, **dots)
     for _, group in table.groupby(level=["network", "init"], sort=False):
         known = group.droplevel(["network", "init"])[[cost, miou]].dropna()
         if {"student", "CWD"} <= set(known.index):
-            start, end = known.loc["student"], known.loc["CWD"]
-            ax.annotate("", tuple(end), tuple(start), arrowprops={"arrowstyle": "->", "color": INK})
+            start, end = (tuple(known.loc[method]) for method in ("student", "CWD"))
             name = names.loc[group.index].iloc[0]
+            axes.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": style.INK})
             left = name.startswith("Deeplab")  # two networks of one backbone cost about the same
-            ax.annotate(
-                name,
-                tuple(end),
-                (-6 if left else 6, 2),
-                textcoords="offset points",
-                ha="right" if left else "left",
-                fontsize=7,
-            )
+            place = {"ha": "right" if left else "left", "textcoords": "offset points"}
+            axes.annotate(name, end, (-6 if left else 6, 2), fontsize=7, **place)

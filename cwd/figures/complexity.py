@@ -1,13 +1,12 @@
 """The figures of what the losses cost."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cwd.experiments.loss_costs import MIB
-from cwd.figures.images import CHANNEL, INK, method_colour
+from cwd.figures.style import CHANNEL, INK, method_colour, panels
 
 # CW as in every figure; the others apart from it and from each other
 COLOURS = {
@@ -22,77 +21,71 @@ COLOURS = {
     "CW_f": CHANNEL,
 }
 SHORT = {"PA_f(pool_scale=0)": "PA_f full", "PA_f": "PA_f pooled"}
-PANELS = (("positions", "channels", "positions N = h w", "C"), ("channels", "positions", "C", "N"))
+# what grows, its axis, and what is fixed
+SIZES = (
+    ("positions", "positions N = h w", "channels", "C"),
+    ("channels", "channels C", "positions", "N"),
+)
 COSTS = {"seconds": ("time (ms)", 1e3), "bytes": ("memory (MiB)", 1 / MIB)}
 GAP = 0.05  # between two labels, as a share of the panel's height
 
 
 def growth(costs: pd.DataFrame, cost: str) -> Figure:
-    """How a cost grows with N at a fixed C and with C at a fixed N, one line a loss.
+    """How a cost, "seconds" or "bytes", grows with N at a fixed C and with C at a fixed N.
 
-    Args:
-        costs: see `cwd.experiments.loss_costs.measure_losses`.
-        cost: "seconds" or "bytes".
+    A line a loss, from `cwd.experiments.loss_costs.measure_losses`.
     """
     label, factor = COSTS[cost]
-    figure, axes = plt.subplots(1, 2, figsize=(10.5, 4.4), sharey=True, layout="constrained")
+    figure, (line,) = panels(1, 2, 10.5, 4.4, sharey=True)
     tables = []
-    for panel, (by, other, title, letter) in zip(axes, PANELS, strict=True):
+    for panel, (by, axis, other, letter) in zip(line, SIZES, strict=True):
         fixed = costs[other].mode()[0]
         table = costs[costs[other] == fixed].pivot_table(index=by, columns="loss", values=cost)
         table = table[[name for name in COLOURS if name in table]] * factor
-        for name, line in table.items():
+        for name, values in table.items():
             width, order = (2.8, 4) if name == "CW_f" else (1.5, 3)
-            panel.plot(line, "o-", color=COLOURS[name], markersize=4, lw=width, zorder=order)
-        panel.set(xscale="log", yscale="log", title=f"at {letter} = {fixed}")
-        panel.set_xlabel(title if by == "positions" else "channels C")
+            panel.plot(values, "o-", color=COLOURS[name], markersize=4, lw=width, zorder=order)
+        panel.set(xscale="log", yscale="log", title=f"at {letter} = {fixed}", xlabel=axis)
         panel.set_xticks(table.index, [str(size) for size in table.index])
         panel.minorticks_off()
         panel.grid(linewidth=0.3)
         panel.set_xlim(table.index[0] * 0.8, table.index[-1] * 3.4)
         tables.append(table)
-    axes[0].set_ylabel(f"{label}, forward and backward")
-    low, high = axes[0].get_ylim()
-    axes[0].set_ylim(low / 4, high)  # room for the slopes below the lines
-    for panel, table in zip(axes, tables, strict=True):
-        reference_slopes(panel, table)
-        end_labels(panel, table)
+    line[0].set_ylabel(f"{label}, forward and backward")
+    low, high = line[0].get_ylim()
+    line[0].set_ylim(low / 4, high)  # room for the slopes below the lines
+    for panel, table in zip(line, tables, strict=True):
+        _reference_slopes(panel, table)
+        _end_labels(panel, table)
     return figure
 
 
-def reference_slopes(axes: Axes, table: pd.DataFrame) -> None:
-    """Dotted lines of slope 1 and 2 at the lower right of a log-log panel, below all losses."""
+def _reference_slopes(axes: Axes, table: pd.DataFrame) -> None:
+    # dotted lines at the lower right, below all losses
     x = np.array([table.index[-1] / 3, table.index[-1]])
     low, high = axes.get_ylim()
     for slope in (1, 2):
         y = 1.25 * low * (x / x[0]) ** slope
         axes.plot(x, y, ":", color=INK, linewidth=1, zorder=1)
-        axes.annotate(f"slope {slope}", (x[1], y[1]), xytext=(6, -2), textcoords="offset points",
-                      fontsize=7, color=INK)  # fmt: skip
+        shift = {"xytext": (6, -2), "textcoords": "offset points"}
+        axes.annotate(f"slope {slope}", (x[1], y[1]), fontsize=7, color=INK, **shift)
     axes.set_ylim(low, high)
 
 
-def end_labels(axes: Axes, table: pd.DataFrame) -> None:
-    """Every line's name at its right end, pushed apart where two would overlap."""
+def _end_labels(axes: Axes, table: pd.DataFrame) -> None:
+    # every line's name at its right end, pushed apart where two would overlap
     low, high = np.log(axes.get_ylim())
-    names = sorted(table, key=lambda name: table[name].iloc[-1])
-    ends = [(np.log(table[name].iloc[-1]) - low) / (high - low) for name in names]
-    places = spread(ends, GAP)
+    last = table.iloc[-1].sort_values()
+    ends = ((np.log(last) - low) / (high - low)).tolist()
     right = axes.transData.transform((table.index[-1], 1))[0]
     x = axes.transAxes.inverted().transform((right, 0))[0]
-    for name, end, place in zip(names, ends, places, strict=True):
-        axes.annotate(
-            SHORT.get(name, name),
-            (x, end),
-            xytext=(x + 0.05, place),
-            xycoords="axes fraction",
-            textcoords="axes fraction",
-            va="center",
-            fontsize=8,
-            color=COLOURS[name],
-            weight="bold" if name == "CW_f" else "normal",
-            arrowprops={"arrowstyle": "-", "color": COLOURS[name], "lw": 0.6, "shrinkB": 3},
-        )
+    share = {"xycoords": "axes fraction", "textcoords": "axes fraction", "va": "center"}
+    for name, end, place in zip(last.index, ends, spread(ends, GAP), strict=True):
+        arrow = {"arrowstyle": "-", "color": COLOURS[name], "lw": 0.6, "shrinkB": 3}
+        bold = {"weight": "bold"} if name == "CW_f" else {}
+        words = {"fontsize": 8, "color": COLOURS[name], **bold, **share}
+        label = SHORT.get(name, name)
+        axes.annotate(label, (x, end), xytext=(x + 0.05, place), arrowprops=arrow, **words)
 
 
 def spread(places: list[float], gap: float) -> list[float]:
@@ -110,13 +103,9 @@ def spread(places: list[float], gap: float) -> list[float]:
 
 
 def shares(table: pd.DataFrame) -> Figure:
-    """Share of a training step by loss, the largest on top.
-
-    Args:
-        table: see `cwd.experiments.loss_costs.step_shares`.
-    """
+    """`cwd.experiments.loss_costs.step_shares`, the largest on top."""
     share = table["share of a step (%)"].sort_values()
-    figure, axes = plt.subplots(figsize=(7, 0.32 * len(share) + 0.8), layout="constrained")
+    figure, ((axes,),) = panels(1, 1, 7, 0.32 * len(share) + 0.8)
     names = [SHORT.get(name, name) for name in share.index]
     bars = axes.barh(names, share, color=[method_colour(name) for name in share.index], height=0.7)
     axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cwd.experiments.step_parts import loss_step
+from cwd.experiments.timed_steps import loss_step
 from cwd.losses import ChannelWise
 from cwd.models.build import build_network
 from cwd.recipes.distiller import Distiller

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cwd.config.run import Run
+from cwd.data.segmentation import classes_of
 from cwd.experiments.records import Records
-from cwd.experiments.step_parts import classes_of
 from cwd.models.names import DETECTOR, SEGMENTATION, kind_of
 from cwd.system import paths
 from cwd.tools.pace import Stopwatch, seconds_of

@@ -19,8 +19,8 @@ from cwd.data.datasets import build_dataset, find_dataset, layout_of
 from cwd.data.decoded import is_cached
 from cwd.data.detection.coco import ARCHIVES, find_coco, missing_archives
 from cwd.data.opening import large, scenes_folder
-from cwd.data.segmentation import PER_PIXEL, SegmentationDataset
-from cwd.experiments.step_parts import IMAGE_CLASSES, classes_of, described
+from cwd.data.segmentation import PER_PIXEL, SegmentationDataset, classes_of
+from cwd.experiments.step_parts import IMAGE_CLASSES, described
 from cwd.models.backbones import imagenet_weights
 from cwd.models.names import CLASSIFIER, DETECTOR, kind_of, parse_name
 from cwd.models.segmentation import TORCHVISION

@@ -19,8 +19,7 @@ from cwd.experiments.loss_costs import step_shares
 from cwd.experiments.records import CHANNELS, COSTS, DETECTION_COSTS, Records, recorded_profiles
 from cwd.experiments.rows_losses import class_comparison
 from cwd.experiments.study import Study, every_run, studies_of, study
-from cwd.figures import comparisons, complexity, images, transformation
-from cwd.figures import detection as detection_plots
+from cwd.figures import comparisons, complexity, detection
 from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.system.files import save_figure, write_atomic, write_text
@@ -186,20 +185,22 @@ def figures_of(studies: dict[str, Study]) -> dict[str, Callable[[], Figure]]:
                 comparisons.gains(table.results(), table.paper_gains())
             )
     if "table4" in enough:
-        drawn["table4"] = lambda: images.class_bars(enough["table4"].class_iou().iloc[:, 1:])
+        drawn["table4"] = lambda: comparisons.class_bars(enough["table4"].class_iou().iloc[:, 1:])
     if "table6" in enough:
         table6 = enough["table6"]
         data = table6.source.profile.data.name
         drawn["table6"] = lambda: comparisons.frontier(table6.table(), data)
     if "table9" in enough:
         table9 = replace(enough["table9"], rows=study("table9", enough["table9"].source).rows)
-        drawn["table9_gains"] = lambda: detection_plots.gains(table9.table())
-        drawn["table9_sizes"] = lambda: detection_plots.by_size(table9.table())
+        drawn["table9_gains"] = lambda: comparisons.gain_panels(table9.table(), "paper, COCO")
+        drawn["table9_sizes"] = lambda: detection.by_size(table9.table())
     if "transformation" in enough:
         source = enough["transformation"].source
         whole = study("transformation", source).table()
         if whole["our gain"].notna().any():
-            drawn["transformation_gains"] = lambda: transformation.gains(whole)
+            drawn["transformation_gains"] = lambda: comparisons.gain_panels(
+                whole, "abstract, full data", 2.7
+            )
     return drawn
 
 

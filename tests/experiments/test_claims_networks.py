@@ -6,9 +6,9 @@ import pytest
 from invented import Invented
 
 from cwd.experiments.claims.claim_list import CLAIMS
-from cwd.experiments.claims.comparisons import Kinds, Pretrained, Slopes, Students
-from cwd.experiments.claims.judging import Evidence
-from cwd.experiments.profile import Student, load_profile
+from cwd.experiments.claims.evidence import Evidence
+from cwd.experiments.claims.networks import Kinds, Pretrained, Slopes, Students
+from cwd.experiments.profile import Student
 
 RECIPES = {"student": "", "SKDS": "PI + HO + PA_f", "IFVD": "PI + HO + IFV_f",
            "CWD": "PI + HO + CW_f"}  # fmt: skip
@@ -21,19 +21,14 @@ def results(**methods):
     return {RECIPES[name]: (value, value + 1.0) for name, value in methods.items()}
 
 
-def source(main, others):
-    profile = load_profile("quick")
-    return Invented(main, others=others, profile=profile)
-
-
 def findings(kind, invented):
-    (claim, *_) = [claim for claim in CLAIMS if isinstance(claim.test, kind)]
-    return Evidence(invented).findings(claim)
+    (test, *_) = [claim.test for claim in CLAIMS if isinstance(claim.test, kind)]
+    return test.findings(Evidence(invented))
 
 
 def test_every_student_has_to_win():
     line = results(student=20.0, SKDS=22.0, IFVD=23.0, CWD=24.0)
-    found = findings(Students, source(line, dict.fromkeys(OTHERS, line)))
+    found = findings(Students, Invented(line, others=dict.fromkeys(OTHERS, line)))
     assert len(found) == 6 * 2
     assert [finding.mean for finding in found[:2]] == [2.0, 1.0]
     papers = {finding.what: finding.paper for finding in found}
@@ -43,14 +38,14 @@ def test_every_student_has_to_win():
     assert papers["PSPNet-MBV2(0.35): CWD - SKDS"] is None  # the paper has it from ImageNet only
     # a student without its runs, and the claim was not tested
     fewer = dict.fromkeys(OTHERS[:-1], line)
-    assert findings(Students, source(line, fewer)) == []
+    assert findings(Students, Invented(line, others=fewer)) == []
 
 
 def test_students_of_the_teachers_kind():
     main, same = results(student=20.0, CWD=26.0), results(student=10.0, CWD=14.0)
     other = results(student=30.0, CWD=31.0)
     others = dict.fromkeys(OTHERS, other) | {"PSPNet-R18(0.125)": same}
-    (found,) = findings(Kinds, source(main, others))
+    (found,) = findings(Kinds, Invented(main, others=others))
     assert list(found.differences) == [4.0, 4.0]  # (6 + 4) / 2 - 1
 
 
@@ -59,14 +54,13 @@ def test_better_students():
     alone = dict(zip(OTHERS, (12.0, 14.0, 18.0, 22.0, 30.0), strict=True))
     others = {name: results(student=a, CWD=20 + a / 2) for name, a in alone.items()}
     main = results(student=20.0, CWD=30.0)
-    rising, falling = findings(Slopes, source(main, others))
+    rising, falling = findings(Slopes, Invented(main, others=others))
     assert rising.differences == pytest.approx([0.5, 0.5])
     assert falling.differences == pytest.approx([0.5, 0.5])
 
 
 def test_imagenet_beside_scratch():
-    line = results(student=20.0, CWD=24.0)
-    invented = source(line, {"warm": results(CWD=29.0)})
+    invented = Invented(results(student=20.0, CWD=24.0))
     assert findings(Pretrained, invented) == []  # quick has no student from ImageNet
     profile = invented.profile
     warm = replace(profile.student, init="imagenet")

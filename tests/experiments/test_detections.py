@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 
-import matplotlib.pyplot as plt
 import pytest
 import torch
 from matplotlib.colors import to_hex
@@ -12,15 +11,15 @@ from matplotlib.patches import Rectangle
 from cwd.config.pairs import Detection
 from cwd.experiments import detections, study
 from cwd.experiments.claims.claim_list import CLAIMS
-from cwd.experiments.claims.comparisons import Detectors
-from cwd.experiments.claims.judging import Evidence
-from cwd.experiments.detection_costs import record_speed, speed_table
+from cwd.experiments.claims.evidence import Evidence
+from cwd.experiments.claims.networks import Detectors
+from cwd.experiments.network_costs import record_speed, speed_table
 from cwd.experiments.profile import load_profile
 from cwd.experiments.records import DETECTION_COSTS, Records
 from cwd.experiments.rows_detection import MEASURES
 from cwd.experiments.workspace import Workspace
 from cwd.figures import detection
-from cwd.figures.images import CHANNEL, STUDENT
+from cwd.figures.style import CHANNEL, STUDENT
 from cwd.models.detection.outputs import Detections, Objects
 from cwd.system import paths
 from cwd.system.errors import CwdError
@@ -43,12 +42,6 @@ def workspace(tmp_path_factory, data_root):
 @pytest.fixture
 def pair(workspace):
     return workspace.detection.pairs[0]
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
 
 
 def test_curves(workspace):
@@ -89,11 +82,8 @@ def test_divergence_by_hand(workspace, pair):
     goal, mine = (levels[n][1].double().flatten(1).softmax(1) for n in ("teacher", "student"))
     by_hand = (goal * (goal / mine).log()).sum(1).mean().item()
     assert table.loc[2, "student"] == pytest.approx(by_hand, rel=1e-3, abs=1e-7)
-
-
-def test_padding_is_cut_from_a_level():
-    level = torch.arange(2 * 4 * 8).view(2, 4, 8)
-    assert detections.inside(level, (100 / 128, 200 / 256)).shape == (2, 4, 7)
+    padded = torch.arange(2 * 4 * 8).view(2, 4, 8)
+    assert detections.inside(padded, (100 / 128, 200 / 256)).shape == (2, 4, 7)
 
 
 def test_speed(workspace):
@@ -132,6 +122,9 @@ class Invented:
         return None if ap is None else dict.fromkeys(MEASURES, ap)
 
 
+DETECTORS = [claim.test for claim in CLAIMS if isinstance(claim.test, Detectors)]
+
+
 def test_claims_compare_detector_by_detector():
     known = {
         (kind, recipe): {0: ap, 1: ap + step}
@@ -139,21 +132,19 @@ def test_claims_compare_detector_by_detector():
         for recipe, ap, step in (("", 10.0, 1.0), ("CW_fpn", 13.0, 3.0), ("Zhang", 14.0, 1.0))
     }
     evidence = Evidence(Invented(known))
-    gain, rivals = (claim for claim in CLAIMS if isinstance(claim.test, Detectors))
-    found = evidence.findings(gain)
+    gain, rivals = DETECTORS
+    found = gain.findings(evidence)
     assert [finding.what for finding in found] == [
         f"{name}: CWD - student" for name in ("Faster R-CNN", "RetinaNet", "RepPoints")
     ]
     assert all(list(finding.differences) == [3.0, 5.0] for finding in found)
     assert [round(finding.paper, 1) for finding in found] == [3.3, 3.4, 3.4]
-    assert evidence.findings(rivals) == []  # Chen's, Wang's and Heo's runs are missing
+    assert rivals.findings(evidence) == []  # Chen's, Wang's and Heo's runs are missing
 
 
 def test_a_profile_without_detectors_has_no_such_claims():
     evidence = Evidence(Invented({}, "camvid"))
-    assert all(
-        evidence.findings(claim) == [] for claim in CLAIMS if isinstance(claim.test, Detectors)
-    )
+    assert [test.findings(evidence) for test in DETECTORS] == [[], []]
 
 
 def test_the_report_of_detectors_alone(tmp_path):

@@ -3,6 +3,7 @@
 import itertools
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,8 +11,8 @@ import pytest
 import torch
 
 from cwd.experiments import loss_costs
-from cwd.experiments.step_parts import loss_step
 from cwd.experiments.study import open_profile
+from cwd.experiments.timed_steps import loss_step, recipe_step
 from cwd.figures import complexity
 from cwd.losses import ChannelWise, Mimic, PairwiseAffinity, pairwise
 from cwd.models.build import build_network
@@ -48,33 +49,25 @@ def test_memory_by_hand():
 
 @pytest.mark.parametrize("recipe", ["CW_f", "IFV_f", "HO"])
 def test_memory_is_the_same_every_time(recipe):
-    steps = [loss_costs.build_step(recipe, (2, 4, 16, 16), "cpu") for _ in range(2)]
+    steps = [recipe_step(recipe, (2, 4, 16, 16), "cpu") for _ in range(2)]
     assert len({peak_bytes(step, "cpu") for step in steps * 2}) == 1
 
 
-def test_memory_of_channel_wise_is_linear():
-    shapes = [(2, 8, side, side) for side in (16, 32, 48)]
-    sizes = [held(ChannelWise(), shape) for shape in shapes]
-    positions = [shape[2] * shape[3] for shape in shapes]
-    slope = np.polyfit(np.log(positions), np.log(sizes), 1)[0]
-    assert slope == pytest.approx(1, abs=0.1)
-
-
-def test_memory_of_pairs(monkeypatch):
+def test_memory_of_channel_wise_is_linear_and_of_pairs_square(monkeypatch):
     shapes = [(1, 4, side, side) for side in (16, 24, 32)]
-    loss = PairwiseAffinity(pool_scale=0)
     positions = [shape[2] * shape[3] for shape in shapes]
 
-    def sizes(limit):
+    def sizes(loss, limit=2**40):
         monkeypatch.setattr(pairwise, "BLOCK", limit)
         return [held(loss, shape) for shape in shapes]
 
-    slope = np.polyfit(np.log(positions), np.log(sizes(2**40)), 1)[0]
-    assert slope == pytest.approx(2, abs=0.1)
-    limit = 2**14
-    maps = [FLOAT * 4 * n for n in positions]
-    for size, one in zip(sizes(limit), maps, strict=True):
-        assert size < 6 * FLOAT * limit + 20 * one  # blocks of a fixed size, and copies of the map
+    pairs = PairwiseAffinity(pool_scale=0)
+    for loss, power in ((ChannelWise(), 1), (pairs, 2)):
+        slope = np.polyfit(np.log(positions), np.log(sizes(loss)), 1)[0]
+        assert slope == pytest.approx(power, abs=0.1)
+    for size, n in zip(sizes(pairs, limit=2**14), positions, strict=True):
+        # blocks of a fixed size, and copies of the map
+        assert size < 6 * FLOAT * 2**14 + 20 * FLOAT * 4 * n
 
 
 def test_one_block_is_the_loss():
@@ -87,7 +80,7 @@ def test_one_block_is_the_loss():
 
 
 def synthetic(loss="CW_f"):
-    """t = 3 N^2 C, with a constant that only small maps feel."""
+    """t = 3 N^2 C."""
     points = {(n, 64) for n in (64, 256, 1024, 4096)} | {(1024, c) for c in (16, 32, 64, 128)}
     lines = pd.DataFrame(sorted(points), columns=["positions", "channels"])
     cost = 3.0 * lines["positions"] ** 2 * lines["channels"]
@@ -95,18 +88,14 @@ def synthetic(loss="CW_f"):
 
 
 def test_known_exponents_are_found():
-    slopes = loss_costs.fitted_slopes(synthetic())
+    costs = synthetic()
+    costs.loc[costs["positions"] < 1024, ["seconds", "bytes"]] = 1e9  # small maps are not fitted
+    slopes = loss_costs.fitted_slopes(costs)
     (line,) = slopes.to_dict("records")
     assert line["the paper's complexity"] == "h*w*c"
     assert (line["N: predicted"], line["C: predicted"]) == (1, 1)
     found = [line[f"{x}: {y}"] for x, y in itertools.product("NC", ("time", "memory"))]
     assert found == pytest.approx([2, 2, 1, 0], abs=1e-9)
-
-
-def test_small_maps_are_not_fitted():
-    costs = synthetic()
-    costs.loc[costs["positions"] < 1024, "seconds"] = 1e9
-    assert loss_costs.fitted_exponent(costs, "positions", "seconds") == pytest.approx(2)
 
 
 def test_the_papers_column():
@@ -131,27 +120,25 @@ def test_shares():
     assert table["share of a step (%)"].tolist() == pytest.approx([50, 10])
 
 
-class FakeData:
-    num_classes = 4
-
-
 @pytest.fixture
 def workspace(tmp_path, monkeypatch):
     """A profile of small crops, whose data is never drawn."""
     monkeypatch.setattr(paths, "BUILD", tmp_path)
-    monkeypatch.delenv("CWD_PROFILE", raising=False)
     opened = open_profile("smoke", data_root=str(tmp_path), device="cpu")
     student = opened.profile.student
     schedule = replace(student.schedule, batch=2, crop=(32, 64))
     profile = replace(opened.profile, student=replace(student, schedule=schedule))
     opened = replace(opened, profile=profile)
-    opened.__dict__["data"] = (FakeData(), FakeData())  # where the cached property keeps it
+    opened.__dict__["data"] = [SimpleNamespace(num_classes=4)]  # where the property keeps it
     return opened
 
 
 def test_recorded(workspace, costs):
+    names = workspace.profile.student.network, workspace.profile.teacher.network
+    widths = [build_network(name, 4, device="meta").feature_channels for name in names]
+    assert widths[0] != widths[1]  # so that their maps have to be aligned
     seconds = loss_costs.step_seconds(workspace, repeats=2)
-    assert {"student", "teacher", *loss_costs.LOSSES} <= set(seconds)
+    assert set(seconds) == {"student", "teacher", "alignment", *loss_costs.LOSSES}
     assert (seconds > 0).all(axis=None)
     path = loss_costs.record_costs(workspace, costs, seconds)
     assert path == workspace.output / "costs.json"
@@ -161,13 +148,6 @@ def test_recorded(workspace, costs):
     assert kept["step"]["seconds"]["CW_f"] == seconds["CW_f"].tolist()
     (holistic,) = [line for line in kept["slopes"] if line["loss"] == "HO"]
     assert holistic["N: predicted"] is None
-
-
-def test_alignment_is_timed_where_channels_differ(workspace):
-    names = workspace.profile.student.network, workspace.profile.teacher.network
-    widths = [build_network(name, 4, device="meta").feature_channels for name in names]
-    assert widths[0] != widths[1]
-    assert "alignment" in loss_costs.step_seconds(workspace, repeats=1)
 
 
 def test_labels_keep_apart():

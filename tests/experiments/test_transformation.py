@@ -9,8 +9,8 @@ import torch
 import yaml
 
 from cwd.experiments.claims.claim_list import CLAIMS
-from cwd.experiments.claims.comparisons import Tasks
-from cwd.experiments.claims.judging import Evidence
+from cwd.experiments.claims.evidence import Evidence
+from cwd.experiments.claims.networks import Tasks
 from cwd.experiments.correlation import (
     Channels,
     channels_of,
@@ -163,17 +163,17 @@ def test_terms_that_are_not_for_classifiers(recipe):
 def test_claims_compare_task_by_task():
     known = everywhere("", (50.0, 51.0)) | everywhere("CT", (53.0, 55.0))
     evidence = Evidence(Invented(known))
-    *gains, direct = (claim for claim in CLAIMS if isinstance(claim.test, Tasks))
-    found = [finding for claim in gains for finding in evidence.findings(claim)]
+    *gains, direct = (claim.test for claim in CLAIMS if isinstance(claim.test, Tasks))
+    found = [finding for test in gains for finding in test.findings(evidence)]
     assert [finding.what for finding in found] == [f"{task}: CT - student" for task in TASKS]
     assert [finding.unit for finding in found] == ["top-1", "AP", "mask AP", "mIoU"]
     assert all(list(finding.differences) == [3.0, 4.0] for finding in found)
     assert [finding.paper for finding in found] == [3.28, 3.9, 2.8, 4.66]
-    assert evidence.findings(direct) == []  # MIMIC wasn't run
+    assert direct.findings(evidence) == []  # MIMIC wasn't run
     part = Evidence(Invented(known, "cityscapes"))  # it has one task of the four
-    assert [len(part.findings(claim)) for claim in gains] == [0, 0, 0, 1]
+    assert [len(test.findings(part)) for test in gains] == [0, 0, 0, 1]
     mimic = Evidence(Invented(known | everywhere("MIMIC", (52.0, 53.0))))
-    assert [finding.mean for finding in mimic.findings(direct)] == [1.5] * 4
+    assert [finding.mean for finding in direct.findings(mimic)] == [1.5] * 4
 
 
 def test_correlation_is_numpys():

@@ -16,7 +16,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from cwd.config.run import Data, Run
 from cwd.config.schedule import DetectionSchedule
 from cwd.data.detection.masks import decoded, pasted
-from cwd.experiments.detection_costs import parameters_of
+from cwd.experiments.network_costs import parameters_of
 from cwd.models.build import build_network, count_parameters
 from cwd.models.detection.outputs import Objects
 from cwd.models.detection.pyramid import Backbone, Pyramid

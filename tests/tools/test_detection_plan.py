@@ -10,10 +10,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cwd.config.run import Data, Run
 from cwd.config.schedule import DetectionSchedule
+from cwd.data.segmentation import classes_of
 from cwd.experiments.profile import load_profile
 from cwd.experiments.records import Records
 from cwd.experiments.rows_detection import METHODS
-from cwd.experiments.step_parts import classes_of
 from cwd.experiments.study import every_run
 from cwd.models.build import build_network
 from cwd.models.names import DETECTOR, kind_of

@@ -14,9 +14,9 @@ from cwd.config.schedule import ClassificationSchedule, DetectionSchedule
 from cwd.data import download, fake_trees
 from cwd.data.classification import folders
 from cwd.data.classification.crops import crops_folder
+from cwd.data.segmentation import classes_of
 from cwd.experiments.profile import load_profile, profile_names
 from cwd.experiments.records import Records
-from cwd.experiments.step_parts import classes_of
 from cwd.experiments.study import every_run
 from cwd.models.build import build_network
 from cwd.system import paths

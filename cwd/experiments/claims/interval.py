@@ -4,7 +4,9 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import pandas as pd
 from scipy import stats
 
 LEVEL = 0.95
@@ -17,10 +19,10 @@ class Finding:
 
     Attributes:
         what: which two things were compared.
-        differences: one a seed (or repeat), in `unit`.
+        differences: one a seed (or repeat), in `unit`; none where runs are missing.
         paper: the paper's difference; None where it prints none.
         margin: None for "greater than 0", else the claim is that the difference is within it.
-        unit: a task's, in percent ("mIoU", "AP", "mask AP", "top-1"), "AUC" or "log ratio".
+        unit: a task's, in percent (`PERCENT`), "AUC", "log ratio" or "per mIoU".
     """
 
     what: str
@@ -44,6 +46,7 @@ class Finding:
         n = len(self.differences)
         if n < 2:
             return -math.inf, math.inf
+        # not t.interval, which gives nan where all differences are equal
         half = stats.t.ppf((1 + level) / 2, n - 1) * self.sd / math.sqrt(n)
         return self.mean - half, self.mean + half
 
@@ -64,3 +67,8 @@ class Finding:
         """The interval is on the other side, at 95 % for that many comparisons together."""
         low, high = self.interval(1 - (1 - LEVEL) / comparisons)
         return high < 0 if self.margin is None else low > self.margin or high < -self.margin
+
+
+def paired(what: str, ones: pd.Series, others: pd.Series, **about: Any) -> Finding:
+    """One thing's measure minus another's, over the seeds that both have."""
+    return Finding(what, (ones - others).dropna().tolist(), **about)

@@ -1,117 +1,148 @@
-"""The comparisons behind the claims about Table 6: over all students of a profile."""
+"""Comparisons that are made for every network of a table: students, detectors, tasks."""
 
-import statistics
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
-from cwd.experiments.claims.comparisons import Kinds, Pretrained, Slopes, Students
-from cwd.experiments.claims.interval import Finding
+from cwd.experiments.claims.comparisons import Comparison, Names
+from cwd.experiments.claims.evidence import Evidence
+from cwd.experiments.claims.interval import Finding, paired
 from cwd.experiments.profile import Student
-from cwd.experiments.rows_networks import WITH_PI_HO, label_of, networks
-
-if TYPE_CHECKING:
-    from cwd.experiments.claims.judging import Evidence
-
-Test = Students | Kinds | Slopes | Pretrained
-CWD = WITH_PI_HO["CWD"]
+from cwd.experiments.rows_detection import label_of as detector_label
+from cwd.experiments.rows_detection import table9
+from cwd.experiments.rows_networks import WITH_PI_HO, difference, label_of, networks
+from cwd.experiments.rows_transformation import label_of as task_label
+from cwd.experiments.rows_transformation import transformation
 
 
-class OverStudents:
-    """What a profile's students reached, alone and distilled.
+@dataclass(frozen=True)
+class Students(Comparison):
+    """For every student of Table 6, CWD beats each of some methods."""
 
-    Args:
-        evidence: where the results are found.
-    """
+    others: Names
+    needs = "runs of all students: make reproduce under this profile"
 
-    def __init__(self, evidence: "Evidence") -> None:
-        self.evidence, self.profile = evidence, evidence.profile
-        # reference networks are never distilled
-        self.students = [s for s in self.profile.students if "-" in s.name]
-        rows = networks("table6", self.profile)
-        self.printed = {row.label: row.paper for row in rows if row.paper is not None}
+    def _compare(self, evidence: Evidence) -> list[Finding]:
+        return [
+            _minus(evidence, f"{s.run.network}: CWD - {other}", (s, "CWD"), (s, other))
+            for s in _students(evidence)
+            for other in self.others
+        ]
 
-    def findings(self, test: Test) -> list[Finding | None]:
-        """A claim's comparisons; None for one that lacks runs, none at all without students."""
-        if isinstance(test, Students):
-            return [self.compare(s, a, b) for s in self.students for a, b in test.pairs]
-        if isinstance(test, Kinds):
-            return self.kinds(test)
-        return self.slopes() if isinstance(test, Slopes) else self.pretrained()
 
-    def miou(self, student: Student, recipe: str) -> dict[int, float]:
-        """mIoU by seed."""
-        return self.evidence.by_seed(recipe, student=student.run)
+@dataclass(frozen=True)
+class Kinds(Comparison):
+    """CWD's mean gain is larger for students whose name begins with the prefix than for others."""
 
-    def paper(self, student: Student, method: str) -> float | None:
-        """The paper's mIoU of a student and method, from the same start."""
-        return self.printed.get(label_of(student.name, student.run.start, method))
+    prefix: str
+    needs = Students.needs
 
-    def compare(self, student: Student, one: str, other: str) -> Finding | None:
-        """The paired differences of two methods on one student."""
-        recipes = {"student": "", **WITH_PI_HO}
-        ones, others = self.miou(student, recipes[one]), self.miou(student, recipes[other])
-        pairs = [ones[seed] - others[seed] for seed in sorted(ones.keys() & others.keys())]
-        printed = self.paper(student, one), self.paper(student, other)
-        paper = None if None in printed else printed[0] - printed[1]
-        return Finding(f"{student.run.network}: {one} - {other}", pairs, paper) if pairs else None
+    def _compare(self, evidence: Evidence) -> list[Finding]:
+        gains = _by_student(evidence, "CWD") - _by_student(evidence, "student")
+        same = np.array([s.name.startswith(self.prefix) for s in _students(evidence)], dtype=bool)
+        means = (gains[kind].mean(skipna=False) for kind in (same, ~same))
+        what = f"mean gain: {same.sum()} {self.prefix} - {(~same).sum()} others"
+        return [paired(what, *means)]
 
-    def gains(self, student: Student) -> dict[int, float]:
-        """CWD's gain over a student alone, by seed."""
-        alone, taught = self.miou(student, ""), self.miou(student, CWD)
-        return {seed: taught[seed] - alone[seed] for seed in alone.keys() & taught.keys()}
 
-    def kinds(self, test: Kinds) -> list[Finding | None]:
-        """Mean gain of the students of the teacher's kind, minus that of the others."""
-        same = [s for s in self.students if s.name.startswith(test.prefix)]
-        other = [s for s in self.students if not s.name.startswith(test.prefix)]
-        if not same or not other:
+@dataclass(frozen=True)
+class Slopes(Comparison):
+    """Over the students of Table 6, the result with CWD rises with that alone, the gain falls."""
+
+    needs = Students.needs
+
+    def _compare(self, evidence: Evidence) -> list[Finding]:
+        alone, taught = (_by_student(evidence, method) for method in ("student", "CWD"))
+        if len(alone) < 3:
             return []
-        gains = {student: self.gains(student) for student in self.students}
-        seeds = sorted(set.intersection(*(set(g) for g in gains.values())))
-        means = [
-            statistics.mean(gains[s][seed] for s in same)
-            - statistics.mean(gains[s][seed] for s in other)
-            for seed in seeds
+        seeds = (taught - alone).dropna(axis=1).columns
+        slopes = [np.polyfit(alone[seed], taught[seed], 1)[0] for seed in seeds]
+        falling = [1 - slope for slope in slopes]
+        return [
+            Finding("slope of the result over the student's", slopes, unit="per mIoU"),
+            Finding("falling slope of the gain", falling, unit="per mIoU"),
         ]
-        what = f"mean gain: {len(same)} {test.prefix} - {len(other)} others"
-        return [Finding(what, means) if means else None]
 
-    def slopes(self) -> list[Finding | None]:
-        """How a student's result with CWD, and its gain, go with its result alone."""
-        if len(self.students) < 3:
-            return []
-        alone = [self.miou(student, "") for student in self.students]
-        taught = [self.miou(student, CWD) for student in self.students]
-        seeds = sorted(set.intersection(*(set(values) for values in (*alone, *taught))))
-        slopes = [
-            np.polyfit([a[seed] for a in alone], [t[seed] for t in taught], 1)[0] for seed in seeds
-        ]
-        return (
-            [
-                Finding("slope of the result over the student's", slopes, unit="per mIoU"),
-                Finding(
-                    "falling slope of the gain", [1 - slope for slope in slopes], unit="per mIoU"
-                ),
-            ]
-            if slopes
-            else [None]
-        )
 
-    def pretrained(self) -> list[Finding | None]:
-        """CWD from ImageNet minus CWD from scratch, for networks that are there twice."""
-        pairs = [
-            (warm, cold)
-            for warm in self.students
-            for cold in self.students
-            if warm.name == cold.name and warm.run.init != "random" and cold.run.init == "random"
+@dataclass(frozen=True)
+class Pretrained(Comparison):
+    """With CWD, a student that starts from ImageNet beats the same from random weights."""
+
+    needs = "ImageNet weights, and a student with and without them"
+
+    def _compare(self, evidence: Evidence) -> list[Finding]:
+        students = _students(evidence)
+        warm = [student for student in students if student.run.init != "random"]
+        return [
+            _minus(
+                evidence, f"{w.run.network} with CWD: ImageNet - scratch", (w, "CWD"), (c, "CWD")
+            )
+            for w in warm
+            for c in students
+            if c not in warm and c.name == w.name
         ]
+
+
+@dataclass(frozen=True)
+class Detectors(Comparison):
+    """For every detector of Table 9, CWD has a higher AP than each of some of its methods."""
+
+    others: Names
+    needs = "runs of detectors: make reproduce under a profile that has them"
+
+    def _compare(self, evidence: Evidence) -> list[Finding]:
+        rows = {row.label: row for row in table9(evidence.profile) if row.runs}
         found = []
-        for warm, cold in pairs:
-            ones, others = self.miou(warm, CWD), self.miou(cold, CWD)
-            differences = [ones[s] - others[s] for s in sorted(ones.keys() & others.keys())]
-            printed = self.paper(warm, "CWD"), self.paper(cold, "CWD")
-            paper = None if None in printed else printed[0] - printed[1]
-            what = f"{warm.run.network} with CWD: ImageNet - scratch"
-            found.append(Finding(what, differences, paper) if differences else None)
+        for detector in dict.fromkeys(row.printed["detector"] for row in rows.values()):
+            best = rows[detector_label(detector, "CWD")]
+            for method in self.others:
+                if other := rows.get(detector_label(detector, method)):
+                    paper = best.paper - other.paper
+                    found.append(evidence.rows(f"{detector}: CWD - {method}", best, other, paper))
         return found
+
+
+@dataclass(frozen=True)
+class Tasks(Comparison):
+    """In each of some tasks, one method of the second paper has a higher measure than another."""
+
+    better: str
+    worse: str
+    tasks: Names
+    needs: str = "such networks: make reproduce under a profile that has them"
+
+    def _compare(self, evidence: Evidence) -> list[Finding]:
+        if not evidence.profile.transformation:
+            return []
+        rows, found = {row.label: row for row in transformation(evidence.profile)}, []
+        for task in self.tasks:
+            better, worse = (rows[task_label(task, each)] for each in (self.better, self.worse))
+            paper = better.printed["gain"] if self.worse == "student" else None
+            what = f"{task}: {self.better} - {self.worse}"
+            found.append(evidence.rows(what, better, worse, paper))
+        return found
+
+
+def _students(evidence: Evidence) -> list[Student]:
+    # reference networks are never distilled
+    return [student for student in evidence.profile.students if "-" in student.name]
+
+
+def _miou(evidence: Evidence, student: Student, method: str) -> pd.Series:
+    return evidence.miou({"student": "", **WITH_PI_HO}[method], student.run)
+
+
+def _by_student(evidence: Evidence, method: str) -> pd.DataFrame:
+    # mIoU, student by seed
+    return pd.DataFrame([_miou(evidence, student, method) for student in _students(evidence)])
+
+
+def _minus(
+    evidence: Evidence, what: str, one: tuple[Student, str], other: tuple[Student, str]
+) -> Finding:
+    printed = {row.label: row.paper for row in networks("table6", evidence.profile)}
+    # the paper's numbers are from the same starts
+    labels = (label_of(s.name, s.run.start, method) for s, method in (one, other))
+    paper = difference(*(printed.get(label) for label in labels))
+    return paired(what, _miou(evidence, *one), _miou(evidence, *other), paper=paper)
