@@ -16,7 +16,7 @@ from cwd.data.decoded import CachedDataset, load_cached
 from cwd.data.loading import Batches
 from cwd.system import paths
 from cwd.system.errors import CwdError
-from cwd.tools.bench_loading import loading_speed
+from cwd.tools.bench import loading_speed
 
 COUNT = 40  # more than two chunks of a build
 
