@@ -13,14 +13,12 @@ from cwd.data.detection.batches import fitted, padded_size
 from cwd.data.detection.coco import OBJECT_CLASSES, coco_layout
 from cwd.data.layouts import layout_of
 from cwd.data.scenes.draw import THINGS
-from cwd.models.detection.maskrcnn import SIDE, MaskRCNN
 from cwd.models.detection.names import parse_detector
 from cwd.models.names import CLASSIFIER, DETECTOR, kind_of
 from cwd.models.segmentation import count_multiply_adds
 from cwd.training.tasks.choice import task_of
 
 IMAGE_CLASSES = {"crops": len(THINGS), "imagenet": 1000}  # of the datasets for classifiers
-REGIONS_PER_MASK = 4  # at most a quarter of the regions belongs to objects and gets a mask
 Size = tuple[int, int]  # height and width in pixels
 
 
@@ -63,7 +61,8 @@ def multiply_adds(network: str, classes: int, size: Size) -> tuple[int, int]:
     """Multiply-adds for one image: those that a teacher is asked for, and those that it isn't.
 
     The latter are a detector's heads, which only Chen's recipe asks: a convolution's weights at
-    every position of all levels, and linear layers and masks for the regions that it is trained on.
+    every position of all levels, and linear layers for the regions that it is trained on. Masks are
+    left out: how many there are depends on what is found.
     """
     if kind_of(network) != DETECTOR:
         return count_multiply_adds(described(network, classes), size), 0
@@ -79,13 +78,7 @@ def multiply_adds(network: str, classes: int, size: Size) -> tuple[int, int]:
             heads += layer.weight.numel() * positions
         elif isinstance(layer, nn.Linear):
             heads += layer.weight.numel() * regions
-    with torch.no_grad(), FlopCounterMode(display=False) as masks:
-        if isinstance(detector, MaskRCNN):
-            shape = regions // REGIONS_PER_MASK, detector.channels, SIDE, SIDE
-            branch, pooled = detector.roi_heads, torch.empty(shape, device="meta")
-            branch.mask_predictor(branch.mask_head(pooled))
-    # a multiply-add is two operations
-    return body.get_total_flops() // 2, heads + masks.get_total_flops() // 2
+    return body.get_total_flops() // 2, heads  # a multiply-add is two operations
 
 
 def operations(run: Run) -> int:

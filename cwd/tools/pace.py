@@ -24,7 +24,7 @@ from cwd.tools.trial import generate, representatives, shortened
 from cwd.training import provenance
 from cwd.training.loop import train
 
-AFFORDED = 2e11  # operations of a step; a CPU is timed with fewer or smaller images where it's more
+AFFORDED = 1e11  # operations of a step; a CPU is timed with fewer or smaller images where it's more
 SMALL = 2  # images of a step at least, since batch norm wants two
 SIDE = 64  # pixels of the side of a smaller image at least
 STEPS = 5  # of a trial at most
@@ -47,6 +47,7 @@ class Pace:
         self.device, self.folder = device, folder
         self.hardware = provenance.hardware(torch.device(device))
         self.rates: dict[Key, float] = {}  # operations a second
+        self.tried: list[Run] = []
         runs = [*representatives(profile).values(), *profile.alone]
         self.trials = {_key(run): run for run in reversed(runs) if run.schedule.steps}
         words = f"{self.hardware['name']} {self.hardware['threads']} threads torch"
@@ -80,12 +81,12 @@ class Pace:
             CwdError: the network's step doesn't fit into the GPU's memory.
         """
         key = _key(run)
-        if key not in self.rates and key in self.trials:
-            self.rates[key] = self.timed(self.trials[key])
-            if self.trials[key] == replace(run, seed=0):
-                return operations(run) / self.rates[key], "timed"
+        trial = self.trials.get(key)
+        if key not in self.rates and trial:
+            self.rates[key] = self.timed(trial)
+            self.tried.append(trial)
         if key in self.rates:
-            return operations(run) / self.rates[key], "counted"
+            return operations(run) / self.rates[key], "timed" if run in self.tried else "counted"
         # one of several students, of which one was timed with a teacher: it alone, and the teacher
         alone, _ = self.seconds(run.baseline())
         asked = operations(run) - operations(run.baseline())
@@ -160,7 +161,7 @@ def _trial(run: Run, device: str, steps: int = STEPS) -> Run:
         one = operations(run) / batch
         batch = max(SMALL, min(batch, int(AFFORDED / one)))
         smaller = _smaller(run.schedule, math.sqrt(AFFORDED / (batch * one)))
-        steps = min(steps, max(2, int(3 * AFFORDED / (batch * one))))
+        steps = min(steps, max(2, int(2 * AFFORDED / (batch * one))))
     schedule = replace(run.schedule, batch=batch, **smaller)
     if run.data.name in DRAWN:
         data = {"train": max(16, batch), "val": 1}

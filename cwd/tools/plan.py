@@ -42,7 +42,7 @@ from runs: the median of finished or recorded runs on this hardware; timed: the 
 on generated images, of which a CPU gets fewer or smaller ones; counted: counted operations at the
 rate that those runs or trials of the network sustained, so that what one loss costs more than
 another isn't in it. Runs that find their teacher's maps in memory take less, detectors' images of
-other shapes more or less. Measuring what was trained comes on top."""
+other shapes more or less, masks more where more is found. Measuring what was trained comes on top."""
 
 
 def plan(
@@ -175,7 +175,7 @@ def gpu_sentence(table: pd.DataFrame, runs: Sequence[Run], records: Records, tfl
         basis = (
             f"at an ASSUMED {tflops:g} TFLOP/s. This is not measured: operations are counted, two "
             "a multiply-add, three forward passes of the student and one of the teacher a step (a "
-            "detector's without its heads). Run this on the GPU to measure, or assume another "
+            "detector's without its heads; masks are left out). Run this on the GPU to measure, or assume another "
             "rate: python -m cwd plan --tflops N."
         )
     left, total = (float((table[name] * work).sum()) / tflops / 1e12 / HOUR
