@@ -136,13 +136,13 @@ class Crew:
         """
         try:
             while self.waiting or self.running:
-                self.collect()
-                self.leave_out()
-                self.hand_out()
-                self.show()
+                self._collect()
+                self._leave_out()
+                self._hand_out()
+                self._show()
                 time.sleep(PAUSE)
         finally:
-            self.cancel()
+            self._cancel()
         if self.failed:
             each = [f"{run.name} ({why})" for run, why in self.failed.items()]
             more = f", and {len(self.left_out)} that need them" if self.left_out else ""
@@ -152,14 +152,13 @@ class Crew:
                 "the others again."
             )
 
-    def collect(self) -> None:
-        """Take the results of jobs that ended."""
+    def _collect(self) -> None:
         for worker, (handle, job) in list(self.running.items()):
             if handle.done():
                 del self.running[worker]
-                self.settle(job, self.outcome(handle), paths.for_people(handle.paths.stderr))
+                self._settle(job, self.outcome(handle), paths.for_people(handle.paths.stderr))
 
-    def settle(self, job: Job, failures: dict[str, str], log: str) -> None:
+    def _settle(self, job: Job, failures: dict[str, str], log: str) -> None:
         """What becomes of a job's runs: finished, failed, or waiting again."""
         rest = []
         for run in job.runs:
@@ -185,23 +184,22 @@ class Crew:
         dead = self.local and not handle.paths.result_pickle.exists()
         return {} if dead or handle.exception() else handle.result()
 
-    def leave_out(self) -> None:
-        """Give up the runs that need one that failed."""
+    def _leave_out(self) -> None:
         for run in list(self.waiting):
             if any(each in self.failed or each in self.left_out for each in needed(run)):
                 self.waiting.remove(run)
                 self.left_out.append(run)
 
-    def hand_out(self) -> None:
+    def _hand_out(self) -> None:
         """Give every idle worker a job, as long as runs are ready."""
         for worker in range(self.settings.workers):
-            if worker not in self.running and (runs := self.next_runs()):
+            if worker not in self.running and (runs := self._next_runs()):
                 self.waiting = [run for run in self.waiting if run not in runs]
-                together, gpus = self.settings.gpus_per_run, self.gpus_of(worker)
+                together, gpus = self.settings.gpus_per_run, self._gpus_of(worker)
                 job = Job(runs, self.place, together, self.threads(), gpus)
                 self.running[worker] = self.submit(job), job
 
-    def next_runs(self) -> tuple[Run, ...]:
+    def _next_runs(self) -> tuple[Run, ...]:
         """The runs of the next job, whose teachers and baselines are finished."""
         ready = [run for run in self.waiting if all(map(self.finished, needed(run)))]
         if not self.grouped:
@@ -217,7 +215,7 @@ class Crew:
         cores = len(os.sched_getaffinity(0))
         return max(1, cores // (self.settings.workers * self.settings.gpus_per_run))
 
-    def gpus_of(self, worker: int) -> tuple[str, ...] | None:
+    def _gpus_of(self, worker: int) -> tuple[str, ...] | None:
         """The GPUs of a worker; where there are too few, workers share them."""
         each = range(worker * self.settings.gpus_per_run, (worker + 1) * self.settings.gpus_per_run)
         return tuple(self.gpus[i % len(self.gpus)] for i in each) if self.gpus else None
@@ -242,8 +240,7 @@ class Crew:
                 "check --partition, --minutes and --parameter."
             ) from error
 
-    def show(self) -> None:
-        """Report how far it is, when that changed."""
+    def _show(self) -> None:
         jobs = [job for _, job in self.running.values()]
         open_runs = [*self.waiting, *(run for job in jobs for run in job.runs)]
         done = self.total - len(open_runs) - len(self.failed) - len(self.left_out)
@@ -253,7 +250,7 @@ class Crew:
             report(line, transient=True)
         self.shown = line
 
-    def cancel(self) -> None:
+    def _cancel(self) -> None:
         """Stop the jobs that run; they leave their checkpoints."""
         for handle, _ in self.running.values():
             handle.cancel(check=False)

@@ -3,7 +3,6 @@
 import math
 import re
 import statistics
-import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -15,20 +14,16 @@ from cwd.config.run import Run
 from cwd.config.schedule import BaseSchedule, DetectionSchedule, Schedule
 from cwd.experiments.profile import Profile
 from cwd.models.names import SEGMENTATION, kind_of
-from cwd.system.errors import CwdError
 from cwd.system.files import read_json, write_json
-from cwd.system.progress import VARIABLE, report
-from cwd.tools.environment import environment
-from cwd.tools.operations import image_size, operations
-from cwd.tools.trial import generate, representatives, shortened
+from cwd.system.progress import report
+from cwd.tools.operations import operations
+from cwd.tools.trial import DRAWN, representatives, seconds_a_step, shortened
 from cwd.training import provenance
-from cwd.training.loop import train
 
 AFFORDED = 1e11  # operations of a step; a CPU is timed with fewer or smaller images where it's more
 SMALL = 2  # images of a step at least, since batch norm wants two
 SIDE = 64  # pixels of the side of a smaller image at least
 STEPS = 5  # of a trial at most
-DRAWN = ("scenes", "crops")  # datasets that the trainer draws itself
 Key = tuple[str, bool]  # a network, and whether it is taught
 
 
@@ -99,35 +94,10 @@ class Pace:
         trial = _trial(run, self.device)
         if trial.name not in known:
             report(f"timing {trial.title}, {trial.schedule.batch} images", transient=True)
-            known[trial.name] = operations(trial) / self.trained(trial)
+            seconds = seconds_a_step(trial, self.device, self.folder)
+            known[trial.name] = operations(trial) / seconds
             write_json(self.path, known)
         return known[trial.name]
-
-    def trained(self, trial: Run) -> float:
-        """Seconds a step of a run on generated images, which is thrown away."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (
-            tempfile.TemporaryDirectory(dir=self.folder) as name,
-            environment({VARIABLE: str(Path(name) / "said")}),
-            torch.compiler.set_stance("force_eager"),  # compiling takes longer than all steps
-        ):
-            root = Path(name)
-            for run in filter(None, (trial.teacher, trial)):
-                place = root / str(run.schedule.size)
-                if run.data.name not in DRAWN:
-                    generate(run.data.name, place, run.data.train, image_size(run))
-                given = {"runs": root / "runs", "data_root": place, "device": self.device}
-                try:
-                    folder = train(run, **given, allow_weak_teacher=True)
-                except torch.OutOfMemoryError as error:
-                    raise CwdError(
-                        f"a training step of {run.title}, {run.schedule.batch} images of "
-                        f"{'x'.join(map(str, run.schedule.size))}, doesn't fit into the memory of "
-                        f"{self.hardware['name']}: lower the schedule's batch or the images' size "
-                        "in the profile, or plan with DEVICE=cpu."
-                    ) from error
-            seconds = folder.read_json("provenance.json")["seconds"]
-        return max(seconds, 0.05) / trial.schedule.steps  # it is rounded to tenths
 
 
 def gpu_seconds(record: dict[str, Any]) -> tuple[str, float] | None:

@@ -38,11 +38,11 @@ WIDTH = 100  # characters of a line of prose
 COUNTS = ("runs", "finished", "recorded", "left")
 NOTES = """\
 finished: in build/runs; recorded: in data/results only; left: neither.
-from runs: the median of finished or recorded runs on this hardware; timed: the trainer itself
-on generated images, of which a CPU gets fewer or smaller ones; counted: counted operations at the
-rate that those runs or trials of the network sustained, so that what one loss costs more than
-another isn't in it. Runs that find their teacher's maps in memory take less, detectors' images of
-other shapes more or less, masks more where more is found. Measuring what was trained comes on top."""
+from runs: the median of finished or recorded runs on this hardware; timed: the trainer itself on
+generated images, of which a CPU gets fewer or smaller ones; counted: counted operations at the rate
+that those runs or trials of the network sustained, so that what one loss costs more than another
+isn't in it. Runs that find their teacher's maps in memory take less; detectors' images of other
+shapes more or less, and masks more where more is found. Measuring mIoU or AP comes on top."""
 
 
 def plan(
@@ -175,8 +175,8 @@ def gpu_sentence(table: pd.DataFrame, runs: Sequence[Run], records: Records, tfl
         basis = (
             f"at an ASSUMED {tflops:g} TFLOP/s. This is not measured: operations are counted, two "
             "a multiply-add, three forward passes of the student and one of the teacher a step (a "
-            "detector's without its heads; masks are left out). Run this on the GPU to measure, or assume another "
-            "rate: python -m cwd plan --tflops N."
+            "detector's without its heads; no masks). Run this on the GPU to measure, or assume "
+            "another rate: python -m cwd plan --tflops N."
         )
     left, total = (float((table[name] * work).sum()) / tflops / 1e12 / HOUR
                    for name in ("left", "runs"))  # fmt: skip

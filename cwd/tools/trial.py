@@ -1,8 +1,11 @@
 """Short trainings on generated images, which `make rehearse` and `make plan` have in common."""
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from cwd.config.pairs import Pair
 from cwd.config.run import Run
@@ -10,12 +13,18 @@ from cwd.data import fake_trees
 from cwd.experiments.profile import Profile
 from cwd.experiments.rows_transformation import METHODS
 from cwd.models.names import DETECTOR, kind_of
+from cwd.system.errors import CwdError
+from cwd.system.progress import VARIABLE
+from cwd.tools.environment import environment
+from cwd.tools.operations import image_size
+from cwd.training.loop import train
 
 WITH_CRITIC = (
     "cityscapes",
     "camvid",
     "scenes",
 )  # datasets on which the paper's CWD is PI + HO + CW
+DRAWN = ("scenes", "crops")  # datasets that the trainer draws itself
 VAL = 2  # images that are measured on
 CLASSES = 3  # of the generated ImageNet
 # height and width of the images of the datasets that are rehearsed
@@ -68,3 +77,35 @@ def generate(name: str, data_root: Path, count: int, size: tuple[int, int]) -> N
         "imagenet": {"train": -(-count // CLASSES), "val": 1, "classes": CLASSES},
     }
     getattr(fake_trees, name)(data_root / name, size=size, **counts[name])
+
+
+def seconds_a_step(trial: Run, device: str, folder: Path) -> float:
+    """Seconds a step of a run on generated images; what is trained, its teacher too, is thrown away.
+
+    Losses aren't compiled, which takes longer than all steps of a trial.
+
+    Raises:
+        CwdError: a step doesn't fit into the GPU's memory.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(dir=folder) as name,
+        environment({VARIABLE: f"{name}/said"}),
+        torch.compiler.set_stance("force_eager"),
+    ):
+        for run in filter(None, (trial.teacher, trial)):
+            shown = "x".join(map(str, run.schedule.size))
+            place = Path(name) / shown
+            if run.data.name not in DRAWN:
+                generate(run.data.name, place, run.data.train, image_size(run))
+            given = {"runs": Path(name) / "runs", "data_root": place, "device": device}
+            try:
+                finished = train(run, **given, allow_weak_teacher=True)
+            except torch.OutOfMemoryError as error:
+                raise CwdError(
+                    f"a training step of {run.title}, {run.schedule.batch} images of {shown}, "
+                    "doesn't fit into the GPU's memory: lower the schedule's batch or the images' "
+                    "size in the profile, or plan with DEVICE=cpu."
+                ) from error
+        seconds = finished.read_json("provenance.json")["seconds"]
+    return max(seconds, 0.05) / trial.schedule.steps  # they are rounded to tenths

@@ -26,6 +26,7 @@ from cwd.tools.needs import dataset_needs, in_words, run_bytes, shortages, weigh
 from cwd.tools.operations import classes_of, image_size, multiply_adds, operations
 from cwd.tools.pace import AFFORDED, Pace, gpu_seconds
 from cwd.tools.plan import plan
+from cwd.tools.trial import seconds_a_step
 from cwd.training import provenance
 from cwd.training.loop import train
 from cwd.training.run_folder import RunFolder
@@ -68,7 +69,7 @@ def taught(run, recipe):
 def quick_trials(monkeypatch):
     """Every step takes half a second; the list grows with every trial."""
     seen = []
-    monkeypatch.setattr(Pace, "trained", lambda self, trial: seen.append(trial) or 0.5)
+    monkeypatch.setattr(pace, "seconds_a_step", lambda trial, *_: seen.append(trial) or 0.5)
     return seen
 
 
@@ -201,8 +202,7 @@ def test_a_trial_is_a_training(run, place):
         run.recipe,
         run.schedule.batch,
     )
-    found = Pace(load_profile("smoke"), "cpu", place / "plan")
-    assert 0 < found.trained(trial) < 60
+    assert 0 < seconds_a_step(trial, "cpu", place / "plan") < 60
     assert list((place / "plan").iterdir()) == []
 
 
@@ -215,7 +215,7 @@ def test_a_slow_machine_is_timed_with_less(name, place):
     assert operations(trial) < 2 * AFFORDED
     tiny = replace(trial, network=trial.network.replace("R50", "R18(0.125)").partition(",")[0])
     if name in ("camvid", "voc"):  # the others' trees are rehearsed
-        assert Pace(load_profile(name), "cpu", place / "plan").trained(tiny) > 0
+        assert seconds_a_step(tiny, "cpu", place / "plan") > 0
     assert pace._trial(run, "cuda").schedule.size == run.schedule.size
 
 
@@ -223,7 +223,7 @@ def test_no_room_in_the_gpu(place, monkeypatch):
     def full(*args, **given):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(pace, "train", full)
+    monkeypatch.setattr("cwd.tools.trial.train", full)
     with pytest.raises(CwdError, match=r"step of PSPNet-R18\(0\.125\) alone.*4 images of 64x128"):
         Pace(load_profile("smoke"), "cpu", place).seconds(load_profile("smoke").student)
 
