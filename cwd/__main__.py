@@ -1,177 +1,204 @@
-"""The command line: `python -m cwd COMMAND`."""
+"""The command line: `python -m cwd VERB`."""
 
-import argparse
+# Every verb imports what it needs, so that --help is instant.
 import sys
-from collections.abc import Callable
-from typing import Any
+from typing import Annotated
 
+import typer
+
+from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.system.progress import TERMINAL
 
-# options that several commands have
-SHARED: dict[str, dict[str, Any]] = {
-    "--profile": {"default": "quick", "help": "a file in cwd/profiles (default: %(default)s)"},
-    "--data-root": {"default": "data", "help": "folder of the datasets (default: data)"},
-    "--seeds": {"default": "", "help": "such as 0,1,2; default: the profile's"},
-    "--device": {"default": "auto", "help": "auto, cpu or cuda"},
-    "--seed": {"type": int, "default": 0, "help": "of the run (default: 0)"},
-    "--network": {"default": "", "help": "of the run, one of the profile's; its student if empty"},
-    "--workers": {"type": int, "default": 1, "help": "train in that many jobs at once"},
-}
+app = typer.Typer(help=__doc__, add_completion=False, rich_markup_mode=None)
+Profile = Annotated[str, typer.Option(help="a file in cwd/profiles, or the path of one")]
+DataRoot = Annotated[str, typer.Option(help="folder of the datasets")]
+Seeds = Annotated[str, typer.Option(help="such as 0,1,2; the profile's if empty")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+Seed = Annotated[int, typer.Option(min=0, help="of the run")]
+Network = Annotated[str, typer.Option(help="of the run; the profile's student if empty")]
+Workers = Annotated[int, typer.Option(min=1, help="train in that many jobs at once")]
 
 
-def parser() -> argparse.ArgumentParser:
-    """The commands and their options."""
-    top = argparse.ArgumentParser(prog="python -m cwd", description=__doc__)
-    commands = top.add_subparsers(dest="command", required=True)
+def needs_checkout(verb: str, what: str) -> None:
+    """Refuse a verb that an installed package can't do.
 
-    def command(call: Callable[..., None], about: str, *shared: str) -> argparse.ArgumentParser:
-        new = commands.add_parser(call.__name__, help=about)
-        for option in shared:
-            new.add_argument(option, **SHARED[option])
-        new.set_defaults(call=call)
-        return new
-
-    where = ("--profile", "--data-root", "--seeds", "--device")
-    run = command(reproduce, "execute all notebooks under a profile", *where, "--workers")
-    run.add_argument("--only", default="", help="numbers of notebooks, such as 01,02")
-    ahead = command(plan, "what a profile would train, and what that takes", *where)
-    ahead.add_argument(
-        "--tflops", type=float, default=30.0, help="of a GPU that was never measured (default: 30)"
-    )
-    command(report, "tables, figures and verdicts from data/results")
-    add_train(
-        command(
-            train, "train what a table needs", *where, "--seed", "--network", "--workers"
+    Raises:
+        CwdError: the package isn't in a checkout.
+    """
+    if paths.INSTALLED:
+        raise CwdError(
+            f"`{verb}` needs {what} of a checkout, and this is an installed package: clone the "
+            f"repository, and run `make {verb}` or `python -m cwd {verb}` there."
         )
-    )  # fmt: skip
-    found = command(data, "get a dataset, or check the one that is there", "--data-root")
-    found.add_argument(
-        "name", help="scenes, crops, camvid, cityscapes, voc, ade20k, coco or imagenet"
-    )
-    command(record, "copy a profile's results to data/results", "--profile")
-    command(publish, "put a profile's outputs into the notebooks", "--profile")
-    real = command(rehearse, "a profile on generated full-size images", "--profile", "--device")
-    real.add_argument("--steps", type=int, default=2, help="of each training (default: 2)")
-    one = ("--profile", "--data-root", "--device", "--seed", "--network")
-    sent = command(submission, "the zip that Cityscapes' test server expects", *one)
-    sent.add_argument("--recipe", default="PI + HO + CW_f", help="empty for the student alone")
-    sent.add_argument("--split", default="test", help="whose images (default: test)")
-    command(bench, "speed, as ratios in one run")
-    return top
 
 
-def add_train(train: argparse.ArgumentParser) -> None:
-    """The options that only `train` has; under torchrun, its processes share every batch."""
-    train.add_argument("--study", default="table2", help="which table (default: table2), or all")
-    train.add_argument("--recipe", help="one run instead; empty for the student alone")
-    train.add_argument("--cluster", default="", help="local or slurm: train in jobs")
-    train.add_argument("--gpus-per-run", type=int, default=1, help="that train a run together")
-    train.add_argument("--retries", type=int, default=2, help="of a run whose job died")
-    train.add_argument("--partition", default="", help="SLURM's")
-    train.add_argument("--minutes", type=int, default=1440, help="SLURM's time limit of a job")
-    train.add_argument("--parameter", action="append", default=[], help="sbatch's: account=me")
-
-
-# Each command imports what it needs, so that --help is instant.
-
-
-def reproduce(profile: str, **options: Any) -> None:
-    """Execute the notebooks."""
+@app.command()
+def reproduce(
+    profile: Profile = "quick",
+    data_root: DataRoot = "data",
+    seeds: Seeds = "",
+    device: Device = "auto",
+    workers: Workers = 1,
+    only: Annotated[str, typer.Option(help="numbers of notebooks, such as 01,02")] = "",
+) -> None:
+    """Execute all notebooks under a profile."""
+    needs_checkout("reproduce", "the notebooks")
     from cwd.tools.reproduce import reproduce
 
-    reproduce(profile, **options)
+    given = {"data_root": data_root, "seeds": seeds, "device": device}
+    reproduce(profile, only=only, workers=workers, **given)
 
 
-def plan(profile: str, **options: Any) -> None:
-    """Say what a profile takes."""
+@app.command()
+def plan(
+    profile: Profile = "quick",
+    data_root: DataRoot = "data",
+    seeds: Seeds = "",
+    device: Device = "auto",
+    tflops: Annotated[float, typer.Option(help="of a GPU that was never measured")] = 30.0,
+) -> None:
+    """What a profile would train, and what that takes."""
     from cwd.tools.plan import plan
 
-    plan(profile, **options)
+    plan(profile, data_root=data_root, seeds=seeds, device=device, tflops=tflops)
 
 
+@app.command()
 def report() -> None:
-    """Lay out what is recorded."""
-    from cwd.system import paths
+    """Tables, figures and verdicts from data/results, without training."""
+    needs_checkout("report", "the recorded results")
     from cwd.tools.report import report
 
     print(f"open {paths.for_people(report())}")
 
 
-def train(**options: Any) -> None:
-    """Train without notebooks."""
-    from cwd.tools.train import command
+@app.command()
+def train(
+    profile: Profile = "quick",
+    data_root: DataRoot = "data",
+    seeds: Seeds = "",
+    device: Device = "auto",
+    study: Annotated[str, typer.Option(help="which table, or all")] = "table2",
+    recipe: Annotated[
+        str | None, typer.Option(help="one run instead; empty for the student alone")
+    ] = None,
+    network: Network = "",
+    seed: Seed = 0,
+    workers: Workers = 1,
+    cluster: Annotated[str, typer.Option(help="local or slurm: train in jobs")] = "",
+    gpus_per_run: Annotated[int, typer.Option(min=1, help="that train a run together")] = 1,
+    retries: Annotated[int, typer.Option(min=0, help="of a run whose job died")] = 2,
+    partition: Annotated[str, typer.Option(help="SLURM's")] = "",
+    minutes: Annotated[int, typer.Option(min=1, help="SLURM's time limit of a job")] = 1440,
+    parameter: Annotated[list[str] | None, typer.Option(help="sbatch's: account=me")] = None,
+) -> None:
+    """Train what a table needs, here or in jobs; under torchrun all share every batch."""
+    from cwd.experiments.workspace import open_profile
+    from cwd.tools.train import chosen_runs, train_runs
 
-    command(argparse.Namespace(**options))
+    workspace = open_profile(profile, data_root, seeds, device)
+    runs = chosen_runs(workspace, study, recipe, network, seed)
+    jobs = {"workers": workers, "cluster": cluster, "gpus_per_run": gpus_per_run,
+            "retries": retries, "partition": partition, "minutes": minutes}  # fmt: skip
+    train_runs(workspace, runs, parameters=parameter or (), **jobs)
 
 
-def data(name: str, data_root: str) -> None:
-    """Get or check a dataset."""
+@app.command()
+def data(
+    name: Annotated[
+        str, typer.Argument(help="scenes, crops, camvid, cityscapes, voc, ade20k, coco or imagenet")
+    ],
+    data_root: DataRoot = "data",
+) -> None:
+    """Get a dataset, or check the one that is there."""
     from cwd.data.download import obtain
-    from cwd.system import paths
 
     print(obtain(name, paths.below_root(data_root)))
 
 
-def record(profile: str) -> None:
-    """Keep a profile's results."""
+@app.command()
+def record(profile: Profile = "quick") -> None:
+    """Copy a profile's results to data/results."""
+    needs_checkout("record", "the folder data/results")
     from cwd.experiments.recording import record
 
     print(f"{len(record(profile))} files recorded")
 
 
-def publish(profile: str) -> None:
-    """Put outputs into the committed notebooks."""
+@app.command()
+def publish(profile: Profile = "quick") -> None:
+    """Put a profile's outputs into the committed notebooks."""
+    needs_checkout("publish", "the notebooks")
     from cwd.tools.publish import publish
 
     print(f"{len(publish(profile))} notebooks written")
 
 
-def rehearse(profile: str, **options: Any) -> None:
-    """Try a profile's networks at full size."""
+@app.command()
+def rehearse(
+    profile: Profile = "quick",
+    device: Device = "auto",
+    steps: Annotated[int, typer.Option(min=1, help="of each training")] = 2,
+) -> None:
+    """A profile's networks for a few steps on generated full-size images."""
     from cwd.tools.rehearse import rehearse
 
-    print(rehearse(profile, **options).to_string())
+    print(rehearse(profile, steps=steps, device=device).to_string())
 
 
-def submission(profile: str, recipe: str, seed: int, network: str, **options: Any) -> None:
-    """Write a zip for the Cityscapes server."""
+@app.command()
+def submission(
+    profile: Profile = "quick",
+    data_root: DataRoot = "data",
+    device: Device = "auto",
+    recipe: Annotated[str, typer.Option(help="empty for the student alone")] = "PI + HO + CW_f",
+    network: Network = "",
+    seed: Seed = 0,
+    split: Annotated[str, typer.Option(help="whose images")] = "test",
+) -> None:
+    """The zip that Cityscapes' test server expects."""
     from cwd.experiments.profile import load_profile
-    from cwd.system import paths
     from cwd.tools.submission import check_submittable, submission
 
     chosen = load_profile(profile)
     student = chosen.find(network)
     check_submittable(student)
     run = chosen.run(recipe, seed, student)
-    options["data_root"] = paths.below_root(options["data_root"])
     output = paths.BUILD / chosen.name / f"{run.name}.zip"
-    print(f"upload {paths.for_people(submission(run, output=output, **options))}")
+    root = paths.below_root(data_root)
+    print("upload", paths.for_people(submission(run, root, split, device, output)))
 
 
+@app.command()
 def bench() -> None:
-    """Measure speed."""
+    """Speed of loss, training step and loader, as ratios in one run."""
     from cwd.tools.bench import bench
 
     bench()
 
 
 def main() -> int:
-    """Entry point; the exit status is 2 for an error that the user can mend."""
-    options = vars(parser().parse_args())
-    del options["command"]
-    call = options.pop("call")
+    """Entry point.
+
+    Returns:
+        The exit status: 1 for an error that the user can mend, 2 for a command that can't be read,
+        130 for an interrupt.
+    """
     try:
-        call(**options)
+        status = typer.main.get_command(app).main(prog_name="python -m cwd", standalone_mode=False)
     except CwdError as error:
+        status, said = 1, f"error: {error}"
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # what typer raises where a command is wrong
+            raise
+        status, said = 2, f"error: {error.format_message().rstrip('.')}: see python -m cwd --help."
+    else:
+        said = "stopped; the same command goes on from the last checkpoint."
+    if status:
         TERMINAL.clear()
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        TERMINAL.clear()
-        print("stopped; the same command goes on from the last checkpoint.", file=sys.stderr)
-        return 130
-    return 0
+        print(said, file=sys.stderr)
+    return status or 0
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import pytest
 from cwd.config.run import Data, Run
 from cwd.config.schedule import Schedule
 from cwd.system import paths
-from cwd.tools import pace, pace_whole
 from cwd.training import checkpoint
 
 
@@ -59,21 +58,6 @@ def place(tmp_path, monkeypatch):
     for name in ("BUILD", "RUNS", "CACHE", "RESULTS"):
         monkeypatch.setattr(paths, name, tmp_path / name)
     return tmp_path
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """Whatever is measured takes half a second; the list grows with what is built for it."""
-    built = []
-
-    def build(*args, **given):
-        built.append((args, given))
-
-    for name in ("learning", "asking", "distilling"):
-        monkeypatch.setattr(pace, name, build)
-    monkeypatch.setattr(pace_whole, "training_step", build)
-    monkeypatch.setattr(pace, "timed", lambda step, device: 0.5)
-    return built
 
 
 # read here: tests don't see the variable, which would go before the data roots they name

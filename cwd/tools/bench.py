@@ -1,23 +1,34 @@
-"""Speed, as ratios within one run: `make bench`; and the parts that `loss_costs` measures."""
+"""Speed, as ratios within one run: `make bench`."""
 
-from collections.abc import Callable
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cwd.config.run import Data, Run
+from cwd.config.schedule import Schedule
+from cwd.data import fake_trees
+from cwd.data.datasets import SegmentationDataset, build_dataset
+from cwd.data.decoded import load_cached
+from cwd.data.loading import Batches
+from cwd.data.segmentation import PER_PIXEL
 from cwd.experiments.timed_steps import loss_step
 from cwd.losses import ChannelWise
-from cwd.models.build import build_network
-from cwd.recipes.distiller import Distiller
-from cwd.recipes.parse import parse_recipe
+from cwd.system import paths
 from cwd.system.device import compile_where_it_pays, cpu_has_bf16, pick_device
 from cwd.system.timing import REPEATS, race
-from cwd.tools.bench_loading import loading_speed
-from cwd.training.tasks.segmentation import cross_entropy
+from cwd.tools.trial import seconds_a_step
 
 SHAPES = ((8, 19, 64, 64), (8, 512, 64, 64))  # score map and feature map of a 512x512 crop
-STEP = (8, 3, 64, 128)  # the quick profile's batch
+STEP = (8, 64, 128)  # batch, height and width in the quick profile
+FULL = (1024, 2048)  # height and width of Cityscapes' images
 
 
 def published(student_map: Tensor, teacher_map: Tensor) -> Tensor:
@@ -28,55 +39,100 @@ def published(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     return nn.KLDivLoss(reduction="sum")(log_q, p) / (b * c)
 
 
-def training_step(fast: bool, device: str) -> Callable[[], None]:
-    """One step of CW_f from PSPNet-R18 to PSPNet-R18(0.25).
-
-    Args:
-        fast: in bfloat16 and channels-last, with the fused optimiser; otherwise plain fp32.
-        device: "cpu" or "cuda".
-    """
-    torch.manual_seed(0)
-    layout = torch.channels_last if fast else torch.contiguous_format
-    student, teacher = (build_network(name, 19) for name in ("PSPNet-R18(0.25)", "PSPNet-R18"))
-    teacher.eval().requires_grad_(False)
-    distiller = Distiller(parse_recipe("CW_f"), student, teacher)
-    parts = nn.ModuleList([student, teacher, distiller]).to(device, memory_format=layout)
-    learnt = [p for p in parts.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(learnt, lr=0.01, momentum=0.9, weight_decay=5e-4, fused=fast)
-    images = torch.randn(STEP, device=device).contiguous(memory_format=layout)
-    target = torch.randint(19, (STEP[0], *STEP[2:]), device=device)
-
-    def step() -> None:
-        with torch.autocast(device, torch.bfloat16, enabled=fast):
-            out = student(images)
-            with torch.no_grad():
-                teacher_out = teacher(images)
-            loss = sum(distiller(out, teacher_out, target).values())
-        supervised = [cross_entropy(score, target) for score in (out.score, out.aux_score)]
-        loss = loss + supervised[0] + 0.4 * supervised[1]
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-    return step
+def _step_seconds(precision: str, device: str) -> float:
+    """A step of CW_f from PSPNet-R18 to PSPNet-R18(0.25), as the trainer takes it."""
+    data = Data("scenes", size=STEP[1:], train=16, val=1)
+    schedule = Schedule(steps=20, batch=STEP[0], crop=STEP[1:], precision=precision)
+    student = Run(data, "PSPNet-R18(0.25)", schedule)
+    teacher = Run(data, "PSPNet-R18", replace(schedule, steps=1))
+    trial = replace(student, recipe="CW_f", teacher=teacher)
+    return seconds_a_step(trial, device, paths.BUILD / "bench")
 
 
 def bench() -> None:
-    """Print how much faster ours is than the published form and than plain fp32."""
+    """Print how much faster ours is than the published form and than fp32."""
     device = pick_device("auto")
+    fast = cpu_has_bf16() or device == "cuda"
     print(f"device {device}, {torch.get_num_threads()} threads, medians of {REPEATS}\n")
-    print(f"{'CW, forward and backward, fp32':40}{'published':>12}{'ours':>12}{'ratio':>8}")
     loss = ChannelWise()
     compile_where_it_pays([loss], positions=64 * 64)
-    for shape in SHAPES:
-        theirs, ours = race([loss_step(f, shape, device) for f in (published, loss)], device)
-        print(f"{list(shape)!s:40}{theirs * 1e3:9.2f} ms{ours * 1e3:9.2f} ms{theirs / ours:8.1f}")
-    fast = cpu_has_bf16() or device == "cuda"
-    theirs, ours = race([training_step(f, device) for f in (False, fast)], device)
-    print(
-        f"\n{'training step, CW_f, batch 8 of 64x128':40}{'plain fp32':>12}{'ours':>12}{'ratio':>8}"
-    )
-    print(f"{'':40}{theirs * 1e3:9.1f} ms{ours * 1e3:9.1f} ms{theirs / ours:8.1f}")
+    lines = {
+        f"CW on {list(shape)}, forward and backward: published": race(
+            [loss_step(f, shape, device) for f in (published, loss)], device
+        )
+        for shape in SHAPES
+    }
+    steps = [_step_seconds(precision, device) for precision in ("fp32", "auto")]
+    lines["training step, CW_f, batch 8 of 64x128: fp32"] = steps
+    table = 1e3 * pd.DataFrame(lines, index=["theirs (ms)", "ours (ms)"]).T
+    table["ratio"] = table["theirs (ms)"] / table["ours (ms)"]
+    print(table.round(2).to_string())
     if not fast:
         print("\nthis processor doesn't compute in bfloat16, so both steps are fp32.")
     print(f"\nthe loader alone, crops of 512x512 from images of 1024x2048\n{loading_speed()}")
+
+
+@dataclass
+class _Counted:
+    """A dataset whose windows are counted: a `CachedDataset`, or one that reads whole images."""
+
+    dataset: Any
+    sizes: torch.Tensor
+    pixels: int = 0
+
+    name = "generated"
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def window(self, index: int, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray]:
+        """As `CachedDataset.window`."""
+        if not isinstance(self.dataset, SegmentationDataset):
+            image, target = self.dataset.window(index, rows, columns)
+            self.pixels += target.size
+            return image, target
+        sample = self.dataset[index]
+        self.pixels += sample.target.numel()
+        image, target = sample.image.permute(1, 2, 0).numpy(), sample.target.numpy()
+        return image[rows, columns], target[rows, columns].astype(np.uint8)
+
+
+def loading_speed(
+    *, images: int = 16, size: tuple[int, int] = FULL, steps: int = 12
+) -> pd.DataFrame:
+    """Images a second of the loader alone, augmentation included, with the paper's crop and scales.
+
+    Both ways make the same batches of 8 crops, in as many threads. The images are generated (see
+    `cwd.data.fake_trees`), and their files are as large as photographs'.
+
+    Args:
+        images: how many are generated, at least 8.
+        size: their height and width.
+        steps: batches that are timed, after one that isn't.
+
+    Returns:
+        One line a way: `images/s`, the same as a `ratio` to the first, and decoded `MB a crop`.
+    """
+    schedule = Schedule(steps=steps + 1)
+    lines = {}
+    with tempfile.TemporaryDirectory() as folder:
+        root = fake_trees.cityscapes(Path(folder) / "cityscapes", count=images, size=size)
+        files = build_dataset("cityscapes", root, "train")
+        cached = load_cached(files, Path(folder) / "cache")
+        ways = {
+            "whole PNG, decoded for every crop": files,
+            "window of the decoded file": cached,
+        }
+        for way, dataset in ways.items():
+            counted = _Counted(dataset, cached.sizes)
+            batches = Batches(counted, schedule, 0, torch.device("cpu"))
+            batches(0)
+            began = time.perf_counter()
+            for step in range(1, schedule.steps):
+                batches(step)
+            rate = steps * schedule.batch / (time.perf_counter() - began)
+            decoded = PER_PIXEL * counted.pixels / (schedule.steps * schedule.batch)
+            lines[way] = {"images/s": rate, "ratio": rate, "MB a crop": decoded / 1e6}
+    table = pd.DataFrame(lines).T.rename_axis("each crop is read from a")
+    table["ratio"] /= table["ratio"].iloc[0]
+    return table.round(1)

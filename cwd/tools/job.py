@@ -8,6 +8,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from submitit.helpers import Checkpointable
@@ -22,29 +23,19 @@ JOB, FAILURES = "job.pickle", "failures.json"  # between a job and the processes
 
 
 @dataclass(frozen=True)
-class Place:
-    """What all runs of a profile have in common, see `cwd.training.loop.train`."""
-
-    runs: Path
-    data_root: Path
-    device: str = "auto"
-    allow_weak_teacher: bool = False
-
-
-@dataclass(frozen=True)
 class Job(Checkpointable):
     """What a worker does. When SLURM's time is over it is queued again, and goes on.
 
     Attributes:
         runs: to be trained one after the other.
-        place: where.
+        place: the other arguments of `cwd.training.loop.train`.
         processes: how many train a run together.
         threads: of each process; 0 for torch's choice.
         gpus: which GPUs of this machine it sees; None for all that the process was given.
     """
 
     runs: tuple[Run, ...]
-    place: Place
+    place: dict[str, Any]
     processes: int = 1
     threads: int = 0
     gpus: tuple[str, ...] | None = None
@@ -70,7 +61,7 @@ class Job(Checkpointable):
             torch.set_num_threads(self.threads)
         for run in self.runs:
             try:
-                train(run, **vars(self.place))
+                train(run, **self.place)
             except CwdError as error:
                 return {run.name: str(error)}
         return {}
@@ -100,11 +91,10 @@ class Job(Checkpointable):
 
 def main(folder: Path) -> int:
     """Train as one of a job's processes; returns the exit status."""
-    job = pickle.loads((folder / JOB).read_bytes())
-    failures = job.train()
+    failures = pickle.loads((folder / JOB).read_bytes()).train()
     if failures:
         write_json(folder / FAILURES, failures)
-    return 2 if failures else 0
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

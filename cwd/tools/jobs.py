@@ -21,11 +21,10 @@ from cwd.system import paths
 from cwd.system.device import pick_device
 from cwd.system.errors import CwdError
 from cwd.system.progress import report
-from cwd.tools.job import Job, Place
+from cwd.tools.job import Job
 from cwd.training.run_folder import RunFolder
 from cwd.training.tasks import score_of
 
-CLUSTERS = ("local", "slurm")
 PAUSE = 0.5  # seconds between two looks at the jobs
 GRACE = 5.0  # seconds that cancelled jobs of this machine have to end
 FOREVER = 60 * 24 * 365  # minutes: on this machine no job is stopped for its time
@@ -43,7 +42,7 @@ class Settings:
         retries: how often a run is started again whose job died.
         partition: SLURM's; its default if empty.
         minutes: SLURM's time limit of a job; a run that takes longer is queued again and goes on.
-        parameters: more of sbatch's options, such as {"account": "me"}.
+        parameters: more of sbatch's options, such as ("account", "me").
     """
 
     workers: int = 1
@@ -55,12 +54,8 @@ class Settings:
     parameters: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
-        if self.cluster not in CLUSTERS:
-            raise CwdError(f"there is no cluster {self.cluster!r}: use {' or '.join(CLUSTERS)}.")
-        least = {"workers": 1, "gpus_per_run": 1, "retries": 0, "minutes": 1}
-        for name, lowest in least.items():
-            if getattr(self, name) < lowest:
-                raise CwdError(f"{name} is {getattr(self, name)}, give at least {lowest}.")
+        if self.cluster not in ("local", "slurm"):
+            raise CwdError(f"there is no cluster {self.cluster!r}: use local or slurm.")
         if self.cluster == "slurm" and not shutil.which("sbatch"):
             raise CwdError(
                 "SLURM's sbatch isn't on this machine: start the command on a login node of the "
@@ -68,11 +63,7 @@ class Settings:
             )
 
     def of_submitit(self, device: str) -> dict[str, Any]:
-        """The settings in submitit's words.
-
-        Args:
-            device: "auto", "cpu" or "cuda"; on SLURM "auto" asks for GPUs.
-        """
+        """The settings in submitit's words; on SLURM the device "auto" asks for GPUs."""
         if self.cluster == "local":
             return {"name": "cwd", "timeout_min": FOREVER}
         gpus = {} if device == "cpu" else {"gpus_per_node": self.gpus_per_run}
@@ -96,16 +87,24 @@ class Crew:
 
     Args:
         runs: in the order of their beginning; what they need is put before them.
-        place: where they are trained.
+        place: the other arguments of `cwd.training.loop.train`.
         settings: how.
-        folder: for the jobs' logs.
+        folder: for the jobs' logs; a new one in `build/jobs` if None.
 
     Raises:
         CwdError: there are fewer GPUs than a run shall have.
     """
 
-    def __init__(self, runs: Iterable[Run], place: Place, settings: Settings, folder: Path) -> None:
-        self.place, self.settings, self.folder = place, settings, folder
+    def __init__(
+        self,
+        runs: Iterable[Run],
+        place: dict[str, Any],
+        settings: Settings,
+        folder: Path | None = None,
+    ) -> None:
+        now = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+        self.place, self.settings = place, settings
+        self.folder = folder or paths.BUILD / "jobs" / now
         whole = dict.fromkeys(each for run in runs for each in (*needed(run), run))
         self.waiting = [run for run in whole if not self.finished(run)]
         self.total, self.submitted, self.shown = len(whole), 0, ""
@@ -113,9 +112,9 @@ class Crew:
         self.deaths: Counter[Run] = Counter()
         self.failed: dict[Run, str] = {}  # and why
         self.left_out: list[Run] = []  # because they need one that failed
-        here = settings.cluster == "local"
-        self.device = pick_device(place.device) if here else place.device
-        self.gpus = visible_gpus() if here and self.device == "cuda" else []
+        self.local = settings.cluster == "local"
+        self.device = pick_device(place["device"]) if self.local else place["device"]
+        self.gpus = _visible_gpus() if self.local and self.device == "cuda" else []
         if self.gpus and len(self.gpus) < settings.gpus_per_run:
             raise CwdError(
                 f"a run shall have {settings.gpus_per_run} GPUs and this machine has "
@@ -123,49 +122,53 @@ class Crew:
             )
         # runs of one teacher and seed share its maps, see `teacher.Kept`; and a job takes
         # seconds to begin, which only small runs notice
-        self.grouped = here and self.device == "cpu"
+        self.grouped = self.local and self.device == "cpu"
 
     def finished(self, run: Run) -> bool:
         """Whether a run is complete on disk."""
-        return RunFolder(self.place.runs, run).finished
+        return RunFolder(self.place["runs"], run).finished
 
     def go(self) -> None:
-        """Train all runs.
+        """Train all runs; those that are finished stay.
 
         Raises:
-            CwdError: some could not be trained, or SLURM refused a job.
+            CwdError: some could not be trained, the sentence lists them; or SLURM refused a job.
         """
         try:
             while self.waiting or self.running:
-                self.collect()
-                self.leave_out()
-                self.hand_out()
-                self.show()
+                self._collect()
+                self._leave_out()
+                self._hand_out()
+                self._show()
                 time.sleep(PAUSE)
         finally:
-            self.cancel()
+            self._cancel()
         if self.failed:
-            raise CwdError(self.sentence())
+            each = [f"{run.name} ({why})" for run, why in self.failed.items()]
+            more = f", and {len(self.left_out)} that need them" if self.left_out else ""
+            raise CwdError(
+                f"{len(each) + len(self.left_out)} of {self.total} runs weren't trained: "
+                f"{', '.join(each)}{more}: what is finished is kept, and the same command tries "
+                "the others again."
+            )
 
-    def collect(self) -> None:
-        """Take the results of jobs that ended."""
+    def _collect(self) -> None:
         for worker, (handle, job) in list(self.running.items()):
             if handle.done():
                 del self.running[worker]
-                self.settle(handle, job)
+                self._settle(job, self.outcome(handle), paths.for_people(handle.paths.stderr))
 
-    def settle(self, handle: submitit.Job, job: Job) -> None:
+    def _settle(self, job: Job, failures: dict[str, str], log: str) -> None:
         """What becomes of a job's runs: finished, failed, or waiting again."""
-        log = paths.for_people(handle.paths.stderr)
-        failures = self.outcome(handle)
-        rest = [run for run in job.runs if not self.finished(run)]
+        rest = []
         for run in job.runs:
-            if run not in rest:
-                metrics = RunFolder(self.place.runs, run).metrics
+            if self.finished(run):
+                metrics = RunFolder(self.place["runs"], run).metrics
                 report(f"{run.title}: {score_of(run.network, metrics)}")
-        for run in [run for run in rest if run.name in failures]:
-            rest.remove(run)
-            self.failed[run] = f"{failures[run.name].rstrip('.')}; log in {log}"
+            elif run.name in failures:
+                self.failed[run] = f"{failures[run.name].rstrip('.')}; log in {log}"
+            else:
+                rest.append(run)
         if rest and not failures:
             culprit = rest[0]  # a job trains in this order, so it died in this run
             self.deaths[culprit] += 1
@@ -178,27 +181,25 @@ class Crew:
     def outcome(self, handle: submitit.Job) -> dict[str, str]:
         """What a job returned, see `cwd.tools.job.Job`; nothing if it died."""
         # submitit waits for a result that a shared disk may be late with; here is none
-        late = self.settings.cluster == "local" and not handle.paths.result_pickle.exists()
-        return {} if late or handle.exception() else handle.result()
+        dead = self.local and not handle.paths.result_pickle.exists()
+        return {} if dead or handle.exception() else handle.result()
 
-    def leave_out(self) -> None:
-        """Give up the runs that need one that failed."""
+    def _leave_out(self) -> None:
         for run in list(self.waiting):
             if any(each in self.failed or each in self.left_out for each in needed(run)):
                 self.waiting.remove(run)
                 self.left_out.append(run)
 
-    def hand_out(self) -> None:
+    def _hand_out(self) -> None:
         """Give every idle worker a job, as long as runs are ready."""
         for worker in range(self.settings.workers):
-            runs = () if worker in self.running else self.next_runs()
-            if runs:
+            if worker not in self.running and (runs := self._next_runs()):
                 self.waiting = [run for run in self.waiting if run not in runs]
-                job = Job(runs, self.place, self.settings.gpus_per_run, self.threads(),
-                          self.gpus_of(worker))  # fmt: skip
+                together, gpus = self.settings.gpus_per_run, self._gpus_of(worker)
+                job = Job(runs, self.place, together, self.threads(), gpus)
                 self.running[worker] = self.submit(job), job
 
-    def next_runs(self) -> tuple[Run, ...]:
+    def _next_runs(self) -> tuple[Run, ...]:
         """The runs of the next job, whose teachers and baselines are finished."""
         ready = [run for run in self.waiting if all(map(self.finished, needed(run)))]
         if not self.grouped:
@@ -214,12 +215,10 @@ class Crew:
         cores = len(os.sched_getaffinity(0))
         return max(1, cores // (self.settings.workers * self.settings.gpus_per_run))
 
-    def gpus_of(self, worker: int) -> tuple[str, ...] | None:
+    def _gpus_of(self, worker: int) -> tuple[str, ...] | None:
         """The GPUs of a worker; where there are too few, workers share them."""
-        if not self.gpus:
-            return None
-        each = self.settings.gpus_per_run
-        return tuple(self.gpus[(worker * each + i) % len(self.gpus)] for i in range(each))
+        each = range(worker * self.settings.gpus_per_run, (worker + 1) * self.settings.gpus_per_run)
+        return tuple(self.gpus[i % len(self.gpus)] for i in each) if self.gpus else None
 
     def submit(self, job: Job) -> submitit.Job:
         """Start a job; its files get a folder of their own.
@@ -233,7 +232,7 @@ class Crew:
         try:
             executor = submitit.AutoExecutor(folder, cluster, slurm_max_num_timeout=REQUEUES)
             executor.update_parameters(**self.settings.of_submitit(self.device))
-            with errors_into(folder / "controller.log"):
+            with _errors_into(folder / "controller.log"):
                 return executor.submit(job)
         except (FailedJobError, FailedSubmissionError) as error:
             raise CwdError(
@@ -241,38 +240,27 @@ class Crew:
                 "check --partition, --minutes and --parameter."
             ) from error
 
-    def show(self) -> None:
-        """Report how far it is, when that changed."""
-        titles = [job.runs[0].title for _, job in self.running.values()]
-        busy = sum(len(job.runs) for _, job in self.running.values())
-        lost = len(self.failed) + len(self.left_out)
-        done = self.total - len(self.waiting) - lost - busy
-        line = f"{done}/{self.total} done, {len(titles)} running: {'; '.join(titles)}"
+    def _show(self) -> None:
+        jobs = [job for _, job in self.running.values()]
+        open_runs = [*self.waiting, *(run for job in jobs for run in job.runs)]
+        done = self.total - len(open_runs) - len(self.failed) - len(self.left_out)
+        titles = "; ".join(job.runs[0].title for job in jobs)
+        line = f"{done}/{self.total} done, {len(jobs)} running: {titles}"
         if line != self.shown:
             report(line, transient=True)
         self.shown = line
 
-    def cancel(self) -> None:
+    def _cancel(self) -> None:
         """Stop the jobs that run; they leave their checkpoints."""
         for handle, _ in self.running.values():
             handle.cancel(check=False)
-        until = time.monotonic() + (GRACE if self.settings.cluster == "local" else 0)
+        until = time.monotonic() + (GRACE if self.local else 0)
         while time.monotonic() < until and not all(h.done() for h, _ in self.running.values()):
             time.sleep(0.1)
 
-    def sentence(self) -> str:
-        """What wasn't trained, and why."""
-        each = [f"{run.name} ({why})" for run, why in self.failed.items()]
-        more = f", and {len(self.left_out)} that need them" if self.left_out else ""
-        return (
-            f"{len(each) + len(self.left_out)} of {self.total} runs weren't trained: "
-            f"{', '.join(each)}{more}: what is finished is kept, and the same command tries the "
-            "others again."
-        )
-
 
 @contextlib.contextmanager
-def errors_into(path: Path) -> Iterator[None]:
+def _errors_into(path: Path) -> Iterator[None]:
     """Write standard error to a file, that of processes too which begin while the block runs.
 
     A job of this machine has a process that watches it, and shows a traceback when it is cancelled.
@@ -290,22 +278,7 @@ def errors_into(path: Path) -> Iterator[None]:
         os.close(kept)
 
 
-def visible_gpus() -> list[str]:
+def _visible_gpus() -> list[str]:
     """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     return named.split(",") if named else [str(i) for i in range(torch.cuda.device_count())]
-
-
-def train_all(runs: Iterable[Run], place: Place, settings: Settings) -> None:
-    """Train runs as jobs, and what they need before them; those that are finished stay.
-
-    Args:
-        runs: any number.
-        place: where.
-        settings: how.
-
-    Raises:
-        CwdError: some could not be trained; the sentence lists them.
-    """
-    folder = paths.BUILD / "jobs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    Crew(runs, place, settings, folder).go()

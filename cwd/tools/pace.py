@@ -1,16 +1,10 @@
-"""How long a training step takes: as finished runs took, or measured here.
+"""How long a training step takes: as finished runs took, or as the trainer takes here."""
 
-A segmentation network's step is measured by its parts: the student's step, the teacher's forward
-pass and every loss of distillation, of the sizes that training has; it takes their sum. Detectors
-and classifiers are in `pace_whole`. What was measured is kept in a file for each hardware.
-"""
-
-import functools
 import math
 import re
 import statistics
-from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,214 +12,92 @@ import torch
 
 from cwd.config.run import Run
 from cwd.config.schedule import BaseSchedule, DetectionSchedule, Schedule
-from cwd.experiments.step_parts import asking, distilling, learning, maps_of, multiply_adds, timed
-from cwd.models.segmentation import OUTPUT_STRIDE
-from cwd.recipes.notation import TAPS
-from cwd.recipes.parse import Term, parse_recipe
-from cwd.system.device import pick_precision
-from cwd.system.errors import CwdError
+from cwd.experiments.profile import Profile
+from cwd.models.names import SEGMENTATION, kind_of
 from cwd.system.files import read_json, write_json
 from cwd.system.progress import report
+from cwd.tools.operations import operations
+from cwd.tools.trial import DRAWN, representatives, seconds_a_step, shortened
 from cwd.training import provenance
-from cwd.training.teacher import KEPT
 
-SMALL = 2  # images a call where a CPU can't afford the schedule's batch; batch norm wants two
-AFFORDED = 60e9  # multiply-adds of a forward pass above which a CPU measures less and scales
-PIXELS = 2**18  # the same for a loss of distillation: pixels of a batch
-SIDE = 8 * OUTPUT_STRIDE  # the least side of a crop that is measured
-PLACE = ("device", "name", "threads")
-Size = tuple[int, int]  # height and width in pixels
+AFFORDED = 1e11  # operations of a step; a CPU is timed with fewer or smaller images where it's more
+SMALL = 2  # images of a step at least, since batch norm wants two
+SIDE = 64  # pixels of the side of a smaller image at least
+STEPS = 5  # of a trial at most
+Key = tuple[str, bool]  # a network, and whether it is taught
 
 
-class Watch:
-    """Measures what it is asked for, once.
+class Pace:
+    """Seconds of the steps of a profile's runs, on one device.
+
+    What was timed is kept in a file for each hardware.
 
     Args:
+        profile: whose networks are timed where nothing is known.
         device: "cpu" or "cuda".
-        classes: K of the dataset.
-        folder: where the file of what was measured lies.
-
-    Attributes:
-        source: what it measures of a step, in a word.
-        unit: pixels of which the sides of a measured image are multiples.
-        least: pixels of a side below which an image isn't made smaller.
-        hardware: as provenance records it.
-        smaller: sizes of the networks that weren't measured at their own, by network.
+        folder: where that file lies.
     """
 
-    source = ""
-    unit = OUTPUT_STRIDE
-    least = SIDE
-
-    def __init__(self, device: str, classes: int, folder: Path) -> None:
-        self.device, self.classes = device, classes
+    def __init__(self, profile: Profile, device: str, folder: Path) -> None:
+        self.device, self.folder = device, folder
         self.hardware = provenance.hardware(torch.device(device))
-        words = f"{self.hardware['name']} {self.hardware['threads']} threads"
-        self.path = folder / f"{re.sub(r'[^A-Za-z0-9]+', '-', words)}.json"
-        self.seconds = self.kept()
-        self.smaller: dict[str, Size] = {}
+        self.rates: dict[Key, float] = {}  # operations a second
+        self.tried: list[Run] = []
+        runs = [*representatives(profile).values(), *profile.alone]
+        self.trials = {_key(run): run for run in reversed(runs) if run.schedule.steps}
+        words = f"{self.hardware['name']} {self.hardware['threads']} threads torch"
+        name = re.sub(r"[^A-Za-z0-9.]+", "-", f"{words} {torch.__version__}")
+        self.path = folder / f"{name}.json"
 
-    def kept(self) -> dict[str, float]:
-        """Seconds by what was measured on this hardware, by any watch."""
-        if not self.path.is_file():
-            return {}
-        return read_json(self.path, "delete it to measure again").get("seconds", {})
+    def learn(self, run: Run, found: Iterable[dict[str, Any]]) -> float | None:
+        """Seconds a step of finished runs on this hardware; None if none was trained on it alone.
 
-    @abstractmethod
-    def multiply_adds(self, name: str, size: Size) -> int:
-        """Of a network's forward pass for one image of a size, counted."""
-
-    def affordable(self, name: str, batch: int, size: Size) -> tuple[int, Size]:
-        """Batch and size to measure with: training's own on a GPU, less where a CPU is slow.
+        It is their median, since a machine that sleeps or works for others shows in one of them.
 
         Args:
-            name: of the network that learns.
-            batch: images of a step.
-            size: their height and width.
+            run: which differs from them in the seed at most.
+            found: their records, see `cwd.experiments.records.Records.find`.
         """
-        one = self.multiply_adds(name, size)
-        if self.device == "cuda" or batch * one <= AFFORDED:
-            return batch, size
-        batch = min(SMALL, batch)
-        share = min(1.0, math.sqrt(AFFORDED / (batch * one)))
-        if share == 1:
-            return batch, size
-        fewer = (int(side * share) // self.unit * self.unit for side in size)
-        least = min(self.least, *size)
-        height, width = (max(least, side) for side in fewer)
-        if (height, width) != size:
-            self.smaller[name] = height, width
-        return batch, (height, width)
+        here, taken = _place(self.hardware), []
+        for origin in (record["provenance"] for record in found):
+            places = {_place(session["hardware"]) for session in origin["sessions"]}
+            if origin["seconds"] and places == {here}:  # 0 where a few steps were quick
+                taken.append(origin["seconds"] / run.schedule.steps)
+        if not taken:
+            return None
+        seconds = statistics.median(taken)
+        self.rates.setdefault(_key(run), operations(run) / seconds)
+        return seconds
 
-    def measured(
-        self,
-        what: str,
-        schedule: BaseSchedule,
-        batch: int,
-        size: Size,
-        build: Callable[..., Callable[[], object]],
-    ) -> float:
-        """Seconds of what `build` returns, from the file or measured now.
+    def seconds(self, run: Run) -> tuple[float, str]:
+        """Seconds a step of a run of which nothing is known, and "timed" or "counted".
 
         Raises:
-            CwdError: it doesn't fit into the GPU's memory, or the file can't be written.
+            CwdError: the network's step doesn't fit into the GPU's memory.
         """
-        precision = pick_precision(schedule.precision, self.device)
-        images = f"{batch} images of {size[0]}x{size[1]}"
-        key = f"{what}, {images}, {self.classes} classes, {precision}, torch {torch.__version__}"
-        if key not in self.seconds:
-            report(f"measuring {what}, {images}", transient=True)
-            try:
-                step = build(batch=batch, crop=size, device=self.device, fast="bf16" in precision)
-                self.seconds[key] = timed(step, self.device)
-            except torch.OutOfMemoryError as error:
-                detects = isinstance(schedule, DetectionSchedule)
-                settings = "batch, short or long" if detects else "batch or crop"
-                raise CwdError(
-                    f"{what} with {images} doesn't fit into the memory of {self.hardware['name']}: "
-                    f"lower the schedule's {settings} in the profile, or plan with DEVICE=cpu."
-                ) from error
-            self.seconds = self.kept() | self.seconds  # the watches share the file
-            write_json(self.path, {"hardware": self.hardware, "seconds": self.seconds})
-        return self.seconds[key]
+        key = _key(run)
+        trial = self.trials.get(key)
+        if key not in self.rates and trial:
+            self.rates[key] = self.timed(trial)
+            self.tried.append(trial)
+        if key in self.rates:
+            return operations(run) / self.rates[key], "timed" if run in self.tried else "counted"
+        # one of several students, of which one was timed with a teacher: it alone, and the teacher
+        alone, _ = self.seconds(run.baseline())
+        asked = operations(run) - operations(run.baseline())
+        rate = self.rates.get((run.teacher.network, False), operations(run.baseline()) / alone)
+        return alone + asked / rate, "counted"
 
-
-class Stopwatch(Watch):
-    """Seconds of the parts of a segmentation network's step, see `Watch`."""
-
-    source = "parts"
-
-    def step(self, run: Run, *, asks: bool = True) -> float:
-        """Seconds of one of `run`'s training steps: the sum of its parts.
-
-        Args:
-            run: which; its seed doesn't matter.
-            asks: whether it asks its teacher, or finds what that said to a run before it.
-
-        Raises:
-            CwdError: a part doesn't fit into the GPU's memory.
-        """
-        total = self.network(run.network, run.schedule, training=True)
-        if run.teacher and asks:
-            total += self.network(run.teacher.network, run.schedule, training=False)
-        if run.teacher:
-            total += sum(self.term(term, run) for term in parse_recipe(run.recipe))
-        return total
-
-    def network(self, name: str, schedule: Schedule, *, training: bool) -> float:
-        """Seconds of a network's forward pass for a batch; in training of all its step."""
-        whole = schedule.size
-        batch, crop = self.affordable(name, schedule.batch, whole)
-        build = functools.partial(learning if training else asking, name, self.classes)
-        what = f"{'a training step' if training else 'the forward pass'} of {name}"
-        seconds = self.measured(what, schedule, batch, crop, build)
-        ratio = self.multiply_adds(name, whole) / self.multiply_adds(name, crop)
-        return seconds * ratio * schedule.batch / batch
-
-    def term(self, term: Term, run: Run) -> float:
-        """Seconds of forward and backward of a loss; with HO the critic's step as well."""
-        schedule = run.schedule
-        crop = schedule.size
-        whole = self.device == "cuda" or schedule.batch * math.prod(crop) <= PIXELS
-        batch = schedule.batch if whole else min(SMALL, schedule.batch)
-        names = run.network, run.teacher.network
-        shapes = [
-            "x".join(map(str, getattr(maps_of(name, self.classes, crop), TAPS[term.tap])))
-            for name in names
-        ]
-        options = "".join(f", {key}={value}" for key, value in term.options)
-        what = f"{term.name}{options}, {term.align}, on {shapes[0]} and {shapes[1]}"
-        build = functools.partial(distilling, term, names, self.classes)
-        return self.measured(what, schedule, batch, crop, build) * schedule.batch / batch
-
-    def multiply_adds(self, name: str, size: Size) -> int:
-        """See `Watch`."""
-        return multiply_adds(name, self.classes, size)
-
-    def keeps_teacher(self, run: Run, seeds: int) -> bool:
-        """Whether what a run's teacher says to all seeds is kept, see `teacher.Kept`."""
-        schedule = run.schedule
-        maps = maps_of(run.teacher.network, self.classes, schedule.crop)[:2]
-        need = 4 * schedule.steps * schedule.batch * sum(map(math.prod, maps))
-        return need * seeds <= KEPT.limit
-
-    def operations(self, run: Run) -> int:
-        """Floating-point operations of a training step, counted: two for each multiply-add.
-
-        A backward pass takes about twice its forward pass, so the student's step is three of them,
-        and the teacher's one. The losses of distillation are left out.
-        """
-        crop = run.schedule.size
-        student = 3 * self.multiply_adds(run.network, crop)
-        teacher = run.teacher and self.multiply_adds(run.teacher.network, crop)
-        return 2 * run.schedule.batch * (student + (teacher or 0))
-
-
-def place_of(hardware: dict[str, Any]) -> tuple[Any, ...]:
-    """What of the hardware decides how long a step takes; older records name no processes."""
-    return (*(hardware[key] for key in PLACE), hardware.get("processes", 1))
-
-
-def seconds_of(
-    found: Iterable[dict[str, Any]], steps: int, hardware: dict[str, Any]
-) -> float | None:
-    """Seconds a step of finished runs on one hardware; None if none was trained on it alone.
-
-    It is their median, since a machine that sleeps or works for others shows in one of them.
-
-    Args:
-        found: the runs' records, see `cwd.experiments.records.Records.find`.
-        steps: of each of them.
-        hardware: as provenance records it.
-    """
-    taken = [
-        record["provenance"]["seconds"] / steps
-        for record in found
-        if record["provenance"]["seconds"]  # rounded to 0 where a few steps were quick
-        and {place_of(session["hardware"]) for session in record["provenance"]["sessions"]}
-        == {place_of(hardware)}
-    ]
-    return statistics.median(taken) if taken else None
+    def timed(self, run: Run) -> float:
+        """Operations a second of a run's network in the trainer, from the file or timed now."""
+        known = read_json(self.path, "delete it") if self.path.is_file() else {}
+        trial = _trial(run, self.device)
+        if trial.name not in known:
+            report(f"timing {trial.title}, {trial.schedule.batch} images", transient=True)
+            seconds = seconds_a_step(trial, self.device, self.folder)
+            known[trial.name] = operations(trial) / seconds
+            write_json(self.path, known)
+        return known[trial.name]
 
 
 def gpu_seconds(record: dict[str, Any]) -> tuple[str, float] | None:
@@ -241,3 +113,41 @@ def gpu_seconds(record: dict[str, Any]) -> tuple[str, float] | None:
         return None
     taken = sum(s["seconds"] * s["hardware"].get("processes", 1) for s in sessions)
     return (name, taken) if taken else None
+
+
+def _key(run: Run) -> Key:
+    return run.network, run.teacher is not None
+
+
+def _place(hardware: dict[str, Any]) -> tuple[Any, ...]:
+    """What of the hardware decides how long a step takes; older records name no processes."""
+    return (*(hardware[key] for key in ("device", "name", "threads")), hardware.get("processes", 1))
+
+
+def _trial(run: Run, device: str, steps: int = STEPS) -> Run:
+    """A run on generated images, fewer and smaller ones where a CPU is slow; its teacher too."""
+    batch, smaller = run.schedule.batch, {}
+    if device == "cpu":
+        one = operations(run) / batch
+        batch = max(SMALL, min(batch, int(AFFORDED / one)))
+        smaller = _smaller(run.schedule, math.sqrt(AFFORDED / (batch * one)))
+        steps = min(steps, max(2, int(2 * AFFORDED / (batch * one))))
+    schedule = replace(run.schedule, batch=batch, **smaller)
+    if run.data.name in DRAWN:
+        data = {"train": max(16, batch), "val": 1}
+    else:
+        data = {"train": batch, "val": 1, "split": "train"}
+        if kind_of(run.network) == SEGMENTATION:
+            data["size"] = schedule.size  # so that they are kept in memory
+    trial = shortened(replace(run, schedule=schedule, seed=0), steps, data=data)
+    return replace(trial, teacher=_trial(run.teacher, device, 1)) if run.teacher else trial
+
+
+def _smaller(schedule: BaseSchedule, scale: float) -> dict[str, Any]:
+    """The sides of a schedule's images, scaled down; a classifier's are small anyway."""
+    if scale < 1 and isinstance(schedule, Schedule):
+        return {"crop": tuple(max(SIDE, int(side * scale) // 8 * 8) for side in schedule.size)}
+    if scale < 1 and isinstance(schedule, DetectionSchedule):
+        short, long = (max(SIDE, int(side * scale)) for side in schedule.size)
+        return {"short": short, "long": long}
+    return {}

@@ -1,60 +1,57 @@
-"""HTML pages that show the tables and figures of a folder."""
+"""HTML pages that show the tables and figures of folders."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import jinja2
 import pandas as pd
+from markupsafe import Markup
 
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>Channel-wise distillation</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem;
-        color: #30343b }}
-img {{ max-width: 100% }} figure {{ margin: 1.5rem 0 }} figcaption {{ color: #6f7f8f }}
-details {{ overflow-x: auto }}
-table {{ border-collapse: collapse; margin: .5rem 0 1rem; font-size: .9rem }}
-th, td {{ padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #dde }}
-td:first-child, th:first-child {{ text-align: left }}
-</style>
-{body}
-</html>
-"""
+from cwd.system.files import write_text
 
 
-def page(body: str) -> str:
-    """A complete page."""
-    return PAGE.format(body=body)
+@dataclass(frozen=True)
+class Section:
+    """A part of a page, see `page.html`.
 
-
-def table(frame: pd.DataFrame) -> str:
-    """A table; empty cells where a value is missing."""
-    return frame.to_html(index=False, na_rep="", border=0)
-
-
-def tables(folder: Path, *, opened: Sequence[str] = (), base: str = "") -> str:
-    """Every CSV of `folder`/tables, folded up.
-
-    Args:
-        folder: where they lie.
-        opened: names of those that are shown at once.
+    Attributes:
+        title: its heading.
+        folder: whose `tables/*.csv` and `figures/*.png` are shown.
         base: the folder as seen from the page, with a slash at its end; empty for the same.
+        text: paragraphs.
+        links: targets and titles of notebooks.
+        origins: what was measured where.
+        missing: what is not shown.
+        opened: names of the tables that aren't folded up.
     """
-    lines = ["<h2>Tables</h2>"]
-    for path in sorted((folder / "tables").glob("*.csv")):
-        state = " open" if path.stem in opened else ""
-        lines.append(
-            f'<details{state}><summary><a href="{base}tables/{path.name}">{path.stem}</a>'
-            f"</summary>{table(pd.read_csv(path))}</details>"
-        )
-    return "\n".join(lines)
+
+    title: str
+    folder: Path | None = None
+    base: str = ""
+    text: Sequence[str] = ()
+    links: Sequence[tuple[str, str]] = ()
+    origins: pd.DataFrame | None = None
+    missing: Sequence[str] = ()
+    opened: Sequence[str] = ()
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The folder's tables by name."""
+        found = sorted(self.folder.glob("tables/*.csv")) if self.folder else []
+        return {path.stem: pd.read_csv(path) for path in found}
+
+    @property
+    def figures(self) -> list[str]:
+        """Names of the folder's figures."""
+        return sorted(p.stem for p in self.folder.glob("figures/*.png")) if self.folder else []
 
 
-def figures(folder: Path, *, base: str = "") -> str:
-    """Every PNG of `folder`/figures; arguments as for `tables`."""
-    lines = ["<h2>Figures</h2>"]
-    lines += [
-        f'<figure><img src="{base}figures/{path.name}" alt="{path.stem}">'
-        f"<figcaption>{path.stem}</figcaption></figure>"
-        for path in sorted((folder / "figures").glob("*.png"))
-    ]
-    return "\n".join(lines)
+def write_page(path: Path, sections: Sequence[Section]) -> Path:
+    """Write a page; returns its path."""
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    pages = jinja2.Environment(autoescape=True, trim_blocks=True, loader=loader)
+    # pandas escapes what is in the cells
+    pages.filters["table"] = lambda frame: Markup(frame.to_html(index=False, na_rep="", border=0))
+    write_text(path, pages.get_template("page.html").render(sections=sections))
+    return path

@@ -1,44 +1,48 @@
 """What a profile would train, and what that takes, before anybody spends it: `make plan`.
 
-Nothing is trained, downloaded or decoded. Where step times come from is in `cwd.tools.pace`.
+Nothing of the profile is trained, downloaded or decoded.
 """
 
 import io
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-import torch
 
+from cwd.config.run import Run
 from cwd.experiments.records import Records
 from cwd.experiments.study import every_run
 from cwd.experiments.workspace import Workspace, open_profile
-from cwd.models.names import DETECTOR, SEGMENTATION, has_masks, kind_of
 from cwd.system import paths
 from cwd.system.device import pick_device
 from cwd.system.errors import CwdError
 from cwd.system.files import write_text
 from cwd.system.progress import TERMINAL
-from cwd.tools.kinds import HOUR, Kind, Watches, find_kinds, heading, shown_size
 from cwd.tools.needs import (
     Need,
     dataset_needs,
     free_bytes,
     in_words,
-    run_size,
+    run_bytes,
     shortages,
     weight_needs,
 )
-from cwd.tools.pace import gpu_seconds
-from cwd.training.provenance import hardware as hardware_of
-from cwd.training.tasks import task_of
+from cwd.tools.operations import operations
+from cwd.tools.pace import Pace, gpu_seconds
+from cwd.training.run_folder import RunFolder
 
-PAGE = 94  # characters of a line
-# What a data-centre GPU may sustain in bfloat16 on networks of this kind, about a tenth of the peak
-# of an A100. An assumption: only used, and named so, where no GPU has ever been measured.
-TFLOPS = 30.0
+HOUR = 3600.0
+WIDTH = 100  # characters of a line of prose
+COUNTS = ("runs", "finished", "recorded", "left")
+NOTES = """\
+finished: in build/runs; recorded: in data/results only; left: neither.
+from runs: the median of finished or recorded runs on this hardware; timed: the trainer itself on
+generated images, of which a CPU gets fewer or smaller ones; counted: counted operations at the rate
+that those runs or trials of the network sustained, so that what one loss costs more than another
+isn't in it. Runs that find their teacher's maps in memory take less; detectors' images of other
+shapes more or less, and masks more where more is found. Measuring mIoU or AP comes on top."""
 
 
 def plan(
@@ -47,7 +51,7 @@ def plan(
     data_root: str | Path = "data",
     seeds: str = "",
     device: str = "auto",
-    tflops: float = TFLOPS,
+    tflops: float = 30.0,
 ) -> Path:
     """Print what a profile holds, what of it is done, and what the rest takes.
 
@@ -57,6 +61,7 @@ def plan(
         seeds: comma-separated; the profile's own if empty.
         device: "auto", "cpu" or "cuda".
         tflops: operations a second, in units of 10^12, to assume of a GPU that was never measured.
+            30 is about a tenth of the peak of an A100.
 
     Returns:
         The table as a file, `build/PROFILE/plan.csv`.
@@ -65,227 +70,141 @@ def plan(
         CwdError: a setting is wrong, a dataset is incomplete, or a step doesn't fit into the GPU.
     """
     if not 0 < tflops < float("inf"):
-        raise CwdError(f"tflops is {tflops:g}, give a positive number such as {TFLOPS:g}.")
+        raise CwdError(f"tflops is {tflops:g}, give a positive number such as 30.")
     workspace = open_profile(profile, str(data_root), seeds, device)
-    chosen = pick_device(device)
-    watches = Watches(chosen, paths.BUILD / "plan")
     records = Records(workspace.profile, paths.RUNS, paths.RESULTS)
-    kinds = find_kinds(every_run(records), records, watches)
+    pace = Pace(workspace.profile, pick_device(device), paths.BUILD / "plan")
+    groups: dict[Run, list[Run]] = {}  # runs that differ in their seeds only, by the first
+    for run in every_run(records):
+        groups.setdefault(replace(run, seed=0), []).append(run)
+    table = plan_table(groups, records, pace)
+    path, text = workspace.output / "plan.csv", io.StringIO()
+    table.to_csv(text, index=False)
+    write_text(path, text.getvalue())
     TERMINAL.clear()
-    lines = [
-        f"plan of {workspace.profile.name}: {workspace.profile.about}",
-        "",
-        *run_lines(kinds),
-        "",
-        *time_lines(kinds, watches, records, tflops),
-        "",
-        *disk_lines(kinds, workspace),
-    ]
-    path = workspace.output / "plan.csv"
-    table = io.StringIO()
-    pd.DataFrame([entry(kind) for kind in kinds]).to_csv(table, index=False)
-    write_text(path, table.getvalue())
-    print("\n".join([*lines, "", f"all of this table: {paths.for_people(path)}"]))
+    print(f"plan of {workspace.profile.name}: {workspace.profile.about}\n")
+    print(*run_lines(table), NOTES, *time_lines(table, pace), sep="\n")
+    if pace.device == "cpu":
+        print(textwrap.fill(gpu_sentence(table, list(groups), records, tflops), WIDTH))
+    print(*disk_lines(table, list(groups), workspace), sep="\n")
+    print(f"\nthe whole table: {paths.for_people(path)}")
     return path
 
 
-def entry(kind: Kind) -> dict[str, Any]:
-    """A kind as a line of `plan.csv`."""
-    run, schedule = kind.run, kind.run.schedule
-    return {
-        "network": run.network,
-        "init": run.init,
-        "recipe": run.recipe,
-        "teacher": run.teacher.network if run.teacher else "",
-        "runs": kind.total,
-        "finished": kind.here,
-        "recorded": kind.recorded,
-        "left": kind.left,
-        "steps": schedule.steps,
-        "batch": schedule.batch,
-        "size": shown_size(run),
-        "seconds_per_step": round(kind.seconds, 6),
-        "step_from": kind.source,
-        "hours_left": round(kind.hours(kind.left), 4),
-        "hours_in_all": round(kind.hours(kind.total), 4),
-    }
+def plan_table(groups: dict[Run, list[Run]], records: Records, pace: Pace) -> pd.DataFrame:
+    """A line for each group of runs that differ in their seeds only."""
+    known = {run: [r for r in map(records.find, groups[run]) if r] for run in groups}
+    learnt = {run: pace.learn(run, known[run]) for run in groups if run.schedule.steps}
+    lines = []
+    for run, members in groups.items():
+        seconds, source = learnt.get(run), "runs"
+        if seconds is None:
+            seconds, source = pace.seconds(run) if run.schedule.steps else (0.0, "")
+        here = sum(RunFolder(paths.RUNS, member).finished for member in members)
+        left, hours = len(members) - len(known[run]), run.schedule.steps * seconds / HOUR
+        line = {
+            "network": run.network,
+            "init": run.init,
+            "recipe": run.recipe,
+            "teacher": run.teacher.network if run.teacher else "",
+            "runs": len(members),
+            "finished": here,
+            "recorded": len(known[run]) - here,
+            "left": left,
+            "steps": run.schedule.steps,
+            "batch": run.schedule.batch,
+            "size": "x".join(map(str, run.schedule.size)),
+            "seconds_per_step": round(seconds, 6),
+            "step_from": source,
+            "hours_left": round(left * hours, 4),
+            "hours_in_all": round(len(members) * hours, 4),
+        }
+        lines.append(line)
+    return pd.DataFrame(lines)
 
 
-WIDTHS = (-28, 5, 5, 9, 5, 9, 9, 8, 7)  # of the printed columns, negative: to the left
-COLUMNS = ("", "runs", "here", "recorded", "left", "s a step", "h left", "h all", "from")
+def run_lines(table: pd.DataFrame) -> list[str]:
+    """The table for people, by network."""
+    widths = (34, 5, 9, 9, 5, 9, 8, 8, 8)
+    names = "", *COUNTS, "s a step", "h left", "h all", "from"
+    lines = ["".join(f"{name:>{width}}" for name, width in zip(names, widths, strict=True))]
+    setting = ["network", "init", "steps", "batch", "size"]
+    for (network, init, steps, batch, size), part in table.groupby(setting, sort=False):
+        lines.append(f"{network} from {init}: {steps:,} steps, batch {batch}, images {size}")
+        lines += [
+            f"  {row.recipe or 'alone':32}{row.runs:5}{row.finished:9}{row.recorded:9}{row.left:5}"
+            f"{row.seconds_per_step:9.3g}{row.hours_left:8,.2f}{row.hours_in_all:8,.2f}"
+            f"{row.step_from:>8}"
+            for row in part.itertuples()
+        ]
+    return lines
 
 
-def columns(cells: Sequence[object]) -> str:
-    """Cells under each other."""
-    return "".join(
-        f"{cell:<{-width}}" if width < 0 else f"{cell:>{width}}"
-        for cell, width in zip(map(str, cells), WIDTHS, strict=True)
+def time_lines(table: pd.DataFrame, pace: Pace) -> list[str]:
+    """The sums: runs, and hours on this machine."""
+    total, here, recorded, left = (int(table[name].sum()) for name in COUNTS)
+    again = (table["hours_in_all"] * table["recorded"] / table["runs"]).sum()
+    hours, hardware = table[["hours_left", "hours_in_all"]].sum(), pace.hardware
+    said = (
+        f"on {hardware['name']} ({hardware['device']}, threads: {hardware['threads']}): "
+        f"{hours.iloc[0]:,.2f} hours left, {hours.iloc[1]:,.2f} in all; `make reproduce` needs "
+        f"the networks, so it trains those recorded only as well: {again:,.2f} hours more."
     )
+    sums = f"\n{total} runs: {here} finished, {recorded} recorded only, {left} left"
+    return [sums, textwrap.fill(said, WIDTH)]
 
 
-def in_hours(hours: float) -> str:
-    """Hours for people."""
-    if 0 < hours < 0.005:
-        return "<0.01"
-    return f"{hours:.2f}" if hours < 100 else f"{hours:,.0f}"
-
-
-def run_lines(kinds: Sequence[Kind]) -> list[str]:
-    """The kinds, by network, and their sums."""
-    lines, last = [columns(COLUMNS)], ""
-    teachers = {kind.run.teacher for kind in kinds}
-    for kind in kinds:
-        if heading(kind.run) != last:
-            last = heading(kind.run)
-            lines += prose(last, indent=4)
-        counts = kind.total, kind.here, kind.recorded, kind.left
-        hours = in_hours(kind.hours(kind.left)), in_hours(kind.hours(kind.total))
-        alone = "alone, the teacher" if kind.run in teachers else "alone"
-        name = f"  {kind.run.recipe or alone}"
-        lines.append(columns((name, *counts, f"{kind.seconds:.3g}", *hours, kind.source)))
-    sums = [
-        sum(getattr(kind, name) for kind in kinds) for name in ("total", "here", "recorded", "left")
-    ]
-    hours = [sum(kind.hours(getattr(kind, name)) for kind in kinds) for name in ("left", "total")]
-    lines.append(columns(("sum", *sums, "", *map(in_hours, hours), "")))
-    return [
-        *lines,
-        "here: finished in build/runs; recorded: in data/results only; left: neither.",
-    ]
-
-
-def prose(text: str, indent: int = 2) -> list[str]:
-    """A paragraph in lines of the table's width, all but its first indented."""
-    return textwrap.wrap(text, PAGE, subsequent_indent=" " * indent, break_long_words=False)
-
-
-def time_lines(
-    kinds: Sequence[Kind], watches: Watches, records: Records, tflops: float
-) -> list[str]:
-    """Hours on this machine, how steps were timed, and GPU-hours where it has no GPU."""
-    hardware = hardware_of(torch.device(watches.device))
-    gpu = hardware["device"] == "cuda"
-    threads = "" if gpu else f", threads: {hardware['threads']}"
-    unit = "GPU-hours" if gpu else "hours"
-    left, total, again = (
-        in_hours(sum(kind.hours(getattr(kind, count)) for kind in kinds))
-        for count in ("left", "total", "recorded")
-    )
-    lines = [
-        f"time on {hardware['name']} ({hardware['device']}{threads}): {left} {unit} left, "
-        f"{total} in all",
-        *prose(" ".join(["- s a step", *sources(kinds)])),
-    ]
-    if watches.smaller:
-        sizes = ", ".join(f"{name} {h}x{w}" for name, (h, w) in watches.smaller.items())
-        lines += prose(f"- measured on smaller images, scaled by counted multiply-adds: {sizes}.")
-    if runs := sum(kind.recorded for kind in kinds):
-        lines += prose(
-            f"- `make reproduce` needs the networks, so it trains the {runs} runs that are "
-            f"recorded only as well: {again} {unit} more."
-        )
-    return lines if gpu else [*lines, *prose(gpu_sentence(kinds, watches, records, tflops))]
-
-
-def sources(kinds: Sequence[Kind]) -> list[str]:
-    """Sentences on where the seconds of a step come from, for the networks that there are."""
-    networks = [kind.run.network for kind in kinds]
-    found = {kind_of(network) for network in networks}
-    said = ['from "runs": the median of finished runs on this hardware.']
-    if SEGMENTATION in found:
-        said.append(
-            "From \"parts\": the student's step, the teacher's forward pass and each loss, "
-            "measured on it with random images and added up, without the teacher's where what it "
-            "said to an earlier run is kept in memory."
-        )
-    if others := " or ".join(sorted(found - {SEGMENTATION}, reverse=True)):
-        said.append(
-            f'From "step": the whole step of {others}, measured on it with random images and '
-            "targets."
-        )
-    if DETECTOR in found:
-        said.append("Detectors' images of other shapes than the one shown take more or less.")
-    if any(map(has_masks, networks)):
-        said.append("Mask R-CNN finds few objects of random images, and takes longer with more.")
-    units = " or ".join(dict.fromkeys(task_of(network).unit for network in networks))
-    return [*said, f"Reading the data and measuring {units} come on top."]
-
-
-def gpu_sentence(kinds: Sequence[Kind], watches: Watches, records: Records, tflops: float) -> str:
+def gpu_sentence(table: pd.DataFrame, runs: Sequence[Run], records: Records, tflops: float) -> str:
     """GPU-hours where there is no GPU: from finished runs on one, else under an assumption."""
+    work = [operations(run) * run.schedule.steps if run.schedule.steps else 0 for run in runs]
     taken: dict[str, list[tuple[float, float]]] = {}
     for run in every_run(records):
         record = records.find(run)
         if run.schedule.steps and record and (found := gpu_seconds(record)):
-            work = watches.of(run).operations(run) * run.schedule.steps
-            taken.setdefault(found[0], []).append((found[1], work))
-    name, rate = max(taken, key=lambda gpu: len(taken[gpu]), default=""), tflops * 1e12
-    if name:
-        seconds, work = (sum(values) for values in zip(*taken[name], strict=True))
-        rate = work / seconds
-    runs = [kind.run for kind in kinds]
-    operations = [watches.of(run).operations(run) * run.schedule.steps for run in runs]
-    left, total = (
-        rounded(
-            sum(getattr(k, count) * n for k, n in zip(kinds, operations, strict=True)) / rate / HOUR
-        )
-        for count in ("left", "total")
-    )
-    if name:
-        return (
-            f"- no GPU here: about {left} GPU-hours left, {total} in all, on {name}, which "
-            f"sustained {rounded(rate / 1e12)} TFLOP/s in {len(taken[name])} finished or "
+            done = operations(run) * run.schedule.steps
+            taken.setdefault(found[0], []).append((found[1], done))
+    if taken:
+        name = max(taken, key=lambda gpu: len(taken[gpu]))
+        seconds, done = map(sum, zip(*taken[name], strict=True))
+        tflops = done / seconds / 1e12
+        basis = (
+            f"on {name}, which sustained {tflops:.2g} TFLOP/s in {len(taken[name])} finished or "
             "recorded runs of this profile."
         )
-    detects = any(kind_of(run.network) == DETECTOR for run in runs)
-    heads = ", a detector's without its heads," if detects else ""
-    return (
-        f"- no GPU here: at an ASSUMED {tflops:g} TFLOP/s sustained, about {left} GPU-hours left, "
-        f"{total} in all. This is not measured: operations are counted, two a multiply-add, three "
-        f"forward passes of the student and one of the teacher{heads} a step. Run this on the GPU "
-        "to measure, or assume another rate: python -m cwd plan --tflops N."
-    )
+    else:
+        basis = (
+            f"at an ASSUMED {tflops:g} TFLOP/s. This is not measured: operations are counted, two "
+            "a multiply-add, three forward passes of the student and one of the teacher a step (a "
+            "detector's without its heads; no masks). Run this on the GPU to measure, or assume "
+            "another rate: python -m cwd plan --tflops N."
+        )
+    left, total = (float((table[name] * work).sum()) / tflops / 1e12 / HOUR
+                   for name in ("left", "runs"))  # fmt: skip
+    return f"no GPU here: about {left:,.2g} GPU-hours left, {total:,.2g} in all, {basis}"
 
 
-def rounded(value: float) -> str:
-    """A number to two digits."""
-    return f"{float(f'{value:.2g}'):,g}"
-
-
-def disk_lines(kinds: Sequence[Kind], workspace: Workspace) -> list[str]:
+def disk_lines(table: pd.DataFrame, runs: Sequence[Run], workspace: Workspace) -> list[str]:
     """Room on the disk and downloads, and a warning where there is too little."""
-    sizes = {kind: run_size(kind.run) for kind in kinds}
-    needs = []
-    for data in dict.fromkeys(kind.run.data for kind in kinds):
-        needs += dataset_needs(data, workspace.data_root)
-    needs += weight_needs(kind.run for kind in kinds)
-    needs = list(dict.fromkeys(needs))  # detectors may see the scenes that crops are cut out of
-    for what, name in (("left", "left"), ("recorded only, if trained again", "recorded")):
-        runs = sum(getattr(kind, name) for kind in kinds)
-        kept = sum(getattr(kind, name) * sizes[kind].kept for kind in kinds)
-        if runs:
-            needs.append(Need(f"{runs} runs {what}", kept, paths.RUNS))
-    missing = [sizes[kind] for kind in kinds if kind.total > kind.here]
-    if missing:
-        beside = max(size.peak - size.kept for size in missing)
+    data = dict.fromkeys(run.data for run in runs)
+    needs = [need for each in data for need in dataset_needs(each, workspace.data_root)]
+    needs = [*dict.fromkeys([*needs, *weight_needs(runs)])]  # tasks may share their scenes
+    sizes = [run_bytes(run) for run in runs]
+    kept = pd.Series([student + checkpoint for student, checkpoint in sizes])
+    for name, what in (("left", "left"), ("recorded", "recorded only, if trained again")):
+        if count := table[name].sum():
+            needs.append(Need(f"{count} runs {what}", int((table[name] * kept).sum()), paths.RUNS))
+    # a checkpoint is written beside the one before
+    beside = max(max(0, checkpoint - student) for student, checkpoint in sizes)
+    if (table["finished"] < table["runs"]).any():
         needs.append(Need("beside them while the largest is trained", beside, paths.RUNS))
-    smallest, largest = (choose(size.kept for size in sizes.values()) for choose in (min, max))
-    lines = [f"{'disk and download':70}{'disk':>12}{'download':>12}"]
-    lines += [need_line(need.what, need.size, need.download) for need in needs]
-    size, download = (sum(getattr(need, n) for need in needs) for n in ("size", "download"))
+    lines = [(n.what, in_words(n.size), in_words(n.download)) for n in needs]
+    sums = (sum(n.size for n in needs), sum(n.download for n in needs))
+    lines.append(("sum", *map(in_words, sums)))
+    shown = pd.DataFrame(lines, columns=["", "disk", "download"]).set_index("")
     _, free = free_bytes(paths.RUNS)
     return [
-        *lines,
-        need_line("sum", size, download),
-        f"a finished run keeps {in_words(smallest)} to {in_words(largest)}: its network and its "
-        "last checkpoint.",
-        f"free on the disk of build/: {in_words(free)}",
-        *(line for sentence in shortages(needs) for line in prose(sentence)),
+        f"\n{shown.to_string()}",
+        f"a finished run keeps {in_words(kept.min())} to {in_words(kept.max())}; free on the disk "
+        f"of build/: {in_words(free)}",
+        *(textwrap.fill(sentence, WIDTH) for sentence in shortages(needs)),
     ]
-
-
-def need_line(what: str, size: int, download: int) -> str:
-    """A need under the others."""
-    return f"  {what:68}{in_words(size) if size else '-':>12}" + (
-        f"{in_words(download) if download else '-':>12}"
-    )

@@ -1,8 +1,6 @@
 """Every table, figure and verdict from recorded results, without training: `make report`."""
 
 import base64
-import html
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,20 +20,17 @@ from cwd.experiments.study import Study, every_run, studies_of, study
 from cwd.figures import comparisons, complexity, detection
 from cwd.system import paths
 from cwd.system.errors import CwdError
-from cwd.system.files import save_figure, write_atomic, write_text
-from cwd.tools import pages
+from cwd.system.files import save_figure, write_atomic
+from cwd.tools.pages import Section, write_page
 
-PUBLISHED = "quick"  # the profile whose pictures the committed notebooks carry
-# of notebooks 04, 06, A1 and A2, from numbers
-DRAWN = (
-    "figure4",
-    "table4",
-    "table5",
-    "table6",
-    "table9_gains",
-    "table9_sizes",
-    "transformation_gains",
-    "transformations",
+INTRODUCTION = (
+    'Every number in a column that begins with "our" was measured by the runs named here; every '
+    'number in a column that begins with "paper" is printed in the paper, for its networks and '
+    "datasets. Nothing was trained to make this page."
+)
+PICTURES = (
+    "From the committed notebooks, profile quick: they need trained networks, which are not "
+    "recorded."
 )
 
 
@@ -64,41 +59,24 @@ def report(
             f"{paths.for_people(results)} holds no results: run `make reproduce`, then "
             "`python -m cwd record`."
         )
-    body = ["<h1>Recorded results</h1>", INTRODUCTION]
+    sections = [Section("Recorded results", text=[INTRODUCTION])]
     for profile in profiles:
-        source = Records(profile, results=results)
-        folder = output / profile.name
+        name, source = profile.name, Records(profile, results=results)
+        folder = output / name
         missing = render(source, folder)
-        base = f"{profile.name}/"
-        body += [
-            f"<h1>{html.escape(profile.name)}</h1><p>{html.escape(profile.about)}</p>",
-            "<h2>Measured on</h2>",
-            pages.table(origins(source)),
-            *(f"<p>Not shown: {html.escape(line)}.</p>" for line in missing),
-            pages.tables(folder, opened=("claims", "table2"), base=base),
-            pages.figures(folder, base=base),
-        ]
-    pictures = output / "pictures"
-    for name, png in committed_pictures(notebooks).items():
-        write_atomic(
-            pictures / "figures" / f"{name}.png", lambda file, png=png: file.write_bytes(png)
-        )
-    body += [
-        f"<h1>Pictures</h1><p>From the committed notebooks, profile {PUBLISHED}: they need trained "
-        "networks, which are not recorded.</p>",
-        pages.figures(pictures, base="pictures/"),
-    ]
-    page = output / "index.html"
-    write_text(page, pages.page("\n".join(body)))
-    return page
+        about = {"text": [profile.about], "origins": _origins(source), "missing": missing}
+        opened = ("claims", "table2")
+        sections.append(Section(name, folder, f"{name}/", opened=opened, **about))
+    drawn = {name for section in sections for name in section.figures}
+    for name, png in _pictures(notebooks).items():
+        if name not in drawn:
+            place = output / "pictures" / "figures" / f"{name}.png"
+            write_atomic(place, lambda file, png=png: file.write_bytes(png))
+    sections.append(Section("Pictures", output / "pictures", "pictures/", text=[PICTURES]))
+    return write_page(output / "index.html", sections)
 
 
-INTRODUCTION = """<p>Every number in a column that begins with "our" was measured by the runs named
-here; every number in a column that begins with "paper" is printed in the paper, for its networks
-and datasets. Nothing was trained to make this page.</p>"""
-
-
-def origins(source: Records) -> pd.DataFrame:
+def _origins(source: Records) -> pd.DataFrame:
     """How many runs were measured on what: hardware, versions, commit."""
     lines = []
     for run in every_run(source):
@@ -106,11 +84,10 @@ def origins(source: Records) -> pd.DataFrame:
             session = found["provenance"]["sessions"][-1]
             machine, versions = session["hardware"], session["versions"]
             commit = (session["commit"] or "unknown")[:12]
+            threads = f", {machine['threads']} threads" if machine["device"] == "cpu" else ""
             lines.append(
                 {
-                    "device": f"{machine['name']}, {machine['threads']} threads"
-                    if machine["device"] == "cpu"
-                    else machine["name"],
+                    "device": machine["name"] + threads,
                     "precision": found["provenance"]["precision"],
                     "torch": versions["torch"],
                     "python": versions["python"],
@@ -125,58 +102,52 @@ def render(source: Records, folder: Path) -> list[str]:
     studies = {name: study(name, source) for name in studies_of(source.profile)}
     missing = []
     for name, table in studies.items():
-        frame = table.table()
         if name == "table4":
-            write_table(class_comparison(table.class_iou()), folder, "table4_class_iou")
-        write_table(frame, folder, name)
+            _write_table(class_comparison(table.class_iou()), folder, "table4_class_iou")
+        _write_table(table.table(), folder, name)
         due = [row for row in table.rows[2:] if row.runs]  # others are cited
-        count = sum(row not in measured(table).rows for row in due)
+        count = sum(row not in _measured(table).rows for row in due)
         if count:
             missing.append(f"{count} of {len(due)} rows of {name}, not measured")
-    for name, draw in figures_of({n: measured(s) for n, s in studies.items()}).items():
-        save(draw, folder, name)
+    for name, draw in _figures(studies).items():
+        _save(draw, folder, name)
     claims = verdicts(source)
-    write_table(layout(claims), folder, "claims")
-    write_table(layout(claims, run=False), folder, "claims_not_run")
+    _write_table(layout(claims), folder, "claims")
+    _write_table(layout(claims, run=False), folder, "claims_not_run")
     if claims["unit"].isin(PERCENT).any():
-        save(lambda: comparisons.forest(claims), folder, "claims")
+        _save(lambda: comparisons.forest(claims), folder, "claims")
     if costs := source.beside(COSTS):
         grid = pd.DataFrame(costs["grid"]["costs"])
         shares = step_shares(pd.DataFrame(costs["step"]["seconds"]))
-        write_table(pd.DataFrame(costs["slopes"]).set_index("loss"), folder, "loss_slopes")
-        write_table(shares, folder, "step_shares")
-        save(lambda: complexity.growth(grid, "seconds"), folder, "loss_time")
-        save(lambda: complexity.growth(grid, "bytes"), folder, "loss_memory")
-        save(lambda: complexity.shares(shares), folder, "step_shares")
+        _write_table(pd.DataFrame(costs["slopes"]).set_index("loss"), folder, "loss_slopes")
+        _write_table(shares, folder, "step_shares")
+        _save(lambda: complexity.growth(grid, "seconds"), folder, "loss_time")
+        _save(lambda: complexity.growth(grid, "bytes"), folder, "loss_memory")
+        _save(lambda: complexity.shares(shares), folder, "step_shares")
     elif source.profile.student:
         missing.append("the costs of notebook 05, not recorded")
     if speed := source.beside(DETECTION_COSTS):
         table = pd.DataFrame(speed["networks"]).set_index(["detector", "role"])
-        write_table(table, folder, "detector_speed")
+        _write_table(table, folder, "detector_speed")
     if channels := source.beside(CHANNELS):
-        write_table(summary(pd.DataFrame(channels["lines"])), folder, "channels")
+        _write_table(summary(pd.DataFrame(channels["lines"])), folder, "channels")
     return missing
 
 
-def measured(table: Study) -> Study:
+def _measured(table: Study) -> Study:
     """The study without the rows that were not measured."""
     found = set(table.results()["row"])
     return replace(table, rows=tuple(row for row in table.rows if row.label in found))
 
 
-def figures_of(studies: dict[str, Study]) -> dict[str, Callable[[], Figure]]:
+def _figures(studies: dict[str, Study]) -> dict[str, Callable[[], Figure]]:
     """The figures for which at least two rows, and the student alone, were measured."""
-    enough = {
-        name: table
-        for name, table in studies.items()
-        if len(table.rows) > 3 and table.rows[1].student is None
-    }
+    part = {name: _measured(table) for name, table in studies.items()}
+    enough = {n: t for n, t in part.items() if len(t.rows) > 3 and t.rows[1].student is None}
     drawn: dict[str, Callable[[], Figure]] = {}
     if {"temperature", "weight"} <= enough.keys():
-        panels = {
-            "temperature": (enough["temperature"].results(), enough["temperature"].values()),
-            "loss weight": (enough["weight"].results(), enough["weight"].values()),
-        }
+        names = {"temperature": "temperature", "loss weight": "weight"}
+        panels = {t: (enough[n].results(), enough[n].values()) for t, n in names.items()}
         student = enough["weight"].rows[1].label
         drawn["figure3"] = lambda: comparisons.sweeps(panels, student)
     for name in ("table2", "table3", "table5", "normalisations", "transformations"):
@@ -187,16 +158,14 @@ def figures_of(studies: dict[str, Study]) -> dict[str, Callable[[], Figure]]:
     if "table4" in enough:
         drawn["table4"] = lambda: comparisons.class_bars(enough["table4"].class_iou().iloc[:, 1:])
     if "table6" in enough:
-        table6 = enough["table6"]
-        data = table6.source.profile.data.name
-        drawn["table6"] = lambda: comparisons.frontier(table6.table(), data)
+        data = enough["table6"].source.profile.data.name
+        drawn["table6"] = lambda: comparisons.frontier(enough["table6"].table(), data)
     if "table9" in enough:
-        table9 = replace(enough["table9"], rows=study("table9", enough["table9"].source).rows)
-        drawn["table9_gains"] = lambda: comparisons.gain_panels(table9.table(), "paper, COCO")
-        drawn["table9_sizes"] = lambda: detection.by_size(table9.table())
+        table9 = studies["table9"].table()
+        drawn["table9_gains"] = lambda: comparisons.gain_panels(table9, "paper, COCO")
+        drawn["table9_sizes"] = lambda: detection.by_size(table9)
     if "transformation" in enough:
-        source = enough["transformation"].source
-        whole = study("transformation", source).table()
+        whole = studies["transformation"].table()
         if whole["our gain"].notna().any():
             drawn["transformation_gains"] = lambda: comparisons.gain_panels(
                 whole, "abstract, full data", 2.7
@@ -204,31 +173,26 @@ def figures_of(studies: dict[str, Study]) -> dict[str, Callable[[], Figure]]:
     return drawn
 
 
-def write_table(frame: pd.DataFrame, folder: Path, name: str) -> None:
-    """Write a table to `tables/NAME.csv`."""
+def _write_table(frame: pd.DataFrame, folder: Path, name: str) -> None:
     write_atomic(folder / "tables" / f"{name}.csv", frame.to_csv)
 
 
-def save(draw: Callable[[], Figure], folder: Path, name: str) -> None:
-    """Draw a figure and write it to `figures/NAME.png`."""
+def _save(draw: Callable[[], Figure], folder: Path, name: str) -> None:
     figure = draw()
     save_figure(figure, folder / "figures" / f"{name}.png")
     plt.close(figure)
 
 
-def committed_pictures(notebooks: Path) -> dict[str, bytes]:
-    """The figures that need networks, as PNG, from the cells of committed notebooks that save them.
-
-    Those that are drawn from recorded numbers are left out.
-    """
+def _pictures(notebooks: Path) -> dict[str, bytes]:
+    """The figures, as PNG, of the cells of committed notebooks that save one."""
     found = {}
     for path in sorted(notebooks.glob("*.ipynb")):
         for cell in nbformat.read(path, as_version=4).cells:
-            name = re.search(r'save_figure\(figure, f?"(\w+)', cell.source)
+            _, saves, rest = cell.source.partition("save_figure(figure, ")
             outputs = [output.get("data", {}) for output in cell.get("outputs", [])]
             pngs = [data["image/png"] for data in outputs if "image/png" in data]
-            if name and path.stem[:2] not in ("03", "05", "99"):
-                for number, png in enumerate(pngs, start=1):  # a loop saves several
-                    several = str(number) if len(pngs) > 1 else ""
-                    found[name.group(1) + several] = base64.b64decode(png)
-    return {name: png for name, png in found.items() if name not in DRAWN}
+            for number, png in enumerate(pngs if saves else [], start=1):
+                name = rest.split('"')[1].partition("{")[0]
+                several = str(number) if len(pngs) > 1 else ""  # a loop saves several
+                found[name + several] = base64.b64decode(png)
+    return found

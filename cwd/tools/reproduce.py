@@ -1,12 +1,9 @@
 """Running the notebooks in order through papermill: `make reproduce`."""
 
-import contextlib
-import html
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
@@ -24,9 +21,21 @@ from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.system.files import exclusive, write_text
 from cwd.system.progress import TERMINAL, VARIABLE, ProgressTail
-from cwd.tools import pages
+from cwd.tools.environment import environment
+from cwd.tools.pages import Section, write_page
 
 MAIN_TABLE = "table2"
+TITLES = {
+    MAIN_TABLE: "Table 2, the paper's mIoU beside ours",
+    "table9": "Table 9, the paper's COCO AP beside ours",
+    "transformation": "The second paper's gains beside ours, four tasks",
+}
+CONTENTS = {
+    "notebooks": "executed notebooks",
+    "html": "the same as HTML",
+    "tables": "every table as CSV",
+    "figures": "every figure as PNG",
+}
 # numbers of the notebooks on detectors, on the second paper, and on claims
 DETECTION, TRANSFORMATION, LAST = "A1", "A2", "99"
 # In the kernels: no progress bars, a known order of sets, and nothing of what `make test` sets for
@@ -81,7 +90,7 @@ def reproduce(
         books = fitting(find_notebooks(notebooks), workspace.profile)
         chosen = choose(books, only)
         for book in chosen:
-            check_parameters(book, parameters)
+            _check_parameters(book, parameters)
         with exclusive(output / ".lock", paths.for_people(output)):
             write_text(output / "parameters.yaml", yaml.safe_dump(parameters, sort_keys=False))
             if workers > 1:
@@ -90,10 +99,11 @@ def reproduce(
                 began, place = time.monotonic(), f"[{number}/{len(chosen)}] {book.stem}"
                 TERMINAL.show(place, transient=True)
                 executed = execute(book, output)
-                write_html(executed, output / "html")
-                TERMINAL.show(f"{place}  done in {minutes(time.monotonic() - began)}")
-            write_index(output, books, profile)
-    summarise(output, profile)
+                _write_html(executed, output / "html")
+                minutes, seconds = divmod(round(time.monotonic() - began), 60)
+                TERMINAL.show(f"{place}  done in {minutes} min {seconds} s")
+            _write_index(output, books, profile)
+    _summarise(output, profile)
     return output
 
 
@@ -156,28 +166,7 @@ def choose(books: Sequence[Path], only: str | None) -> list[Path]:
     return [book for number, book in numbers.items() if number in wanted]
 
 
-def minutes(seconds: float) -> str:
-    """A duration for people."""
-    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
-
-
-@contextlib.contextmanager
-def environment(variables: dict[str, str | None]) -> Iterator[None]:
-    """Set environment variables, or remove them, while the block runs; kernels inherit them."""
-
-    def put(values: dict[str, str | None]) -> None:
-        for name, value in values.items():
-            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
-
-    before = {name: os.environ.get(name) for name in variables}
-    put(variables)
-    try:
-        yield
-    finally:
-        put(before)
-
-
-def check_parameters(book: Path, parameters: dict[str, str]) -> None:
+def _check_parameters(book: Path, parameters: dict[str, str]) -> None:
     """papermill only warns of a parameter that a notebook doesn't have; here that is an error.
 
     Raises:
@@ -228,7 +217,7 @@ def execute(book: Path, output: Path) -> Path:
     return executed
 
 
-def write_html(executed: Path, folder: Path) -> None:
+def _write_html(executed: Path, folder: Path) -> None:
     """An HTML copy of an executed notebook, pictures included."""
     exporter = HTMLExporter(embed_images=True)
     body, _ = exporter.from_filename(str(executed))
@@ -236,7 +225,7 @@ def write_html(executed: Path, folder: Path) -> None:
     write_text(folder / f"{executed.stem}.html", body.replace('.ipynb"', '.html"'))
 
 
-def title_of(book: Path) -> str:
+def _title_of(book: Path) -> str:
     """A notebook's heading, or its file's name if it has none."""
     for cell in nbformat.read(book, as_version=4).cells:
         for line in cell.source.splitlines():
@@ -245,42 +234,28 @@ def title_of(book: Path) -> str:
     return book.stem
 
 
-def write_index(output: Path, books: Sequence[Path], profile: str) -> None:
+def _write_index(output: Path, books: Sequence[Path], profile: str) -> None:
     """A page with all notebooks that were executed, and all tables and figures."""
     links = [
-        f'<li><a href="html/{book.stem}.html">{html.escape(title_of(book))}</a></li>'
+        (f"html/{book.stem}.html", _title_of(book))
         for book in books
         if (output / "html" / f"{book.stem}.html").is_file()
     ]
-    body = [
-        f"<h1>Channel-wise distillation: {html.escape(profile)}</h1>",
-        "<h2>Notebooks</h2><ul>",
-        *links,
-        "</ul>",
-        pages.tables(output, opened=(MAIN_TABLE,)),
-        pages.figures(output),
-    ]
-    write_text(output / "index.html", pages.page("\n".join(body)))
+    title = f"Channel-wise distillation: {profile}"
+    section = Section(title, output, links=links, opened=(MAIN_TABLE,))
+    write_page(output / "index.html", [section])
 
 
-def summarise(output: Path, profile: str) -> None:
-    """Print the main table and where everything is."""
-    for name, title, columns in (
-        (MAIN_TABLE, "Table 2, the paper's mIoU beside ours", slice(None)),
-        ("table9", "Table 9, the paper's COCO AP beside ours", slice(None, 8)),
-        ("transformation", "The second paper's gains beside ours, four tasks", slice(None)),
-    ):
+def _summarise(output: Path, profile: str) -> None:
+    """Print the main tables and where everything is."""
+    for name, title in TITLES.items():
         table = output / "tables" / f"{name}.csv"
         if table.is_file():
             print(f"\n{title} (profile {profile}, in %):\n")
+            columns = slice(8) if name == "table9" else slice(None)
             print(pd.read_csv(table, index_col=0).iloc[:, columns].to_string(na_rep=""))
     shown = paths.for_people(output)
     print(f"\n{'open':19} {shown}/index.html")
-    for folder, what in (
-        ("notebooks", "executed notebooks"),
-        ("html", "the same as HTML"),
-        ("tables", "every table as CSV"),
-        ("figures", "every figure as PNG"),
-    ):
+    for folder, what in CONTENTS.items():
         print(f"{what:19} {shown}/{folder}/")
     print(f"{'runs':19} {paths.for_people(paths.RUNS)}/")

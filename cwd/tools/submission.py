@@ -2,7 +2,6 @@
 
 import io
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +28,7 @@ from cwd.training.run_folder import RunFolder
 LABEL_IDS = np.array([cls.id for cls in cityscapes.CLASSES], np.uint8)
 
 
-def submission(
-    run: Run, *, data_root: Path, split: str = "test", device: str = "auto", output: Path
-) -> Path:
+def submission(run: Run, data_root: Path, split: str, device: str, output: Path) -> Path:
     """Write the zip that the server expects: a PNG of label ids for each image, at full size.
 
     The files are called as their images, CITY_SEQUENCE_FRAME_leftImg8bit.png; the server finds an
@@ -51,7 +48,7 @@ def submission(
     folder = RunFolder(paths.RUNS, run)
     if not folder.finished:
         raise CwdError(f"{folder.done} does not exist: train the run first, see README.md.")
-    images = images_of(run.data, data_root, split)
+    images = _images_of(run.data, data_root, split)
     official = (layout_of("cityscapes").counts or {}).get(split)
     if len(images) != official:
         report(f"{len(images)} images in {split}: the server expects {official}")
@@ -62,8 +59,8 @@ def submission(
 
     def write(path: Path) -> None:
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-            for number, (name, png) in enumerate(predicted(network, images, place), start=1):
-                archive.writestr(name, png)
+            for number, image in enumerate(images, start=1):
+                archive.writestr(image.name, _predicted(network, image, place))
                 report(f"predicting {number}/{len(images)}", transient=True)
 
     write_atomic(output, write)
@@ -83,12 +80,8 @@ def check_submittable(run: Run) -> None:
         )
 
 
-def images_of(data: Data, data_root: Path, split: str) -> list[Path]:
-    """Image files of a split, which needs no labels.
-
-    Raises:
-        CwdError: there are none.
-    """
+def _images_of(data: Data, data_root: Path, split: str) -> list[Path]:
+    """Image files of a split, which needs no labels; there are some."""
     scenes = data.name == "scenes"
     root = scenes_root(data, data_root) if scenes else find_dataset(data.name, data_root)
     found = cityscapes.images(root, split) if root else []
@@ -98,13 +91,10 @@ def images_of(data: Data, data_root: Path, split: str) -> list[Path]:
     return found
 
 
-def predicted(
-    network: nn.Module, images: list[Path], device: torch.device
-) -> Iterator[tuple[str, bytes]]:
-    """File name and PNG of every image's prediction."""
-    for path in images:
-        image = torch.from_numpy(decode(path, "RGB")).permute(2, 0, 1)[None]
-        classes = predict(network, image.to(device))[0].cpu().numpy()
-        buffer = io.BytesIO()
-        Image.fromarray(LABEL_IDS[classes]).save(buffer, "png")
-        yield path.name, buffer.getvalue()
+def _predicted(network: nn.Module, path: Path, device: torch.device) -> bytes:
+    """The PNG of an image's prediction."""
+    image = torch.from_numpy(decode(path, "RGB")).permute(2, 0, 1)[None]
+    classes = predict(network, image.to(device))[0].cpu().numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(LABEL_IDS[classes]).save(buffer, "png")
+    return buffer.getvalue()

@@ -1,43 +1,52 @@
 """The command `train`: one run, those of a table, or all of a profile; here, or as jobs."""
 
-import argparse
+from collections.abc import Iterable
+from typing import Any
 
 from torch.distributed import is_torchelastic_launched
 
 from cwd.config.run import Run
 from cwd.experiments.study import every_run, study
-from cwd.experiments.workspace import Workspace, open_profile
+from cwd.experiments.workspace import Workspace
 from cwd.system import paths
 from cwd.system.errors import CwdError
 
 
-def chosen_runs(workspace: Workspace, options: argparse.Namespace) -> list[Run]:
-    """The runs that the options name; what they need is not among them.
+def chosen_runs(
+    workspace: Workspace, table: str, recipe: str | None, network: str, seed: int
+) -> list[Run]:
+    """The runs that are meant, without those that they need: of a table, or one by its recipe.
 
     Raises:
         CwdError: the study, the recipe or the network is unknown.
     """
     profile = workspace.profile
-    if options.recipe is not None:
-        return [profile.run(options.recipe, options.seed, profile.find(options.network))]
-    if options.study == "all":
+    if recipe is not None:
+        return [profile.run(recipe, seed, profile.find(network))]
+    if table == "all":
         return every_run(workspace)
-    if options.study == "table9":
+    if table == "table9":
         _ = workspace.detection  # a profile without any is an error, not nothing to do
-    return [run for row in study(options.study, workspace).rows for run in row.runs]
+    return [run for row in study(table, workspace).rows for run in row.runs]
 
 
-def command(options: argparse.Namespace) -> None:
-    """Train what the options name, and what that needs before it.
+def train_runs(
+    workspace: Workspace, runs: Iterable[Run], *, parameters: Iterable[str] = (), **jobs: Any
+) -> None:
+    """Train runs, and what they need before them.
 
     One worker and no cluster: in this process, or together with those that torchrun started.
 
+    Args:
+        workspace: where.
+        runs: which.
+        parameters: sbatch's, each as "name=value".
+        jobs: as for `cwd.tools.jobs.Settings`.
+
     Raises:
-        CwdError: an option is wrong, or a run could not be trained.
+        CwdError: a setting is wrong, or a run could not be trained.
     """
-    workspace = open_profile(options.profile, options.data_root, options.seeds, options.device)
-    runs = chosen_runs(workspace, options)
-    if options.workers == 1 and not options.cluster and options.gpus_per_run == 1:
+    if jobs["workers"] == 1 and not jobs["cluster"] and jobs["gpus_per_run"] == 1:
         for run in runs:
             workspace.train(run)
         return
@@ -46,30 +55,17 @@ def command(options: argparse.Namespace) -> None:
             "torchrun's processes train one run together and start no jobs: leave --workers, "
             "--cluster and --gpus-per-run out, or torchrun."
         )
-    from cwd.tools.job import Place  # noqa: PLC0415 (submitit is for jobs only)
-    from cwd.tools.jobs import Settings, train_all  # noqa: PLC0415
+    from cwd.tools.jobs import Crew, Settings  # noqa: PLC0415 (submitit is for jobs only)
 
     workspace.profile.check_weights()
-    settings = Settings(
-        workers=options.workers,
-        cluster=options.cluster or "local",
-        gpus_per_run=options.gpus_per_run,
-        retries=options.retries,
-        partition=options.partition,
-        minutes=options.minutes,
-        parameters=tuple(pair(text) for text in options.parameter),
-    )
+    jobs["cluster"] = jobs["cluster"] or "local"
+    settings = Settings(**jobs, parameters=tuple(_pair(text) for text in parameters))
     weak = workspace.profile.allow_weak_teacher
-    place = Place(paths.RUNS, workspace.data_root, workspace.device, weak)
-    train_all(runs, place, settings)
+    place = {"runs": paths.RUNS, "data_root": workspace.data_root, "device": workspace.device}
+    Crew(runs, place | {"allow_weak_teacher": weak}, settings).go()
 
 
-def pair(text: str) -> tuple[str, str]:
-    """Name and value of "name=value".
-
-    Raises:
-        CwdError: it has no such form.
-    """
+def _pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name or not value:
         raise CwdError(f"--parameter {text}: write name=value, such as account=me.")

@@ -16,7 +16,7 @@ from cwd.data.loading import Batches
 from cwd.data.segmentation import SegmentationDataset
 from cwd.system import paths
 from cwd.system.errors import CwdError
-from cwd.tools.bench_loading import loading_speed
+from cwd.tools.bench import loading_speed
 
 COUNT = 40  # more than two chunks of a build
 SCHEDULE = Schedule(steps=9, batch=4, crop=(12, 20), scale=(0.5, 2.0))

@@ -128,9 +128,15 @@ def test_counts_and_images(tmp_path, official, monkeypatch, capsys):
     assert __main__.main() == 0
     assert GOT in capsys.readouterr().out
     path.write_bytes(path.read_bytes()[:-200])
-    assert __main__.main() == 2
+    assert __main__.main() == 1
     assert f"{path} can't be decoded" in capsys.readouterr().err
-    monkeypatch.undo()
+    path.unlink()
+    assert __main__.main() == 1
+    assert f"{path} is missing" in capsys.readouterr().err
+
+
+def test_a_part_of_coco_is_not_coco(tmp_path):
+    fake_trees.coco(tmp_path / "coco")
     with pytest.raises(CwdError, match="has 4 images in train, expected 118287"):
         download.obtain("coco", tmp_path)
 

@@ -19,15 +19,16 @@ from cwd.experiments.study import every_run, open_profile
 from cwd.system.errors import CwdError
 from cwd.system.files import write_json
 from cwd.tools import job, jobs, reproduce
-from cwd.tools.job import Job, Place
+from cwd.tools.job import Job
 from cwd.tools.jobs import Crew, Settings, needed
-from cwd.tools.train import chosen_runs, pair
+from cwd.tools.train import chosen_runs
 from cwd.training.run_folder import RunFolder
 
 
 @pytest.fixture
 def place(tmp_path, data_root):
-    return Place(tmp_path / "runs", data_root, "cpu", allow_weak_teacher=True)
+    return {"runs": tmp_path / "runs", "data_root": data_root, "device": "cpu",
+            "allow_weak_teacher": True}  # fmt: skip
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ class Pretence:
                     said = fate.pop(0)
                     handle.failures = {run.name: said} if said else {}
                     break
-                done = RunFolder(self.crew.place.runs, run).done
+                done = RunFolder(self.crew.place["runs"], run).done
                 done.mkdir(parents=True)
                 write_json(done / "metrics.json", {"miou": 1.0})
         return handle.looks >= 2
@@ -170,7 +171,7 @@ def test_jobs_of_this_machine(crew, student, teacher, place, monkeypatch):
     """Two workers; one run is killed, one is refused; what was finished before stays as it is."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert Job((student,), place)() == {}
-    before = (RunFolder(place.runs, student).done / "metrics.json").stat().st_mtime_ns
+    before = (RunFolder(place["runs"], student).done / "metrics.json").stat().st_mtime_ns
     victim = longer(taught(student, teacher), 40)
     refused = taught(student, teacher, "CW_s", schedule=replace(student.schedule, batch=16))
     runs = [victim, refused, taught(student, teacher, "PI")]
@@ -178,10 +179,10 @@ def test_jobs_of_this_machine(crew, student, teacher, place, monkeypatch):
     killed = []
 
     def kill():
-        folder, until = RunFolder(place.runs, victim), time.monotonic() + 200
+        folder, until = RunFolder(place["runs"], victim), time.monotonic() + 200
         while not (folder.partial / "checkpoint.pt").is_file() and time.monotonic() < until:
             time.sleep(0.01)
-        killed.append(int((place.runs / ".locks" / victim.name).read_text()))
+        killed.append(int((place["runs"] / ".locks" / victim.name).read_text()))
         os.kill(killed[0], signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
@@ -191,11 +192,11 @@ def test_jobs_of_this_machine(crew, student, teacher, place, monkeypatch):
     killer.join()
     assert "fewer than a batch of 16" in str(caught.value)
     assert victim.name not in str(caught.value)
-    sessions = RunFolder(place.runs, victim).read_json("provenance.json")["sessions"]
+    sessions = RunFolder(place["runs"], victim).read_json("provenance.json")["sessions"]
     assert len(sessions) == 2
     assert 0 < sessions[1]["from_step"] < 40  # it went on where it was killed
     assert whole.finished(runs[2])
-    assert (RunFolder(place.runs, student).done / "metrics.json").stat().st_mtime_ns == before
+    assert (RunFolder(place["runs"], student).done / "metrics.json").stat().st_mtime_ns == before
     logs = list(whole.folder.glob("*/*_log.err"))
     assert any("fewer than a batch" not in log.read_text() for log in logs)
     assert any("steps/s" in log.read_text() for log in logs)
@@ -208,7 +209,7 @@ def test_a_job_of_two_processes(place, student, monkeypatch):
     failures = Job((run, odd), place, processes=2)()
     assert list(failures) == [odd.name]
     assert "can't be shared equally by 2" in failures[odd.name]
-    (session,) = RunFolder(place.runs, run).read_json("provenance.json")["sessions"]
+    (session,) = RunFolder(place["runs"], run).read_json("provenance.json")["sessions"]
     assert session["hardware"]["processes"] == 2
 
 
@@ -272,7 +273,7 @@ def test_what_slurm_is_asked_for(crew, sbatch, student, place, monkeypatch):
     assert sum("cpus-per-task" in line for line in lines) == 1
     assert handle.job_id == "12"
     # the name that submitit gives an option is sbatch's
-    assert "--gpus-per-node=4" in _make_sbatch_string("x", place.runs, gpus_per_node=4)
+    assert "--gpus-per-node=4" in _make_sbatch_string("x", place["runs"], gpus_per_node=4)
     assert not whole.grouped
     assert "gpus_per_node" not in Settings(**SLURM).of_submitit("cpu")
 
@@ -287,45 +288,39 @@ def test_settings_that_are_wrong(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(CwdError, match="sbatch isn't on this machine"):
         Settings(cluster="slurm")
-    with pytest.raises(CwdError, match="no cluster 'pbs'"):
-        Settings(cluster="pbs")
-    with pytest.raises(CwdError, match="workers is 0, give at least 1"):
-        Settings(workers=0)
-    assert pair("mail-type=END=1") == ("mail-type", "END=1")
-    with pytest.raises(CwdError, match="write name=value"):
-        pair("account")
-
-
-def options(*words):
-    return __main__.parser().parse_args(["train", "--profile", "smoke", *words])
 
 
 def test_which_runs_are_meant(tmp_path):
     workspace = open_profile("smoke", str(tmp_path), device="cpu")
-    table = chosen_runs(workspace, options("--study", "table5"))
+    table = chosen_runs(workspace, "table5", None, "", 0)
     assert {run.recipe for run in table} >= {"", "PI + HO + CW_f"}
-    assert chosen_runs(workspace, options("--study", "all")) == every_run(workspace)
-    (one,) = chosen_runs(
-        workspace, options("--recipe", "CW_f", "--seed", "3", "--network", "PSPNet-MBV2(0.35)")
-    )
+    assert chosen_runs(workspace, "all", None, "", 0) == every_run(workspace)
+    (one,) = chosen_runs(workspace, "table2", "CW_f", "PSPNet-MBV2(0.35)", 3)
     assert (one.recipe, one.seed, one.network) == ("CW_f", 3, "PSPNet-MBV2(0.35)")
-    (alone,) = chosen_runs(workspace, options("--recipe", ""))
-    assert alone == workspace.profile.student
+    assert chosen_runs(workspace, "table2", "", "", 0) == [workspace.profile.student]
+
+
+def command(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["cwd", "train", "--profile", "smoke", *words])
+    return __main__.main()
 
 
 def test_the_command_hands_the_runs_to_workers(monkeypatch, tmp_path, capsys):
     handed = []
-    monkeypatch.setattr(jobs, "train_all", lambda *given: handed.append(given))
+    monkeypatch.setattr(Crew, "go", handed.append)
     words = ["--data-root", str(tmp_path), "--seeds", "5", "--device", "cpu", "--recipe", "CW_f"]
-    words += ["--workers", "3", "--retries", "0"]
-    monkeypatch.setattr(sys, "argv", ["cwd", "train", "--profile", "smoke", *words])
-    assert __main__.main() == 0
-    ((runs, place, settings),) = handed
-    assert [run.recipe for run in runs] == ["CW_f"]
-    assert (place.data_root, place.device, place.allow_weak_teacher) == (tmp_path, "cpu", True)
-    assert settings == Settings(workers=3, retries=0)
+    words += ["--workers", "3", "--retries", "0", "--parameter", "mail-type=END=1"]
+    assert command(monkeypatch, *words) == 0
+    (whole,) = handed
+    assert [run.recipe for run in whole.waiting] == ["", "", "CW_f"]
+    assert whole.place["data_root"] == tmp_path
+    assert (whole.place["device"], whole.place["allow_weak_teacher"]) == ("cpu", True)
+    given = (("mail-type", "END=1"),)
+    assert whole.settings == Settings(workers=3, retries=0, parameters=given)
+    assert command(monkeypatch, *words, "--parameter", "account") == 1
+    assert "write name=value" in capsys.readouterr().err
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    assert __main__.main() == 2
+    assert command(monkeypatch, *words) == 1
     assert "torchrun's processes" in capsys.readouterr().err
 
 
@@ -340,9 +335,8 @@ def test_reproduce_trains_first(monkeypatch, tmp_path):
     parameters = {"profile": "smoke", "data_root": "d", "seeds": "1,2", "device": "cpu"}
     reproduce.train_first(parameters, 4, tmp_path)
     ((words, environment),) = called
-    parsed = __main__.parser().parse_args(words[3:])
-    assert (parsed.command, parsed.study, parsed.workers) == ("train", "all", 4)
-    assert {name: getattr(parsed, name) for name in parameters} == parameters
+    given = ["train", "--study", "all", "--workers", "4", "--profile", "smoke", "--data-root", "d"]
+    assert words[1:] == ["-m", "cwd", *given, "--seeds", "1,2", "--device", "cpu"]
     assert environment["CWD_PROGRESS_FILE"].startswith(str(tmp_path))
     with pytest.raises(CwdError, match=r"^training in 4 jobs: no disk\.$"):
         reproduce.train_first(parameters, 4, tmp_path)

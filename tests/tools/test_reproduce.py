@@ -4,6 +4,7 @@ import io
 import math
 import os
 import re
+import subprocess
 import sys
 
 import nbformat
@@ -12,7 +13,7 @@ import yaml
 from nbformat import v4
 
 from cwd import __main__
-from cwd.system import progress
+from cwd.system import paths, progress
 from cwd.system.errors import CwdError
 from cwd.system.files import exclusive
 from cwd.system.progress import ProgressTail, Terminal, report
@@ -144,15 +145,22 @@ def test_two_at_once(go, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "status", "sentence"),
     [
-        (["--profile", "nonsense"], "no profile 'nonsense'"),
-        (["--profile", "smoke", "--seeds", "one"], "seeds 'one' must be"),
+        ("reproduce --profile nonsense", 1, "no profile 'nonsense'"),
+        ("reproduce --profile smoke --seeds one", 1, "seeds 'one' must be"),
+        ("plan --profile smoke --tflops 0", 1, "tflops is 0"),
+        ("train --seed -1", 2, "Invalid value for '--seed'"),
+        ("train --workers 0", 2, "Invalid value for '--workers'"),
+        ("train --cluster pbs", 1, "no cluster 'pbs'"),
+        ("rehearse --steps two", 2, "Invalid value for '--steps'"),
+        ("plan --profil quick", 2, "No such option: --profil"),
+        ("plann", 2, "No such command 'plann'"),
     ],
 )
-def test_the_command_line_says_one_sentence(monkeypatch, capsys, arguments, sentence):
-    monkeypatch.setattr(sys, "argv", ["cwd", "reproduce", *arguments])
-    assert __main__.main() == 2
+def test_the_command_line_says_one_sentence(monkeypatch, capsys, arguments, status, sentence):
+    monkeypatch.setattr(sys, "argv", ["cwd", *arguments.split()])
+    assert __main__.main() == status
     said = capsys.readouterr()
     assert said.out == ""
     (line,) = said.err.splitlines()
@@ -160,12 +168,31 @@ def test_the_command_line_says_one_sentence(monkeypatch, capsys, arguments, sent
     assert sentence in line
 
 
+@pytest.mark.parametrize("verb", ["reproduce", "report", "record", "publish"])
+def test_verbs_that_need_a_checkout(monkeypatch, capsys, verb):
+    monkeypatch.setattr(paths, "INSTALLED", True)
+    monkeypatch.setattr(sys, "argv", ["cwd", verb])
+    assert __main__.main() == 1
+    assert re.fullmatch(
+        rf"error: `{verb}` needs .* of a checkout, and .*\n", capsys.readouterr().err
+    )
+
+
+def test_help_is_instant():
+    """It imports none of what a verb needs."""
+    code = "import sys; from cwd.__main__ import main; main(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True,
+                          check=True, cwd=paths.ROOT)  # fmt: skip
+    assert {"reproduce", "plan", "train", "bench"} <= set(done.stdout.split())
+    assert not {"torch", "pandas", "papermill", "rich"} & set(done.stdout.split())
+
+
 def test_an_interrupt_says_how_to_go_on(monkeypatch, capsys):
-    def bench():
+    def interrupted():
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sys, "argv", ["cwd", "bench"])
-    monkeypatch.setattr(__main__, "bench", bench)
+    monkeypatch.setattr("cwd.tools.bench.bench", interrupted)
     assert __main__.main() == 130
     assert "the same command goes on" in capsys.readouterr().err
 

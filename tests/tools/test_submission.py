@@ -16,7 +16,7 @@ from cwd.data.opening import scenes_root
 from cwd.evaluation.miou import scores
 from cwd.system import paths
 from cwd.system.errors import CwdError
-from cwd.tools import rehearse as module
+from cwd.tools import trial
 from cwd.tools.rehearse import rehearse
 from cwd.tools.submission import submission
 from cwd.training.loop import train
@@ -32,9 +32,7 @@ def finished(tmp_path, monkeypatch, data_root, student):
 
 
 def test_the_zip_is_what_the_server_expects(finished, data_root, tmp_path):
-    path = submission(
-        finished.run, data_root=data_root, split="val", device="cpu", output=tmp_path / "out.zip"
-    )
+    path = submission(finished.run, data_root, "val", "cpu", tmp_path / "out.zip")
     val = build_dataset("scenes", scenes_root(finished.run.data, data_root), "val")
     confusion = torch.zeros(19, 19, dtype=torch.int64)
     with zipfile.ZipFile(path) as archive:
@@ -57,23 +55,18 @@ def test_the_zip_is_what_the_server_expects(finished, data_root, tmp_path):
 def test_what_can_not_be_submitted(finished, data_root, tmp_path, student):
     other = replace(student, seed=7)
     with pytest.raises(CwdError, match="train the run first"):
-        submission(other, data_root=data_root, output=tmp_path / "out.zip")
+        submission(other, data_root, "test", "cpu", tmp_path / "out.zip")
     camvid = replace(student, data=replace(student.data, name="camvid"))
     with pytest.raises(CwdError, match="trained on camvid"):
-        submission(camvid, data_root=data_root, output=tmp_path / "out.zip")
+        submission(camvid, data_root, "test", "cpu", tmp_path / "out.zip")
     with pytest.raises(CwdError, match=r"no images in leftImg8bit/test/"):
-        submission(finished.run, data_root=data_root, output=tmp_path / "out.zip")
+        submission(finished.run, data_root, "test", "cpu", tmp_path / "out.zip")
     assert not (tmp_path / "out.zip").exists()
 
 
 def test_a_rehearsal_trains_what_the_profile_names(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
-    small = module.fake_trees.cityscapes
-    monkeypatch.setitem(
-        module.TREES,
-        "cityscapes",
-        lambda root, count: small(root, splits=("train", "val"), count=count, size=(64, 128)),
-    )
+    monkeypatch.setitem(trial.FULL, "cityscapes", (64, 128))
     text = (paths.PROFILES / "cityscapes.yaml").read_text()
     text = text.replace("PSPNet-R101", "PSPNet-R18(0.25)").replace("512, 512", "32, 64")
     text = text.replace("network: PSPNet-R18, init", "network: PSPNet-R18(0.125), init")
@@ -92,10 +85,7 @@ def test_a_rehearsal_trains_what_the_profile_names(tmp_path, monkeypatch):
 
 
 def test_a_rehearsal_of_detectors(tmp_path, monkeypatch):
-    small = module.fake_trees.coco
-    monkeypatch.setitem(
-        module.TREES, "coco", lambda root, count: small(root, train=count + 1, val=2)
-    )
+    monkeypatch.setitem(trial.FULL, "coco", (64, 96))
     text = yaml.safe_load((paths.PROFILES / "coco.yaml").read_text())
     instance = text["transformation"]["instance"]
     for section in (text["detection"], instance):
@@ -115,10 +105,7 @@ def test_a_rehearsal_of_detectors(tmp_path, monkeypatch):
 
 
 def test_a_rehearsal_of_classifiers(tmp_path, monkeypatch):
-    small = module.fake_trees.imagenet
-    monkeypatch.setitem(
-        module.TREES, "imagenet", lambda root, count: small(root, train=count, size=(40, 48))
-    )
+    monkeypatch.setitem(trial.FULL, "imagenet", (40, 48))
     text = yaml.safe_load((paths.PROFILES / "imagenet.yaml").read_text())
     section = text["transformation"]["classification"]
     section["schedule"] |= {"batch": 6, "crop": 32, "short": 36}
