@@ -115,7 +115,7 @@ def data(name: str, data_root: str) -> None:
 
 def record(profile: str) -> None:
     """Keep a profile's results."""
-    from cwd.experiments.recording import record
+    from cwd.experiments.records import record
 
     print(f"{len(record(profile))} files recorded")
 

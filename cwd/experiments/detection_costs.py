@@ -7,12 +7,12 @@ from typing import Any
 import pandas as pd
 import torch
 
-from cwd.config.pairs import PAPER_DETECTORS
 from cwd.config.run import Run
 from cwd.data.detection.batches import prepare, stacked
 from cwd.data.detection.coco import OBJECT_CLASSES
 from cwd.experiments.records import DETECTION_COSTS
 from cwd.experiments.rows_detection import printed
+from cwd.experiments.sections import PAPER_DETECTORS
 from cwd.experiments.workspace import Workspace
 from cwd.models.detection.detectors import build_detector
 from cwd.models.segmentation import count_parameters

@@ -1,10 +1,13 @@
 """The second paper: four tasks, each alone and distilled, ours beside the abstract's gains."""
 
+from functools import partial
+
 import pandas as pd
 
-from cwd.config.pairs import Pair
 from cwd.experiments.profile import Profile
-from cwd.experiments.rows_losses import Row, distilled, paired_gain, paper, references
+from cwd.experiments.rows_losses import COLUMNS, compared, segments
+from cwd.experiments.sections import Pair
+from cwd.experiments.table import SCORE, Row, Table, paper
 from cwd.training.tasks.choice import task_of
 
 # methods as recipes: on maps of one size, and on a pyramid
@@ -50,7 +53,7 @@ def pairs_of(profile: Profile) -> dict[str, Pair]:
 def overview(profile: Profile) -> pd.DataFrame:
     """What a profile compares in each task, beside the abstract's student and dataset."""
     lines, pairs = {}, pairs_of(profile)
-    for task, line in paper("channel_transformation").iterrows():
+    for task, line in paper("channel_transformation", 0).iterrows():
         pair = pairs.get(task)
         lines[task] = {"the abstract's student": line["student"], "its dataset": line["dataset"]}
         lines[task] |= {"measure": line["measure"]}
@@ -76,66 +79,66 @@ def transformation(profile: Profile) -> tuple[Row, ...]:
     Where the profile lacks a task, its rows have no runs. The abstract prints gains only, of CT.
     """
     pairs, rows = pairs_of(profile), []
-    for task, line in paper("channel_transformation").iterrows():
+    for task, line in paper("channel_transformation", 0).iterrows():
         pair = pairs.get(task)
-        rows.append(row_of(task, "teacher", (pair.teacher,) if pair else ()))
+        rows.append(_row(task, "teacher", (pair.teacher,) if pair else ()))
         for method, recipes in METHODS.items():
             recipe = recipes[task in PYRAMID_TASKS]
             seeds = profile.transformation.seeds if pair else ()
             runs = tuple(profile.run(recipe, seed, pair.student) for seed in seeds)
-            rows.append(row_of(task, method, runs, line["gain"] if method == "CT" else None))
+            rows.append(_row(task, method, runs, line["gain"] if method == "CT" else None))
     return tuple(rows)
 
 
-def row_of(task: str, method: str, runs: tuple, gain: float | None = None) -> Row:
-    """A row of a task; `printed` has the paper's gain."""
-    network = runs[0].network if runs else ""
-    over = None if method in ("teacher", "student") else label_of(task, "student")
-    printed = {"task": task, "method": method, "network": network, "gain": gain}
-    return Row(label_of(task, method), None, runs, student=over, printed=printed)
+def _row(task: str, method: str, runs: tuple, gain: float | None = None) -> Row:
+    alone = method in ("teacher", "student")
+    printed = {"task": task, "method": method, "network": "", "images": "", "measure": ""}
+    if runs:
+        run = runs[0]
+        printed |= {"network": run.network, "images": run.data.name}
+        printed |= {"measure": task_of(run.network).unit}
+    return Row(
+        label_of(task, method),
+        None,
+        runs,
+        student=None if alone else label_of(task, "student"),
+        printed=printed | {"gain": gain},
+    )
 
 
-def transformation_table(rows: tuple[Row, ...], results: pd.DataFrame) -> pd.DataFrame:
-    """The four tasks, the abstract's gains beside ours, in percent.
-
-    Args:
-        rows: see `transformation`.
-        results: one line a run, see `cwd.experiments.study.Study.results`.
-
-    Returns:
-        One line a row. `ours` is the mean over seeds of the task's measure, `sd` its sample
-        standard deviation; gains are over the same student alone, seed by seed, and `gain sd` is
-        theirs. `status` is "measured", "not run", or "no such network" in this profile.
-    """
-    by_row = results.groupby("row", sort=False)["score"]
-    by_seed = results.pivot(index="seed", columns="row", values="score")
-    means, sds, counts = by_row.mean(), by_row.std(), by_row.count()
-    lines = []
-    for row in rows:
-        known = row.label in means
-        run = row.runs[0] if row.runs else None
-        line = {
-            "task": row.printed["task"],
-            "method": row.printed["method"],
-            "our network": row.printed["network"],
-            "our images": run.data.name if run else "",
-            "measure": task_of(run.network).unit if run else "",
-            "paper gain": row.printed["gain"],
-            "ours": means.get(row.label),
-            "sd": sds.get(row.label),
-            "seeds": int(counts.get(row.label, 0)),
-            **paired_gain(by_seed, row),
-            "status": "measured" if known else "not run" if run else "no such network",
-        }
-        lines.append(line)
-    table = pd.DataFrame(lines).set_index(["task", "method"])
-    numbers = ["paper gain", "ours", "sd", "our gain", "gain sd"]
-    return table.astype(dict.fromkeys(numbers, float)).round(2)
+def _compares(profile: Profile) -> bool:
+    return profile.transformation is not None
 
 
-def transformations(profile: Profile) -> tuple[Row, ...]:
-    """Controls, in no paper: what else may lie between the two maps, and the one weight."""
-    weighted = [f"{name}(weight={w})" for name in ("MIMIC_f", "CT_f") for w in WEIGHTS]
-    recipes = (*VARIANTS, *weighted, f"CT_f(activation=none, weight={WEIGHTS[-1]})")
-    first = references(profile, pd.Series(dtype=float))
-    return *first, *(distilled(profile, recipe) for recipe in recipes)
+# Controls, in no paper: what else may lie between the two maps, and the one weight.
+CONTROLS = (
+    *VARIANTS,
+    *(f"{name}(weight={w})" for name in ("MIMIC_f", "CT_f") for w in WEIGHTS),
+    f"CT_f(activation=none, weight={WEIGHTS[-1]})",
+)
+TRANSFORMATION_TABLES = {
+    "transformation": Table(
+        transformation,
+        _compares,
+        {
+            "our network": "network",
+            "our images": "images",
+            "measure": "measure",
+            "paper gain": "gain",
+            "ours": f"our {SCORE}",
+            "sd": "sd",
+            "seeds": "seeds",
+            "our gain": "paired gain",
+            "gain sd": "gain sd",
+            "status": "status",
+        },
+        index=("task", "method"),
+        measures=(SCORE,),
+        absent="no such network",
+    ),
+    "transformations": Table(
+        partial(compared, recipes=CONTROLS),
+        lambda profile: segments(profile) and _compares(profile),
+        COLUMNS,
+    ),
+}

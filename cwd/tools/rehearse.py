@@ -16,11 +16,11 @@ from typing import Any
 import pandas as pd
 import torch
 
-from cwd.config.pairs import Pair
 from cwd.config.run import Run
 from cwd.data import fake_trees
 from cwd.experiments.profile import Profile, load_profile
 from cwd.experiments.rows_transformation import METHODS
+from cwd.experiments.sections import Pair
 from cwd.models.names import DETECTOR, kind_of
 from cwd.system import paths
 from cwd.system.device import pick_device

@@ -9,7 +9,6 @@ import torch
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
-from cwd.config.pairs import Detection
 from cwd.experiments import detections, study
 from cwd.experiments.claims.claim_list import CLAIMS
 from cwd.experiments.claims.comparisons import Detectors
@@ -18,6 +17,7 @@ from cwd.experiments.detection_costs import record_speed, speed_table
 from cwd.experiments.profile import load_profile
 from cwd.experiments.records import DETECTION_COSTS, Records
 from cwd.experiments.rows_detection import MEASURES
+from cwd.experiments.sections import Detection
 from cwd.experiments.workspace import Workspace
 from cwd.figures import detection
 from cwd.figures.images import CHANNEL, STUDENT

@@ -9,7 +9,7 @@ import yaml
 
 from cwd.experiments import workspace
 from cwd.experiments.profile import profile_names
-from cwd.experiments.recording import record
+from cwd.experiments.records import record
 from cwd.experiments.study import load_profile, open_profile, study
 from cwd.system.errors import CwdError
 from cwd.training.run_folder import RunFolder
