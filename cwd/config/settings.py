@@ -106,10 +106,11 @@ def read(kind: type, values: Any, where: str) -> Any:
 def _sentence(error: ValidationError, where: str) -> str:
     first = error.errors()[0]
     path = [f"number {part + 1}" if isinstance(part, int) else part for part in first["loc"]]
-    if first["type"] == "value_error":
-        words = first["ctx"]["error"]
-    elif first["type"] == "missing":
-        words = "is missing"
-    else:
-        words = f"is {first['input']!r}, {first['msg'][0].lower()}{first['msg'][1:]}"
-    return f"{': '.join([where, *path])} {words}."
+    place = ": ".join([where, *path])
+    if first["type"] == "missing":
+        return f"{place} is missing."
+    if first["type"] != "value_error":
+        words = first["msg"].replace("Input", "it").replace("tuple", "list").replace("Tuple", "it")
+        return f"{place} is {first['input']!r}, {words}."
+    words = str(first["ctx"]["error"])
+    return f"{place}: {words}" if words.endswith(".") else f"{place} {words}."

@@ -1,49 +1,59 @@
 """Profiles: which data, networks, schedules and seeds a study uses."""
 
-from dataclasses import dataclass, replace
+from dataclasses import field, replace
 from pathlib import Path
 
 import yaml
 
 from cwd.config.run import Data, Run
-from cwd.config.settings import read
-from cwd.experiments.sections import Detection, Pair, ProfileFile, Student, Transformation, within
+from cwd.config.settings import Mapping, Switch, Text, read, settings
+from cwd.experiments.sections import (
+    Alone,
+    AsStudent,
+    Detection,
+    Pair,
+    Seeds,
+    Student,
+    Transformation,
+)
 from cwd.models.names import SEGMENTATION, kind_of
 from cwd.models.segmentation import is_public
 from cwd.system import paths
 from cwd.system.errors import CwdError
 
+__all__ = ["Profile", "Student", "load_profile", "profile_names"]
 
-@dataclass(frozen=True)
+
+@settings
 class Profile:
     """What a study uses: read from `cwd/profiles/NAME.yaml`, whose comments explain the choices.
 
-    Attributes:
-        name: the file's.
-        about: one line for people.
-        data: which images.
-        teacher: the teacher and its schedule.
-        student: the student of Tables 2 to 5 and its schedule.
-        seeds: of that student; there is one teacher, from seed 0.
-        students: the networks of Tables 6 to 8, that student among them or not.
-        student_seeds: of the others among them.
-        detection: the detectors of Table 9, if the profile has any.
-        transformation: the networks of the second paper, if the profile compares them. A profile
-            without segmentation networks has no `data`, `teacher`, `student` and `seeds`.
-        allow_weak_teacher: see `cwd.training.loop.train`.
+    A profile without segmentation networks has no data, schedule, teacher, student and seeds.
     """
 
-    name: str
-    about: str
+    name: Text  # the file's
+    about: Text  # one line for people
     data: Data | None = None
-    teacher: Run | None = None
-    student: Run | None = None
-    seeds: tuple[int, ...] = ()
-    students: tuple[Student, ...] = ()
-    student_seeds: tuple[int, ...] = ()
-    detection: Detection | None = None
-    transformation: Transformation | None = None
-    allow_weak_teacher: bool = False
+    schedule: Mapping | None = field(default=None, compare=False, repr=False)
+    teacher: Alone | None = None  # from seed 0
+    student: Alone | None = None  # of Tables 2 to 5
+    seeds: Seeds = ()  # of that student
+    students: tuple[AsStudent, ...] = ()  # the networks of Tables 6 to 8, that student among them
+    student_seeds: Seeds = ()  # of the others among them
+    detection: Detection | None = None  # the detectors of Table 9
+    transformation: Transformation | None = None  # the networks of the second paper
+    allow_weak_teacher: Switch = False  # see `cwd.training.loop.train`
+
+    def __post_init__(self) -> None:
+        own = ("data", "schedule", "teacher", "student", "seeds")
+        missing = [name for name in own if getattr(self, name) in (None, ())]
+        some = len(missing) < len(own) or self.students or self.student_seeds
+        if (some and missing) or not self.alone:
+            raise ValueError(
+                f"has no {' and no '.join(missing)}: segmentation networks need all of "
+                f"{', '.join(own)}; a profile without them needs pairs of others, see detection "
+                "and transformation in the profiles that there are"
+            )
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
@@ -143,15 +153,8 @@ def load_profile(name: str) -> Profile:
         text = yaml.safe_load(path.read_text())
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise CwdError(f"{shown} is no valid YAML ({' '.join(str(error).split())}).") from error
-    file = read(ProfileFile, text, shown)
-    with within(shown):
-        parts = file.segmentation()
-        for part in ("detection", "transformation"):
-            if section := getattr(file, part):
-                with within(part):
-                    parts[part] = section.networks()
-    weak = file.allow_weak_teacher
-    profile = Profile(path.stem, file.about, **parts, allow_weak_teacher=weak)
-    if not profile.alone:
-        raise CwdError(f"{shown}: has no networks: write a teacher and a student somewhere.")
-    return profile
+    if isinstance(text, dict):
+        text = text | {"name": path.stem}
+        if "seeds" in text:
+            text = {"student_seeds": text["seeds"]} | text
+    return read(Profile, text, shown)

@@ -32,8 +32,11 @@ NORMALISATIONS = (
 )
 
 
+NOTHING: Mapping[str, float] = {}  # the paper prints none
+
+
 def compared(
-    profile: Profile, recipes: Iterable[str], printed: Mapping[str, float] | pd.Series = {}
+    profile: Profile, recipes: Iterable[str], printed: Mapping[str, float] | pd.Series = NOTHING
 ) -> tuple[Row, ...]:
     """The teacher, the student alone, and the student with each recipe, from every seed.
 
@@ -89,7 +92,7 @@ def table2(profile: Profile) -> tuple[Row, ...]:
     """Table 2: each loss alone, on the feature map and on the score map."""
     table = paper("table2_individual", 0).rename(_spelled)
     maps = table[["val_miou_feature_map", "val_miou_score_map"]].set_axis(["f", "s"], axis=1)
-    printed = maps.iloc[2:].stack()  # HO has the score map only
+    printed = maps.iloc[2:].stack().dropna()  # HO has the score map only
     printed.index = ["_".join(pair) for pair in printed.index]
     rows = compared(profile, printed.index, pd.concat([maps["s"].iloc[:2], printed]))
     complexity = table["complexity"].fillna("")

@@ -17,7 +17,6 @@ from cwd.experiments.detection_costs import record_speed, speed_table
 from cwd.experiments.profile import load_profile
 from cwd.experiments.records import DETECTION_COSTS, Records
 from cwd.experiments.rows_detection import MEASURES
-from cwd.experiments.sections import Detection
 from cwd.experiments.workspace import Workspace
 from cwd.figures import detection
 from cwd.figures.images import CHANNEL, STUDENT
@@ -31,7 +30,7 @@ from cwd.tools.report import render
 def workspace(tmp_path_factory, data_root):
     """RetinaNet of the smoke profile, trained."""
     smoke = load_profile("smoke")
-    detection = Detection((smoke.detection.pairs[1],), (0,))
+    detection = replace(smoke.detection, pairs=smoke.detection.pairs[1:2])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paths, "RUNS", tmp_path_factory.mktemp("runs"))
         patch.setattr(paths, "BUILD", tmp_path_factory.mktemp("build"))
