@@ -5,11 +5,10 @@ All of it is a function of the seed and the step alone, so that runs can resume.
 
 import functools
 from abc import abstractmethod
-from typing import Annotated, Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import AfterValidator
 from torch import Tensor
 
 from cwd.config.settings import (
@@ -21,24 +20,10 @@ from cwd.config.settings import (
     Side,
     Size,
     Switch,
-    Text,
     Whole,
-    expected,
     settings,
 )
-from cwd.system.device import PRECISIONS
 from cwd.system.errors import CwdError
-
-
-def _known_precision(name: str) -> str:
-    if name not in PRECISIONS:
-        raise ValueError
-    return name
-
-
-Precision = Annotated[
-    Text, AfterValidator(_known_precision), expected(f"one of {', '.join(PRECISIONS)}")
-]
 
 
 @settings
@@ -52,7 +37,7 @@ class BaseSchedule:
     weight_decay: Number = 5e-4
     flip: Switch = True
     checkpoint_every: Count = 500  # steps
-    precision: Precision = "auto"
+    precision: Literal["auto", "bf16", "fp32"] = "auto"  # see `cwd.system.device.PRECISIONS`
     clip: Number = 0.0  # largest norm of all gradients together; 0: they are not clipped
 
     @property
@@ -166,12 +151,9 @@ def check_batch(dataset: Any, schedule: BaseSchedule) -> None:
 
 
 def chosen_images(count: int, batch: int, seed: int, step: int) -> Tensor:
-    """Which images a step trains on: every epoch is a new permutation, its incomplete end left out.
+    """Which images a step trains on, int64 [batch], indices below `count`.
 
-    It depends on the seed and the step alone, so a resumed run sees what it would have seen.
-
-    Returns:
-        int64 [batch], indices below `count`.
+    Every epoch is a new permutation, its incomplete end left out.
     """
     per_epoch = count // batch
     epoch, position = divmod(step, per_epoch)

@@ -1,7 +1,6 @@
 """Tables 6, 7 and 8: every network of the paper, alone and distilled, on three datasets."""
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -9,9 +8,11 @@ import pandas as pd
 from cwd.data.layouts import LAYOUTS
 from cwd.experiments.network_costs import costs_of
 from cwd.experiments.profile import Profile
-from cwd.experiments.rows_losses import segments
 from cwd.experiments.sections import Student
-from cwd.experiments.table import Row, Table, paper
+from cwd.experiments.table import Row, difference, method_row, paper
+from cwd.experiments.table import label_of as label_in
+
+__all__ = ["WITH_PI_HO", "costs", "difference", "label_of", "networks"]
 
 # Methods as recipes. On VOC and ADE20K the paper leaves PI and HO out of all of them (supplement
 # S2). SKDD has the terms of SKDS in another setting, of which no code was published: it is cited.
@@ -27,9 +28,14 @@ SOURCES = {
 INIT = {"yes": "ImageNet", "no": "scratch"}  # a column of Table 6, see `Run.start`
 
 
+def group_of(network: str, init: str) -> str:
+    """A student, "PSPNet-R18, scratch"; Tables 7 and 8 don't say how theirs started."""
+    return ", ".join(filter(None, (network, init)))
+
+
 def label_of(network: str, init: str, method: str) -> str:
     """A row's label, "PSPNet-R18, scratch: CWD"."""
-    return f"{network}{', ' if init else ''}{init}: {method}"
+    return label_in(group_of(network, init), method)
 
 
 def networks(name: str, profile: Profile) -> tuple[Row, ...]:
@@ -40,7 +46,6 @@ def networks(name: str, profile: Profile) -> tuple[Row, ...]:
     another dataset than the table's own, Tables 7 and 8 have only what Table 2 has trained anyway.
     """
     table, rows, used = paper(SOURCES[name][0]), [], []
-    # Tables 7 and 8 don't say how the students started
     started = table.get("imagenet_init", pd.Series("", index=table.index)).map(INIT).fillna("")
     for line in table.assign(init=started).to_dict("records"):
         if line["method"] == TEACHER:
@@ -57,15 +62,8 @@ def networks(name: str, profile: Profile) -> tuple[Row, ...]:
                 if runs := _runs(name, profile, student, method):
                     rows.append(_row(line, runs))
     order = list(dict.fromkeys(row.printed["network"] for row in rows))
-    return tuple(
-        sorted(
-            rows,
-            key=lambda row: (
-                row.printed["method"] == REFERENCE,
-                order.index(row.printed["network"]),
-            ),
-        )
-    )
+    rows.sort(key=lambda row: order.index(row.printed["network"]))
+    return tuple(sorted(rows, key=lambda row: row.printed["method"] == REFERENCE))
 
 
 def _find(profile: Profile, network: str, init: str) -> Student | None:
@@ -89,20 +87,13 @@ def _runs(name: str, profile: Profile, student: Student | None, method: str) -> 
 
 def _row(line: Mapping[str, Any], runs: tuple) -> Row:
     """A row from a printed line (or one of our own in its form) and its runs."""
-    network, init, method = line["network"], line["init"], line["method"]
-    printed = line.get("val_miou")
-    return Row(
-        label_of(network, init, method),
-        None if pd.isna(printed) else printed,
-        runs,
-        student=None
-        if method in (STUDENT, REFERENCE, TEACHER)
-        else label_of(network, init, STUDENT),
-        printed={**line, "ours": f"{runs[0].network}, {runs[0].start}" if runs else ""},
-    )
+    group, ours = group_of(line["network"], line["init"]), ""
+    if runs:
+        ours = group_of(runs[0].network, runs[0].start)
+    return method_row(group, runs=runs, number=line.get("val_miou"), ours=ours, **line)
 
 
-def _costs(dataset: str, row: Row, measured: bool) -> dict[str, float]:
+def costs(dataset: str, row: Row, measured: bool) -> dict[str, float]:
     """Parameters and multiply-adds (at 512x1024) as counted here.
 
     Of the paper's network, for the classes of the table's dataset, and of the one measured.
@@ -116,35 +107,3 @@ def _costs(dataset: str, row: Row, measured: bool) -> dict[str, float]:
         counted = costs_of(run.network, len(LAYOUTS[run.data.name].classes))
         costs |= zip(("ours (M)", "ours (G)"), counted, strict=True)
     return costs
-
-
-COLUMNS = {
-    "paper params (M)": "params_m",
-    "counted (M)": "counted (M)",
-    "paper MAC (G)": "flops_g",
-    "counted (G)": "counted (G)",
-    "paper val mIoU": "paper",
-    "paper gain": "paper gain",
-    "paper test mIoU": "test_miou",
-    "paper mAcc": "val_macc",
-    "our network": "ours",
-    "our mIoU ({data})": "our miou",
-    "seeds": "seeds",
-    "sd": "sd",
-    "our gain": "our gain",
-    "our mAcc": "our macc",
-    "ours (M)": "ours (M)",
-    "ours (G)": "ours (G)",
-    "status": "status",
-}
-TABLES_6_TO_8 = {
-    name: Table(
-        partial(networks, name),
-        segments,
-        COLUMNS,
-        index=("network", "init", "method"),
-        more=partial(_costs, dataset),
-        sparse=True,
-    )
-    for name, (_, dataset, _) in SOURCES.items()
-}

@@ -1,14 +1,14 @@
 """The second paper: four tasks, each alone and distilled, ours beside the abstract's gains."""
 
-from functools import partial
-
 import pandas as pd
 
 from cwd.experiments.profile import Profile
-from cwd.experiments.rows_losses import COLUMNS, compared, segments
 from cwd.experiments.sections import Pair
-from cwd.experiments.table import SCORE, Row, Table, paper
+from cwd.experiments.table import Row, label_of, method_row, paper
 from cwd.training.tasks.choice import task_of
+
+__all__ = ["METHODS", "PYRAMID_TASKS", "TASKS", "WEIGHTS", "label_of", "overview", "pairs_of",
+           "transformation"]  # fmt: skip
 
 # methods as recipes: on maps of one size, and on a pyramid
 METHODS = {
@@ -24,16 +24,6 @@ TASKS = (
     "semantic segmentation",
 )
 PYRAMID_TASKS = TASKS[1:3]
-# What lies between student and teacher, on the feature map of the segmentation student; all are
-# matched by L2. MIMIC_f has one 1x1 convolution where the two maps differ in channels.
-VARIANTS = (
-    "MIMIC_f",
-    "CT_f(activation=none)",
-    "CT_f",
-    "CT_f(kernel=3)",
-    "CT_f(hidden=0.25)",
-    "CT_f(hidden=4)",
-)
 WEIGHTS = (10, 100)  # of MIMIC_f and CT_f, beside their own
 
 
@@ -68,11 +58,6 @@ def overview(profile: Profile) -> pd.DataFrame:
     return pd.DataFrame.from_dict(lines, orient="index").fillna("").rename_axis("task")
 
 
-def label_of(task: str, method: str) -> str:
-    """A row's label, "object detection: CT"."""
-    return f"{task}: {method}"
-
-
 def transformation(profile: Profile) -> tuple[Row, ...]:
     """The abstract's four results: in each task teacher, student alone, MIMIC, CWD and CT.
 
@@ -91,54 +76,8 @@ def transformation(profile: Profile) -> tuple[Row, ...]:
 
 
 def _row(task: str, method: str, runs: tuple, gain: float | None = None) -> Row:
-    alone = method in ("teacher", "student")
-    printed = {"task": task, "method": method, "network": "", "images": "", "measure": ""}
+    known = {"network": "", "images": "", "measure": ""}
     if runs:
-        run = runs[0]
-        printed |= {"network": run.network, "images": run.data.name}
-        printed |= {"measure": task_of(run.network).unit}
-    return Row(
-        label_of(task, method),
-        None,
-        runs,
-        student=None if alone else label_of(task, "student"),
-        printed=printed | {"gain": gain},
-    )
-
-
-def _compares(profile: Profile) -> bool:
-    return profile.transformation is not None
-
-
-# Controls, in no paper: what else may lie between the two maps, and the one weight.
-CONTROLS = (
-    *VARIANTS,
-    *(f"{name}(weight={w})" for name in ("MIMIC_f", "CT_f") for w in WEIGHTS),
-    f"CT_f(activation=none, weight={WEIGHTS[-1]})",
-)
-TRANSFORMATION_TABLES = {
-    "transformation": Table(
-        transformation,
-        _compares,
-        {
-            "our network": "network",
-            "our images": "images",
-            "measure": "measure",
-            "paper gain": "gain",
-            "ours": f"our {SCORE}",
-            "sd": "sd",
-            "seeds": "seeds",
-            "our gain": "paired gain",
-            "gain sd": "gain sd",
-            "status": "status",
-        },
-        index=("task", "method"),
-        measures=(SCORE,),
-        absent="no such network",
-    ),
-    "transformations": Table(
-        partial(compared, recipes=CONTROLS),
-        lambda profile: segments(profile) and _compares(profile),
-        COLUMNS,
-    ),
-}
+        network = runs[0].network
+        known = {"network": network, "images": runs[0].data.name, "measure": task_of(network).unit}
+    return method_row(task, method, runs, None, task=task, gain=gain, **known)

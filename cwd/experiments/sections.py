@@ -6,9 +6,7 @@ from functools import partial
 from typing import Annotated, Any
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
-    Field,
     PlainValidator,
     TypeAdapter,
     ValidationInfo,
@@ -116,13 +114,6 @@ def _pair(kinds: dict[str, str], kind: type = _Roles) -> BeforeValidator:
     return _read(Pair, kind, partial(_Roles.pair, kinds=kinds))
 
 
-def _different(pairs: tuple[Pair, ...]) -> tuple[Pair, ...]:
-    for name in (names := [pair.name for pair in pairs]):
-        if names.count(name) > 1:
-            raise ValueError(f"has two pairs of {name}s, leave one of them out")
-    return pairs
-
-
 def read_seeds(value: Any) -> tuple[int, ...]:
     """Seeds from a list or from a text such as "0,1,2"; a ValueError says what is wrong."""
     if value == ():
@@ -148,12 +139,14 @@ class Detection:
 
     data: Data
     schedule: Mapping = field(compare=False, repr=False)
-    pairs: Annotated[
-        tuple[Annotated[Pair, _pair(PAPER_DETECTORS)], ...],
-        Field(min_length=1),
-        AfterValidator(_different),
-    ]
+    pairs: tuple[Annotated[Pair, _pair(PAPER_DETECTORS)], ...]
     seeds: Seeds
+
+    def __post_init__(self) -> None:
+        names = [pair.name for pair in self.pairs]
+        if not names or len(set(names)) < len(names):
+            found = ", ".join(names) or "nothing"
+            raise ValueError(f"has pairs of {found}: write one or more, of different kinds")
 
 
 @settings

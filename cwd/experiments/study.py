@@ -1,23 +1,34 @@
 """From a profile to a table beside the paper's: profile -> study -> run -> table."""
 
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import pandas as pd
+import yaml
 
 from cwd.config.run import Run
 from cwd.experiments.profile import Profile, load_profile
-from cwd.experiments.rows_detection import TABLE_9
-from cwd.experiments.rows_losses import LOSS_TABLES
-from cwd.experiments.rows_networks import TABLES_6_TO_8
-from cwd.experiments.rows_transformation import TRANSFORMATION_TABLES
-from cwd.experiments.table import Row, Table
+from cwd.experiments.rows_detection import table9
+from cwd.experiments.rows_losses import compared
+from cwd.experiments.rows_networks import SOURCES, costs, networks
+from cwd.experiments.rows_transformation import transformation
+from cwd.experiments.table import Row, Table, difference
 from cwd.experiments.workspace import Workspace, open_profile
 from cwd.system.errors import CwdError
 
 __all__ = ["STUDIES", "Profile", "Run", "Study", "Workspace", "every_run", "load_profile",
            "open_profile", "study"]  # fmt: skip
-TABLES: dict[str, Table] = LOSS_TABLES | TABLES_6_TO_8 | {"table9": TABLE_9} | TRANSFORMATION_TABLES
+# rows that are more than recipes on one student
+MADE = {"table9": {"rows": table9}, "transformation": {"rows": transformation}} | {
+    name: {"rows": partial(networks, name), "more": partial(costs, dataset)}
+    for name, (_, dataset, _) in SOURCES.items()
+}
+TABLES = {
+    name: Table(**entry | (MADE.get(name) or {"rows": partial(compared, rows=entry["rows"])}))
+    for name, entry in yaml.safe_load(Path(__file__).with_name("tables.yaml").read_text()).items()
+}
 STUDIES = tuple(TABLES)
 
 
@@ -76,10 +87,8 @@ class Study:
     def paper_gains(self) -> dict[str, float | None]:
         """The paper's gain over its own student, in percent, by distilled row; None: no number."""
         printed = {row.label: row.paper for row in self.rows}
-        pairs = {
-            row.label: (row.paper, printed.get(row.student)) for row in self.rows if row.student
-        }
-        return {name: None if None in pair else pair[0] - pair[1] for name, pair in pairs.items()}
+        distilled = [row for row in self.rows if row.student]
+        return {row.label: difference(row.paper, printed.get(row.student)) for row in distilled}
 
     def values(self) -> dict[str, float]:
         """The abscissa of every row that has one (figure 3)."""

@@ -14,7 +14,6 @@ from cwd.training.tasks.choice import task_of
 
 # columns that hold no measurements
 WORDS = ("complexity", "our network", "our images", "measure", "status")
-SCORE = "score"  # each task's own measure, where a table has several tasks
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Row:
         runs: the same training from different seeds.
         value: the abscissa, for a figure.
         student: label of the row that the gain is over; None for a row that isn't distilled.
-        printed: what else the table shows of a row, see `Table.columns`.
+        printed: what else is known of a row, for columns of the table.
     """
 
     label: str
@@ -40,35 +39,29 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """What a table of the papers is.
+    """What a table of the papers is, see `tables.yaml`; and its rows.
 
     Attributes:
         rows: of a profile.
-        fits: whether a profile has networks for it, or it can be cited as a whole.
-        columns: a column's title ({data}: the dataset that was measured on) and what is in it: the
-            row's paper, paper gain, seeds, status, or an entry of `printed` or `more`; "our miou"
-            or another measure's mean over seeds; of the first measure also sd (sample standard
-            deviation), our gain (of the means, over the row's own student), and seed by seed
-            paired gain and its gain sd.
-        index: the columns that name a row, entries of `printed`; method is the label without one.
-        measures: of a run's metrics.
-        absent: the status of a row without runs.
-        more: what else there is to know of a row, and of one that was measured.
-        sparse: columns without any number are left out.
+        more: what is to be counted for a row, and for one that was measured.
     """
 
     rows: Callable[[Profile], tuple[Row, ...]]
-    fits: Callable[[Profile], bool]
     columns: Mapping[str, str]
+    needs: list[list[str]]
     index: tuple[str, ...] = ("method",)
     measures: tuple[str, ...] = ("miou", "macc")
     absent: str = "cited"
-    more: Callable[[Row, bool], Mapping[str, Any]] = lambda row, measured: {}
     sparse: bool = False
+    more: Callable[[Row, bool], Mapping[str, Any]] = lambda row, measured: {}
+
+    def fits(self, profile: Profile) -> bool:
+        """Whether a profile has networks for it, or it can be cited as a whole."""
+        return any(all(getattr(profile, part) for part in parts) for parts in self.needs)
 
     def measured(self, run: Run, metrics: Mapping[str, Any]) -> dict[str, Any]:
         """A run's measures."""
-        own = {SCORE: task_of(run.network).measure}
+        own = {"score": task_of(run.network).measure}
         return {name: metrics[own.get(name, name)] for name in self.measures}
 
     def layout(self, rows: tuple[Row, ...], results: pd.DataFrame) -> pd.DataFrame:
@@ -78,51 +71,67 @@ class Table:
             rows: those to show.
             results: one line a run: row, seed and measures.
         """
-        found = self._found(rows, results)
+        index, found = list(self.index), self._summary(rows, results)
         data = next((row.runs[0].data.name for row in rows if row.runs), "none")
-        shown = {
-            title.format(data=data): found[name]
-            for title, name in self.columns.items()
-            if name in found
-        }
-        table = found[list(self.index)].assign(**shown).set_index(list(self.index))
-        numbers = [name for name in table if name not in WORDS]
+        shown = {title: name for title, name in self.columns.items() if name in found}
+        table = found.set_index(index)[list(shown.values())]
+        table.columns = [title.format(data=data) for title in shown]
+        table = table.fillna({"complexity": ""})
+        numbers = {name: float for name in table if name not in WORDS} | {"seeds": int}
         digits = {name: 4 if name.endswith("(M)") else 2 for name in numbers}
-        table = table.astype(dict.fromkeys(numbers, float)).astype({"seeds": int}).round(digits)
+        table = table.astype(numbers).round(digits)
         return table.dropna(axis=1, how="all") if self.sparse else table
 
-    def _found(self, rows: tuple[Row, ...], results: pd.DataFrame) -> pd.DataFrame:
+    def _summary(self, rows: tuple[Row, ...], results: pd.DataFrame) -> pd.DataFrame:
+        """All that is known of each row, one line a label."""
         labels, students = [row.label for row in rows], [row.student for row in rows]
-        main = self.measures[0]
-        by_row = results.groupby("row", sort=False)
-        means = by_row[list(self.measures)].mean().add_prefix("our ")
+        main, by_row = self.measures[0], results.groupby("row", sort=False)
         seeds = by_row[main].count().reindex(labels, fill_value=0)
-        by_seed = results.pivot(index="seed", columns="row", values=main)
-        paired = by_seed.reindex(columns=labels) - by_seed.reindex(columns=students).to_numpy()
-        paper = pd.Series({row.label: row.paper for row in rows}, dtype=float)
-        lines = [
-            {"method": row.label, **row.printed, **self.more(row, seeds[row.label] > 0)}
-            for row in rows
-        ]
+        known = [{"method": r.label, **r.printed, **self.more(r, seeds[r.label] > 0)} for r in rows]
+        status = ["not run" if row.runs else self.absent for row in rows]
+
+        def gains(values: pd.DataFrame) -> pd.DataFrame:
+            return values.reindex(labels) - values.reindex(students).to_numpy()
+
+        paper = pd.Series([row.paper for row in rows], labels, dtype=float)
+        means = by_row[list(self.measures)].mean()
+        paired = gains(results.pivot(index="row", columns="seed", values=main))
         columns = {
             "paper": paper,
-            "paper gain": paper - paper.reindex(students).to_numpy(),
-            **means.reindex(labels),
+            "paper gain": gains(paper),
             "sd": by_row[main].std(),
             "seeds": seeds,
-            "our gain": _over(means[f"our {main}"], labels, students),
-            "paired gain": paired.mean(),
-            "gain sd": paired.std(),
-            "status": [
-                "measured" if seeds[row.label] else "not run" if row.runs else self.absent
-                for row in rows
-            ],
+            "our gain": gains(means[main]),
+            "paired gain": paired.mean(axis=1),
+            "gain sd": paired.std(axis=1),
+            "status": pd.Series(status, labels).where(seeds == 0, "measured"),
+            **means.add_prefix("our ").reindex(labels),
         }
-        return pd.DataFrame(lines, index=labels).assign(**columns)
+        return pd.DataFrame(known, labels).assign(**columns)
 
 
-def _over(values: pd.Series, labels: list[str], students: list[str | None]) -> pd.Series:
-    return values.reindex(labels) - values.reindex(students).to_numpy()
+def method_row(
+    group: str, method: str, runs: tuple[Run, ...], number: float | None, **known: Any
+) -> Row:
+    """The row of a method on one network (or in one task): "RetinaNet: CWD"."""
+    alone = method in ("teacher", "student", "reference")
+    return Row(
+        label_of(group, method),
+        None if pd.isna(number) else number,
+        runs,
+        student=None if alone else label_of(group, "student"),
+        printed=known | {"method": method},
+    )
+
+
+def label_of(group: str, method: str) -> str:
+    """A row's label, "RetinaNet: CWD" or "object detection: CT"."""
+    return f"{group}: {method}"
+
+
+def difference(value: float | None, other: float | None) -> float | None:
+    """`value - other`; None if either is missing."""
+    return None if pd.isna(value) or pd.isna(other) else value - other
 
 
 @cache

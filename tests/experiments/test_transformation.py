@@ -118,24 +118,6 @@ def test_what_a_profile_without_segmentation_runs():
 
 
 @pytest.mark.parametrize(
-    ("section", "words"),
-    [
-        ({}, "write seeds"),
-        ({"seeds": [0], "instances": {}}, "found instances, seeds"),
-        ({"seeds": [-1]}, "seeds"),
-        ({"seeds": [0], "instance": {"data": {"name": "scenes"}}}, "instance: found data"),
-        ("seeds", "expected a mapping"),
-    ],
-)
-def test_mistakes_in_the_section(tmp_path, section, words):
-    path = tmp_path / "mine.yaml"
-    path.write_text(yaml.safe_dump(SMOKE | {"transformation": section}))
-    with pytest.raises(CwdError) as error:
-        load_profile(str(path))
-    assert words in str(error.value)
-
-
-@pytest.mark.parametrize(
     ("task", "role", "network", "words"),
     [
         ("instance", "student", "FasterRCNN-R18(fpn=16)", "no pair of one kind"),
