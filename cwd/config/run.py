@@ -13,23 +13,14 @@ from cwd.system.errors import CwdError
 
 @settings
 class Data:
-    """Which images a run sees.
+    """Which images a run sees; None takes them as they are, or all."""
 
-    Attributes:
-        name: dataset, see `cwd.data.datasets.build_dataset`.
-        size: height and width that images are resized to; None keeps them. Scenes are drawn at it.
-        train: number of training images; None takes all. Scenes: how many are drawn.
-        val: the same for the images that mIoU is measured on.
-        split: the split that mIoU is measured on.
-        seed: seed of the scenes; nothing for other datasets.
-    """
-
-    name: Text
-    size: Size | None = None
-    train: Whole | None = None
-    val: Whole | None = None
-    split: Text = "val"
-    seed: Whole = 0
+    name: Text  # dataset, see `cwd.data.datasets.build_dataset`
+    size: Size | None = None  # height, width that images are resized to; scenes are drawn at it
+    train: Whole | None = None  # number of training images; of scenes, how many are drawn
+    val: Whole | None = None  # of those that are measured on
+    split: Text = "val"  # of those
+    seed: Whole = 0  # of the scenes; nothing for other datasets
 
 
 # Settings that came later, and how it was before: so the runs of that time keep their keys.

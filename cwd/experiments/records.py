@@ -22,23 +22,16 @@ REMEDY = "delete it and record the profile again, or restore it from git"
 
 @dataclass(frozen=True)
 class Records:
-    """The measured runs of a profile: those on disk, and those that git tracks.
-
-    Attributes:
-        profile: which.
-        runs: folder of trained runs; None leaves them out.
-        results: folder of recorded results, one folder a profile in it.
-    """
+    """The measured runs of a profile: those on disk, and those that git tracks."""
 
     profile: Profile
-    runs: Path | None = None
-    results: Path = paths.RESULTS
+    runs: Path | None = None  # folder of trained runs; None leaves them out
+    results: Path = paths.RESULTS  # of recorded results, one folder a profile in it
 
     def find(self, run: Run) -> dict[str, Any] | None:
         """A run's `run`, `metrics` and `provenance`; None if it wasn't measured.
 
-        Raises:
-            CwdError: its file is damaged.
+        Raises CwdError if its file is damaged.
         """
         folder = self.runs and RunFolder(self.runs, run)
         if folder and folder.finished:

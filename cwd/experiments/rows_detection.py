@@ -3,7 +3,7 @@
 from functools import partial
 
 from cwd.experiments.profile import Profile
-from cwd.experiments.table import Row, label_of, method_row, paper
+from cwd.experiments.table import Row, label_of, pair_rows, paper
 
 __all__ = ["MEASURES", "METHODS", "label_of", "printed", "table9"]
 # the table's methods as recipes
@@ -32,17 +32,12 @@ def table9(profile: Profile) -> tuple[Row, ...]:
 
     The paper prints nothing of its teachers. Where the profile lacks a detector, rows have no runs.
     """
-    pairs = {pair.name: pair for pair in profile.detection.pairs} if profile.detection else {}
-    rows = []
+    part, rows = profile.detection, []
+    pairs = {pair.name: pair for pair in part.pairs} if part else {}
     for detector, lines in printed().groupby("detector", sort=False):
-        pair, runs, network = pairs.get(detector), (), ""
-        if pair:
-            runs, network = (pair.teacher,), pair.teacher.network
-        rows.append(method_row(detector, "teacher", runs, None, detector=detector, network=network))
-        for line in lines.to_dict("records"):
-            if pair:
-                recipe, seeds = METHODS[line["method"]], profile.detection.seeds
-                runs = tuple(profile.run(recipe, seed, pair.student) for seed in seeds)
-            line["network"] = pair.student.network if pair else ""
-            rows.append(method_row(detector, line.pop("method"), runs, line["ap"], **line))
+        numbers = lines.set_index("method").drop(columns="detector")
+        known = numbers.assign(number=numbers["ap"]).to_dict("index")
+        recipes, seeds = {method: METHODS[method] for method in known}, part.seeds if part else ()
+        group, pair = {"detector": detector}, pairs.get(detector)
+        rows += pair_rows(profile, group, pair, recipes, seeds, known)
     return tuple(rows)

@@ -19,9 +19,7 @@ BARE = {"PI_s": "PI", "HO_s": "HO"}
 def compared(profile: Profile, rows: Mapping[str, Any]) -> tuple[Row, ...]:
     """The teacher, the student alone, and the student with each recipe, from every seed.
 
-    Args:
-        profile: whose networks and seeds.
-        rows: those of a table of `tables.yaml`.
+    `rows` are those of a table of `tables.yaml`.
     """
     alone, made = f"student {profile.student.network}", []
     for name, entry in ({"teacher": None, "student": None} | rows).items():

@@ -4,8 +4,7 @@ import pandas as pd
 
 from cwd.experiments.profile import Profile
 from cwd.experiments.sections import Pair
-from cwd.experiments.table import Row, label_of, method_row, paper
-from cwd.training.tasks.choice import task_of
+from cwd.experiments.table import Row, label_of, pair_rows, paper
 
 __all__ = ["METHODS", "PYRAMID_TASKS", "TASKS", "WEIGHTS", "label_of", "overview", "pairs_of",
            "transformation"]  # fmt: skip
@@ -65,19 +64,7 @@ def transformation(profile: Profile) -> tuple[Row, ...]:
     """
     pairs, rows = pairs_of(profile), []
     for task, line in paper("channel_transformation", 0).iterrows():
-        pair = pairs.get(task)
-        rows.append(_row(task, "teacher", (pair.teacher,) if pair else ()))
-        for method, recipes in METHODS.items():
-            recipe = recipes[task in PYRAMID_TASKS]
-            seeds = profile.transformation.seeds if pair else ()
-            runs = tuple(profile.run(recipe, seed, pair.student) for seed in seeds)
-            rows.append(_row(task, method, runs, line["gain"] if method == "CT" else None))
+        recipes = {name: both[task in PYRAMID_TASKS] for name, both in METHODS.items()}
+        seeds, gain = profile.transformation.seeds, {"CT": {"gain": line["gain"]}}
+        rows += pair_rows(profile, {"task": task}, pairs.get(task), recipes, seeds, gain)
     return tuple(rows)
-
-
-def _row(task: str, method: str, runs: tuple, gain: float | None = None) -> Row:
-    known = {"network": "", "images": "", "measure": ""}
-    if runs:
-        network = runs[0].network
-        known = {"network": network, "images": runs[0].data.name, "measure": task_of(network).unit}
-    return method_row(task, method, runs, None, task=task, gain=gain, **known)

@@ -43,18 +43,11 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Study:
-    """A table or figure of the papers: rows of runs, to be laid out beside their numbers.
+    """A table or figure of the papers: rows of runs, to be laid out beside their numbers."""
 
-    Attributes:
-        name: the paper's, "table2".
-        source: where the results come from.
-        rows: the first two are the teacher and a student alone; in Tables 6 to 9 and the second
-            paper's, those of each network.
-    """
-
-    name: str
-    source: Source
-    rows: tuple[Row, ...]
+    name: str  # the paper's, "table2"
+    source: Source  # of the results
+    rows: tuple[Row, ...]  # the first two are a teacher and a student alone
 
     def train(self) -> "Study":
         """Train what is missing; returns the study."""
@@ -105,12 +98,10 @@ class Study:
 
 
 def study(name: str, profile: "str | Source") -> Study:
-    """A table of the paper under a profile.
+    """A table of the papers (one of `STUDIES`) under a profile.
 
-    Args:
-        name: one of `STUDIES`.
-        profile: a profile's name, whose runs are trained when they are asked for; or an opened
-            profile; or `cwd.experiments.records.Records`, which never train.
+    That is a profile's name, whose runs are trained when they are asked for; or an opened profile;
+    or `cwd.experiments.records.Records`, which never train.
 
     Raises:
         CwdError: the table is unknown, or of networks that the profile has none of, or as

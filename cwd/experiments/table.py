@@ -9,42 +9,30 @@ import pandas as pd
 
 from cwd.config.run import Run
 from cwd.experiments.profile import Profile
+from cwd.experiments.sections import Pair
 from cwd.system import paths
 from cwd.training.tasks.choice import task_of
 
+NOT_DISTILLED = ("teacher", "student", "reference")  # methods
 # columns that hold no measurements
 WORDS = ("complexity", "our network", "our images", "measure", "status")
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table: its label, what the paper has there, and our runs, one a seed.
+    """A line of a table: its label, what the paper has there, and our runs, one a seed."""
 
-    Attributes:
-        label: unlike every other row's.
-        paper: mIoU on Cityscapes val (Table 9: AP) in percent; None where the paper prints none.
-        runs: the same training from different seeds.
-        value: the abscissa, for a figure.
-        student: label of the row that the gain is over; None for a row that isn't distilled.
-        printed: what else is known of a row, for columns of the table.
-    """
-
-    label: str
-    paper: float | None
+    label: str  # unlike every other row's
+    paper: float | None  # mIoU on Cityscapes val (Table 9: AP) in percent; None: none is printed
     runs: tuple[Run, ...]
-    value: float | None = None
-    student: str | None = None
-    printed: Mapping[str, Any] = field(default_factory=dict)
+    value: float | None = None  # the abscissa, for a figure
+    student: str | None = None  # the row that the gain is over; None: the row isn't distilled
+    printed: Mapping[str, Any] = field(default_factory=dict)  # more, for columns of the table
 
 
 @dataclass(frozen=True)
 class Table:
-    """What a table of the papers is, see `tables.yaml`; and its rows.
-
-    Attributes:
-        rows: of a profile.
-        more: what is to be counted for a row, and for one that was measured.
-    """
+    """What a table of the papers is: its rows of a profile, and what `tables.yaml` says of it."""
 
     rows: Callable[[Profile], tuple[Row, ...]]
     columns: Mapping[str, str]
@@ -53,6 +41,7 @@ class Table:
     measures: tuple[str, ...] = ("miou", "macc")
     absent: str = "cited"
     sparse: bool = False
+    # what is to be counted for a row, and for one that was measured
     more: Callable[[Row, bool], Mapping[str, Any]] = lambda row, measured: {}
 
     def fits(self, profile: Profile) -> bool:
@@ -65,12 +54,7 @@ class Table:
         return {name: metrics[own.get(name, name)] for name in self.measures}
 
     def layout(self, rows: tuple[Row, ...], results: pd.DataFrame) -> pd.DataFrame:
-        """One line a row, ours beside the paper's, in percent.
-
-        Args:
-            rows: those to show.
-            results: one line a run: row, seed and measures.
-        """
+        """One line a row, ours beside the paper's, in percent; `results`: see `Study.results`."""
         index, found = list(self.index), self._summary(rows, results)
         data = next((row.runs[0].data.name for row in rows if row.runs), "none")
         shown = {title: name for title, name in self.columns.items() if name in found}
@@ -114,14 +98,57 @@ def method_row(
     group: str, method: str, runs: tuple[Run, ...], number: float | None, **known: Any
 ) -> Row:
     """The row of a method on one network (or in one task): "RetinaNet: CWD"."""
-    alone = method in ("teacher", "student", "reference")
     return Row(
         label_of(group, method),
         None if pd.isna(number) else number,
         runs,
-        student=None if alone else label_of(group, "student"),
+        student=None if method in NOT_DISTILLED else label_of(group, "student"),
         printed=known | {"method": method},
     )
+
+
+def pair_rows(
+    profile: Profile,
+    group: dict[str, str],
+    pair: Pair | None,
+    recipes: Mapping[str, str],
+    seeds: tuple[int, ...],
+    printed: Mapping[str, Mapping[str, Any]],
+) -> list[Row]:
+    """The rows of a teacher and of each method on its student; without runs if there is no pair.
+
+    Args:
+        profile: which trains them.
+        group: what they have in common, {"detector": "RetinaNet"}.
+        pair: the two networks.
+        recipes: by method.
+        seeds: of the student.
+        printed: what the paper has, by method; `number` is the row's `paper`.
+    """
+    (name,) = group.values()
+    runs = {method: () for method in ("teacher", *recipes)}
+    if pair:
+        runs = {"teacher": (pair.teacher,)}
+        for method, recipe in recipes.items():
+            runs[method] = tuple(profile.run(recipe, seed, pair.student) for seed in seeds)
+    return [
+        method_row(
+            name,
+            method,
+            some,
+            **{"number": None, **printed.get(method, {})},
+            **group,
+            **_about(some),
+        )
+        for method, some in runs.items()
+    ]
+
+
+def _about(runs: tuple[Run, ...]) -> dict[str, str]:
+    if not runs:
+        return {"network": "", "images": "", "measure": ""}
+    network, data = runs[0].network, runs[0].data.name
+    return {"network": network, "images": data, "measure": task_of(network).unit}
 
 
 def label_of(group: str, method: str) -> str:

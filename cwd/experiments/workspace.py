@@ -39,11 +39,7 @@ class Workspace:
 
     @cached_property
     def data(self) -> tuple[Dataset, Dataset]:
-        """Training images and the images that mIoU is measured on.
-
-        Raises:
-            CwdError: as `open_data`; or the profile has no segmentation networks.
-        """
+        """Training images and those that mIoU is measured on; raises CwdError if there are none."""
         student = self.profile.student
         return self.images(self._present(student, "no segmentation networks", "quick"))
 
