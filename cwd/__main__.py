@@ -121,7 +121,7 @@ def data(
 def record(profile: Profile = "quick") -> None:
     """Copy a profile's results to data/results."""
     needs_checkout("record", "the folder data/results")
-    from cwd.experiments.recording import record
+    from cwd.experiments.records import record
 
     print(f"{len(record(profile))} files recorded")
 

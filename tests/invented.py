@@ -36,10 +36,7 @@ class Invented:
 
 def recorded(tmp_path, source):
     """The invented results as files, as `cwd record` would write them."""
-    return files(tmp_path, source, tmp_path / "results" / source.profile.name)
-
-
-def files(tmp_path, source, folder):
+    folder = tmp_path / "results" / source.profile.name
     folder.mkdir(parents=True, exist_ok=True)
     session = {"hardware": {"name": "a CPU", "device": "cpu", "threads": 2}, "dirty": False,
                "versions": {"torch": "2", "python": "3"}, "commit": "0123456789abcdef"}  # fmt: skip

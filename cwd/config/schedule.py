@@ -5,43 +5,40 @@ All of it is a function of the seed and the step alone, so that runs can resume.
 
 import functools
 from abc import abstractmethod
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cwd.system.device import PRECISIONS
+from cwd.config.settings import (
+    Count,
+    Number,
+    Positive,
+    Range,
+    ShareRange,
+    Side,
+    Size,
+    Switch,
+    Whole,
+    settings,
+)
 from cwd.system.errors import CwdError
 
 
-@dataclass(frozen=True)
+@settings
 class BaseSchedule:
     """What every training has; the defaults of a subclass are its paper's."""
 
-    fewest_steps: ClassVar[int] = 1
-    steps: int
-    batch: int  # images a step, over all processes
-    lr: float
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    flip: bool = True
-    checkpoint_every: int = 500  # steps
-    precision: str = "auto"  # auto, bf16 or fp32
-    clip: float = 0.0  # largest norm of all gradients together; 0: they are not clipped
-
-    def __post_init__(self) -> None:
-        least = {"steps": self.fewest_steps, "batch": 1, "checkpoint_every": 1}
-        for name, number in least.items():
-            if getattr(self, name) < number:
-                raise CwdError(
-                    f"schedule: {name} is {getattr(self, name)}, give at least {number}."
-                )
-        if self.precision not in PRECISIONS:
-            raise CwdError(
-                f"schedule: precision is {self.precision!r}, use one of {', '.join(PRECISIONS)}."
-            )
+    steps: Count
+    batch: Count  # images a step, over all processes
+    lr: Number
+    momentum: Number = 0.9
+    weight_decay: Number = 5e-4
+    flip: Switch = True
+    checkpoint_every: Count = 500  # steps
+    precision: Literal["auto", "bf16", "fp32"] = "auto"  # see `cwd.system.device.PRECISIONS`
+    clip: Number = 0.0  # largest norm of all gradients together; 0: they are not clipped
 
     @property
     @abstractmethod
@@ -53,32 +50,31 @@ class BaseSchedule:
         """The learning-rate factor of a step."""
 
 
-@dataclass(frozen=True)
+@settings
 class Schedule(BaseSchedule):
     """How a segmentation network is trained; the defaults are the paper's for Cityscapes."""
 
-    steps: int = 40_000
-    batch: int = 8
-    lr: float = 0.01
-    crop: tuple[int, int] = (512, 512)  # height, width in pixels
-    scale: tuple[float, float] = (0.7, 2.1)  # random scale
-    power: float = 0.9  # of the poly schedule
-    aux_weight: float = 0.4
-    scale_step: float = 0.1  # between two random scales
-    photometric: bool = False  # see `cwd.data.transforms.distort`
+    steps: Count = 40_000
+    batch: Count = 8
+    lr: Number = 0.01
+    crop: Size = (512, 512)  # height, width in pixels
+    scale: Range = (0.7, 2.1)  # random scale
+    power: Number = 0.9  # of the poly schedule
+    aux_weight: Number = 0.4
+    scale_step: Positive = 0.1  # between two random scales
+    photometric: Switch = False  # see `cwd.data.transforms.distort`
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the crops, whole numbers also where YAML had others."""
-        height, width = (int(side) for side in self.crop)
-        return height, width
+        """Height and width of the crops."""
+        return self.crop
 
     def lr_factor(self, step: int) -> float:
         """The poly schedule: (1 - step / steps) ^ power."""
         return (1 - step / self.steps) ** self.power
 
 
-@dataclass(frozen=True)
+@settings
 class DetectionSchedule(BaseSchedule):
     """How a detector is trained; the defaults are mmdetection's 2x schedule for Faster R-CNN.
 
@@ -86,27 +82,23 @@ class DetectionSchedule(BaseSchedule):
     rate linear from a thousandth on at first, and a tenth of it after 16 and again after 22 epochs.
     """
 
-    steps: int = 175_920
-    batch: int = 16
-    lr: float = 0.02
-    weight_decay: float = 1e-4
-    short: int = 800  # pixels of an image's short side
-    long: int = 1333  # most pixels of its long side
-    warmup: int = 500  # steps
-    drops: tuple[float, float] = (16 / 24, 22 / 24)  # shares of the steps after which it is a tenth
+    steps: Count = 175_920
+    batch: Count = 16
+    lr: Number = 0.02
+    weight_decay: Number = 1e-4
+    short: Side = 800  # pixels of an image's short side
+    long: Side = 1333  # most pixels of its long side
+    warmup: Whole = 500  # steps
+    drops: Range = (16 / 24, 22 / 24)  # shares of the steps after which it is a tenth
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 32 <= self.short <= self.long:
-            raise CwdError(
-                f"schedule: short is {self.short} and long {self.long}, give pixels of an image's "
-                "sides, the short one at least 32."
-            )
+        if self.short > self.long:
+            raise ValueError(f"has short {self.short} and long {self.long}, make long the larger")
 
     @property
     def size(self) -> tuple[int, int]:
         """`short` and `long`."""
-        return int(self.short), int(self.long)
+        return self.short, self.long
 
     def lr_factor(self, step: int) -> float:
         """Linear warm-up, then steps down to a tenth."""
@@ -116,7 +108,7 @@ class DetectionSchedule(BaseSchedule):
         return factor
 
 
-@dataclass(frozen=True)
+@settings
 class ClassificationSchedule(BaseSchedule):
     """How a classifier is trained; the defaults are the usual ones of papers on distillation.
 
@@ -124,39 +116,24 @@ class ClassificationSchedule(BaseSchedule):
     the recipe of torchvision's and PyTorch's examples, with 10 epochs more.
     """
 
-    fewest_steps: ClassVar[int] = 0  # public weights can be measured as they come
-    steps: int = 500_400  # 100 epochs of 5,004 full batches
-    batch: int = 256
-    lr: float = 0.1
-    weight_decay: float = 1e-4
-    crop: int = 224  # pixels of a side
-    short: int = 256  # pixels of an image's short side, of which the middle crop is measured
-    scale: tuple[float, float] = (0.08, 1.0)  # share of an image's area that a random crop has
-    drop_every: float = 0.3  # share of the steps after which the rate is a tenth, again and again
-    warmup: int = 0  # steps
+    steps: Whole = 500_400  # 100 epochs of 5,004 full batches; 0: weights as they come
+    batch: Count = 256
+    lr: Number = 0.1
+    weight_decay: Number = 1e-4
+    crop: Side = 224  # pixels of a side
+    short: Side = 256  # pixels of an image's short side, of which the middle crop is measured
+    scale: ShareRange = (0.08, 1.0)  # share of an image's area that a random crop has
+    drop_every: Positive = 0.3  # share of the steps after which the rate is a tenth, again
+    warmup: Whole = 0  # steps
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 32 <= self.crop <= self.short:
-            raise CwdError(
-                f"schedule: crop is {self.crop} and short {self.short}, give pixels of a side, the "
-                "crop at least 32 and not more than the short side."
-            )
-        if not 0 < self.scale[0] <= self.scale[1] <= 1:
-            raise CwdError(
-                f"schedule: scale is {tuple(self.scale)}, give two shares of an image's area, "
-                "0 < smallest <= largest <= 1."
-            )
-        if not self.drop_every > 0:
-            raise CwdError(
-                f"schedule: drop_every is {self.drop_every}, give a share of the steps above 0; 1 "
-                "keeps the rate."
-            )
+        if self.crop > self.short:
+            raise ValueError(f"has crop {self.crop} and short {self.short}, make short the larger")
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the crops."""
-        return int(self.crop), int(self.crop)
+        return self.crop, self.crop
 
     def lr_factor(self, step: int) -> float:
         """Linear warm-up, then steps down to a tenth."""
@@ -165,11 +142,7 @@ class ClassificationSchedule(BaseSchedule):
 
 
 def check_batch(dataset: Any, schedule: BaseSchedule) -> None:
-    """Refuse a dataset that doesn't fill a batch.
-
-    Raises:
-        CwdError: there are fewer images than a batch has.
-    """
+    """Raise CwdError if there are fewer training images than a batch has."""
     if len(dataset) < schedule.batch:
         raise CwdError(
             f"{dataset.name} has {len(dataset)} training images, fewer than a batch of "
@@ -178,28 +151,18 @@ def check_batch(dataset: Any, schedule: BaseSchedule) -> None:
 
 
 def chosen_images(count: int, batch: int, seed: int, step: int) -> Tensor:
-    """Which images a step trains on: every epoch is a new permutation, its incomplete end left out.
+    """Which images a step trains on, int64 [batch], indices below `count`.
 
-    It depends on the seed and the step alone, so a resumed run sees what it would have seen.
-
-    Returns:
-        int64 [batch], indices below `count`.
+    Every epoch is a new permutation, its incomplete end left out.
     """
     per_epoch = count // batch
     epoch, position = divmod(step, per_epoch)
-    order = shuffled(count, seed, epoch)
+    order = _shuffled(count, seed, epoch)
     return torch.from_numpy(order[position * batch : (position + 1) * batch].copy())
 
 
-@functools.lru_cache(maxsize=4)
-def shuffled(count: int, seed: int, epoch: int) -> np.ndarray:
-    """The images of an epoch in order, int64 [count]; shuffling a million at each step would tell.
-
-    Args:
-        count: images.
-        seed: of the run.
-        epoch: which.
-    """
+@functools.lru_cache(maxsize=4)  # shuffling a million at each step would tell
+def _shuffled(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 

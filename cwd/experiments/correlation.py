@@ -7,12 +7,12 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from cwd.config.pairs import Pair
 from cwd.config.run import Run
 from cwd.data.classification.batches import middle
 from cwd.data.detection.batches import prepare, stacked
 from cwd.data.transforms import normalise
 from cwd.experiments.rows_transformation import METHODS, PYRAMID_TASKS, TASKS, WEIGHTS, pairs_of
+from cwd.experiments.sections import Pair
 from cwd.experiments.workspace import Workspace
 from cwd.losses.maps import matched
 from cwd.models.names import CLASSIFIER, DETECTOR, kind_of

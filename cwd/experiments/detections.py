@@ -8,11 +8,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cwd.config.pairs import Pair
 from cwd.config.run import Run
 from cwd.data.detection.batches import prepare, stacked
 from cwd.data.detection.coco import CocoDataset
 from cwd.evaluation.coco_ap import collect, precision_recall
+from cwd.experiments.sections import Pair
 from cwd.experiments.workspace import Workspace
 from cwd.losses import ChannelWise
 from cwd.models.detection.outputs import Detections

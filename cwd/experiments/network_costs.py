@@ -7,11 +7,11 @@ import pandas as pd
 import torch
 from torch import nn
 
-from cwd.config.pairs import PAPER_DETECTORS
 from cwd.config.run import Run
 from cwd.data.detection.batches import prepare, stacked
 from cwd.data.detection.coco import OBJECT_CLASSES
 from cwd.experiments.records import DETECTION_COSTS
+from cwd.experiments.sections import PAPER_DETECTORS
 from cwd.experiments.workspace import Workspace
 from cwd.models.build import build_network, count_multiply_adds, count_parameters
 from cwd.system import paths

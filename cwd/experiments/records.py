@@ -1,13 +1,16 @@
-"""What was measured before, found again without training."""
+"""What was measured, found again without training; and kept: small JSON files that git tracks."""
 
-from dataclasses import dataclass
+import functools
+import shutil
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from cwd.config.run import Run
 from cwd.experiments.profile import Profile, load_profile
+from cwd.experiments.study import every_run
 from cwd.system import paths
-from cwd.system.files import read_json
+from cwd.system.files import read_json, write_atomic, write_json
 from cwd.training.run_folder import RunFolder
 
 # what notebooks 05, 04 and A1 measure beside the runs
@@ -19,23 +22,16 @@ REMEDY = "delete it and record the profile again, or restore it from git"
 
 @dataclass(frozen=True)
 class Records:
-    """The measured runs of a profile: those on disk, and those that git tracks.
-
-    Attributes:
-        profile: which.
-        runs: folder of trained runs; None leaves them out.
-        results: folder of recorded results, one folder a profile in it.
-    """
+    """The measured runs of a profile: those on disk, and those that git tracks."""
 
     profile: Profile
-    runs: Path | None = None
-    results: Path = paths.RESULTS
+    runs: Path | None = None  # folder of trained runs; None leaves them out
+    results: Path = paths.RESULTS  # of recorded results, one folder a profile in it
 
     def find(self, run: Run) -> dict[str, Any] | None:
         """A run's `run`, `metrics` and `provenance`; None if it wasn't measured.
 
-        Raises:
-            CwdError: its file is damaged.
+        Raises CwdError if its file is damaged.
         """
         folder = self.runs and RunFolder(self.runs, run)
         if folder and folder.finished:
@@ -72,4 +68,29 @@ def recorded_profiles(results: Path = paths.RESULTS) -> list[Profile]:
 
 def every_seed(profile: Profile) -> Profile:
     """The profile with all its seeds for every student, since more may have been measured."""
-    return profile.seeded(profile.every_seed)
+    parts = [part for part in (profile.detection, profile.transformation) if part]
+    seeds = *profile.seeds, *profile.student_seeds, *(s for part in parts for s in part.seeds)
+    return profile.seeded(tuple(dict.fromkeys(seeds)))
+
+
+def record(profile: str, *, results: Path = paths.RESULTS) -> list[Path]:
+    """Copy what was measured under a profile (a name) to a folder of that name in `results`.
+
+    Returns:
+        The files written: configuration, metrics and provenance of each finished run, and what
+        notebooks 04, 05 and A1 measured beside the runs; unfinished runs are left out.
+    """
+    source = Records(every_seed(load_profile(profile)), paths.RUNS)
+    target = results / source.profile.name
+    written = []
+    for run in every_run(source):
+        if RunFolder(paths.RUNS, run).finished:
+            path = target / f"{run.name}.json"
+            write_json(path, source.find(run) | {"run": asdict(run)})
+            written.append(path)
+    for name in BESIDE:
+        built = paths.BUILD / source.profile.name / name
+        if built.is_file():
+            write_atomic(target / name, functools.partial(shutil.copyfile, built))
+            written.append(target / name)
+    return written

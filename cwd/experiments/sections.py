@@ -1,133 +1,166 @@
-"""The sections of a profile's YAML file: networks, pairs of them, seeds."""
+"""The sections of a profile's YAML file: networks and seeds as they are written, runs as read."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Annotated, Any
 
-from cwd.config import pairs
-from cwd.config.pairs import Detection, Pair, Student, Transformation
-from cwd.config.run import Data, Run, from_mapping
+from pydantic import (
+    BeforeValidator,
+    PlainValidator,
+    TypeAdapter,
+    ValidationInfo,
+)
+
+from cwd.config.run import Data, Run
+from cwd.config.settings import Mapping, Text, read, settings
 from cwd.models.weights import is_public
 from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.training.tasks import task_of
 
+# The papers' networks and what our names for them begin with: Table 9's detectors, and those of the
+# second paper's other tasks.
+PAPER_DETECTORS = {"Faster R-CNN": "FasterRCNN", "RetinaNet": "RetinaNet", "RepPoints": "RepPoints"}
+MASK_DETECTORS = {"Mask R-CNN": "MaskRCNN"}
+CLASSIFIERS = {"classifier": "Classifier"}
+
 
 @dataclass(frozen=True)
-class Part:
-    """A network's place in a profile: the teacher's or a student's."""
+class Student:
+    """One of the networks of Tables 6 to 8: the paper's name, and our run of it alone, seed 0."""
 
-    network: str
-    init: str = "random"
-    schedule: dict[str, Any] = field(default_factory=dict)  # what differs from the profile's
-    stands_for: str = ""  # the paper's network that it is a miniature of; itself if empty
+    name: str
+    run: Run
 
 
-def read_detection(text: Any, where: str) -> Detection:
-    """The detectors of a profile; raises as `load_profile`."""
-    keys = {"data", "schedule", "pairs", "seeds"}
-    listed = mapping(text, where).get("pairs")
-    if set(text) != keys or not isinstance(listed, list) or not listed:
-        raise CwdError(
-            f"{where}: found {', '.join(map(str, text))}; write {', '.join(sorted(keys))}, and "
-            "under pairs a list of teachers and students."
-        )
-    data = from_mapping(Data, text["data"], f"{where}: data")
-    read = []
-    for pair in listed:
-        if set(mapping(pair, f"{where}: pairs")) != {"teacher", "student"}:
-            raise CwdError(f"{where}: pairs has {pair!r}, expected a teacher and a student.")
-        found = read_pair(pair, text["schedule"], data, pairs.PAPER_DETECTORS, where)
-        if found.name in [known.name for known in read]:
-            raise CwdError(f"{where}: has two pairs of {found.name}s: leave one of them out.")
-        read.append(found)
-    return Detection(tuple(read), check_seeds(text["seeds"], where))
+@dataclass(frozen=True)
+class Pair:
+    """A teacher and its student, alone, from seed 0; the name is the paper's, "Faster R-CNN"."""
+
+    name: str
+    teacher: Run
+    student: Run
 
 
-def read_transformation(text: Any, where: str) -> Transformation:
-    """The second paper's networks of a profile; raises as `load_profile`."""
-    tasks = {"instance": pairs.MASK_DETECTORS, "classification": pairs.CLASSIFIERS}
-    if "seeds" not in mapping(text, where) or not set(text) <= {"seeds", *tasks}:
-        raise CwdError(
-            f"{where}: found {', '.join(map(str, text))}; write seeds, and if there are such "
-            f"networks {' and '.join(tasks)}."
-        )
-    found = {}
-    for task, kinds in tasks.items():
-        if task in text:
-            part, place = text[task], f"{where}: {task}"
-            if set(mapping(part, place)) != {"data", "schedule", "teacher", "student"}:
-                raise CwdError(
-                    f"{place}: found {', '.join(map(str, part))}; write data, schedule, teacher "
-                    "and student."
-                )
-            data = from_mapping(Data, part["data"], f"{place}: data")
-            found[task] = read_pair(part, part["schedule"], data, kinds, place)
-    return Transformation(check_seeds(text["seeds"], where), **found)
+@settings
+class _Network:
+    network: Text
+    init: Text = "random"
+    schedule: Mapping = field(default_factory=dict)  # what differs from the section's
+    stands_for: Text = ""  # the paper's network that it is a miniature of; itself if empty
+
+    def alone(self, data: Data, schedule: dict[str, Any]) -> Run:
+        try:
+            task = task_of(self.network)
+            task.build(self.network, 2, device="meta")  # an unknown name is an error here
+            own = read(task.schedule, schedule | self.schedule, "schedule")
+        except CwdError as error:
+            raise ValueError(str(error)) from error
+        if not own.steps and self.init == "random":
+            raise ValueError(
+                f"has {self.network} with 0 steps and random weights: give it steps, or init the "
+                "weights that shall be measured as they come"
+            )
+        init = self.init
+        if init != "random" and not is_public(init):
+            init = paths.for_people(paths.below_root(init))
+        return Run(data, self.network, own, init)
+
+    def student(self, data: Data, schedule: dict[str, Any]) -> Student:
+        return Student(self.stands_for or self.network, self.alone(data, schedule))
 
 
-def read_pair(
-    pair: dict[str, Any], schedule: Any, data: Data, kinds: dict[str, str], where: str
-) -> Pair:
-    """A teacher and a student of one kind; raises as `load_profile`.
+@settings
+class _Roles:
+    teacher: _Network
+    student: _Network
 
-    Args:
-        pair: has both.
-        schedule: what they have in common.
-        data: their images.
-        kinds: the papers' names and ours of what they may be.
-        where: for the errors.
-    """
-    roles = ("teacher", "student")
-    networks = [from_mapping(Part, pair[role], f"{where}: {role}").network for role in roles]
-    both = {network.partition("-")[0] for network in networks}
-    names = [name for name, kind in kinds.items() if both == {kind}]
-    if not names:
-        raise CwdError(
-            f"{where}: {' and '.join(networks)} are no pair of one kind: use two of "
-            f"{' or of '.join(kinds.values())}."
-        )
-    runs = [read_part(pair[role], schedule, data, f"{where}: {role}").run for role in roles]
-    return Pair(names[0], *runs)
+    def pair(self, data: Data, schedule: dict[str, Any], kinds: dict[str, str]) -> Pair:
+        both = self.teacher, self.student
+        begin = {part.network.partition("-")[0] for part in both}
+        name = next((name for name, kind in kinds.items() if begin == {kind}), "")
+        if not name:
+            raise ValueError(
+                f"has {' and '.join(part.network for part in both)}, no pair of one kind: use two "
+                f"of {' or of '.join(kinds.values())}"
+            )
+        return Pair(name, *(part.alone(data, schedule) for part in both))
 
 
-def read_part(value: Any, schedule: Any, data: Data, where: str) -> Student:
-    """A network of a profile; raises as `load_profile`."""
-    part = from_mapping(Part, value, where)
-    settings = {**mapping(schedule, f"{where}: schedule"), **part.schedule}
-    task = task_of(part.network)
-    task.build(part.network, 2, device="meta")  # an unknown name is an error here
-    init = part.init
-    if init != "random" and not is_public(init):
-        init = paths.for_people(paths.below_root(init))
-    run = Run(data, part.network, from_mapping(task.schedule, settings, f"{where}: schedule"), init)
-    if not run.schedule.steps and init == "random":
-        raise CwdError(
-            f"{where}: {part.network} has 0 steps and random weights: give it steps, or init the "
-            "weights that shall be measured as they come."
-        )
-    return Student(part.stands_for or part.network, run)
+@settings
+class _Task(_Roles):
+    data: Data
+    schedule: Mapping
 
 
-def mapping(value: Any, where: str) -> dict[str, Any]:
-    """`value`, if it is a mapping; raises CwdError otherwise."""
-    if not isinstance(value, dict):
-        raise CwdError(f"{where}: found {value!r}, expected a mapping of settings.")
-    return value
+def _read(made: type, kind: type, make: Callable[..., Any]) -> BeforeValidator:
+    """What a section holds, made of its `kind` of settings, data and schedule."""
+    adapter = TypeAdapter(kind)
+
+    def validate(value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, made):
+            return value
+        part = adapter.validate_python(value)
+        shared = info.data if "schedule" in info.data else vars(part)
+        if shared.get("data") is None or shared.get("schedule") is None:
+            raise ValueError("needs data and schedule beside it")
+        return make(part, shared["data"], shared["schedule"])
+
+    return BeforeValidator(validate)
 
 
-def check_seeds(value: Any, where: str) -> tuple[int, ...]:
-    """Seeds from a list, or from a text such as "0,1,2".
+def _pair(kinds: dict[str, str], kind: type = _Roles) -> BeforeValidator:
+    return _read(Pair, kind, partial(_Roles.pair, kinds=kinds))
 
-    Raises:
-        CwdError: there is none, one stands twice, or one is no whole number from 0 on.
-    """
+
+def read_seeds(value: Any) -> tuple[int, ...]:
+    """Seeds from a list or from a text such as "0,1,2"; a ValueError says what is wrong."""
+    if value == ():
+        return ()  # of networks that a profile has none of
     items = value.split(",") if isinstance(value, str) else value
     try:
         seeds = tuple(int(str(item)) for item in items)
-        if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-            raise ValueError
     except (TypeError, ValueError):
-        raise CwdError(
-            f"{where}: seeds {value!r} must be different whole numbers from 0 on, such as 0,1,2."
-        ) from None
+        seeds = ()
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise ValueError(f"is {value!r}, expected different whole numbers from 0 on, such as 0,1,2")
     return seeds
+
+
+Alone = Annotated[Run, _read(Run, _Network, _Network.alone)]
+AsStudent = Annotated[Student, _read(Student, _Network, _Network.student)]
+Seeds = Annotated[tuple[int, ...], PlainValidator(read_seeds)]
+
+
+@settings
+class Detection:
+    """What Table 9 uses: a pair for each detector, in the table's order; the students' seeds."""
+
+    data: Data
+    schedule: Mapping = field(compare=False, repr=False)
+    pairs: tuple[Annotated[Pair, _pair(PAPER_DETECTORS)], ...]
+    seeds: Seeds
+
+    def __post_init__(self) -> None:
+        names = [pair.name for pair in self.pairs]
+        if not names or len(set(names)) < len(names):
+            found = ", ".join(names) or "nothing"
+            raise ValueError(f"has pairs of {found}: write one or more, of different kinds")
+
+
+@settings
+class Transformation:
+    """What the second paper's comparison uses: the seeds of the students of all its tasks.
+
+    And Mask R-CNNs and classifiers; its other networks are the profile's anyway.
+    """
+
+    seeds: Seeds
+    instance: Annotated[Pair, _pair(MASK_DETECTORS, _Task)] | None = None
+    classification: Annotated[Pair, _pair(CLASSIFIERS, _Task)] | None = None
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """Those that there are."""
+        return tuple(pair for pair in (self.instance, self.classification) if pair)

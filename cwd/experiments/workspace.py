@@ -10,11 +10,10 @@ import pandas as pd
 import torch
 from torch import nn
 
-from cwd.config.pairs import Detection, Transformation
 from cwd.config.run import Run
 from cwd.data.decoded import DecodedDataset
 from cwd.experiments.profile import Profile, load_profile
-from cwd.experiments.sections import check_seeds
+from cwd.experiments.sections import Detection, Transformation, read_seeds
 from cwd.models.build import load_network_weights
 from cwd.system import paths
 from cwd.system.device import pick_device
@@ -40,45 +39,27 @@ class Workspace:
 
     @cached_property
     def data(self) -> tuple[DecodedDataset, DecodedDataset]:
-        """Training images and the images that mIoU is measured on.
-
-        Raises:
-            CwdError: as `open_data`; or the profile has no segmentation networks.
-        """
-        if not self.profile.student:
-            raise CwdError(
-                f"profile {self.profile.name} has no segmentation networks, only those that "
-                "notebooks A1 and A2 are about: use another profile."
-            )
-        return self.images(self.profile.student)
+        """Training images and those that mIoU is measured on; raises CwdError if there are none."""
+        student = self.profile.student
+        return self.images(self._present(student, "no segmentation networks", "quick"))
 
     @property
     def detection(self) -> Detection:
-        """The profile's detectors.
-
-        Raises:
-            CwdError: it has none.
-        """
-        if not self.profile.detection:
-            raise CwdError(
-                f"profile {self.profile.name} has no detectors: use one with a detection section, "
-                "such as quick or coco."
-            )
-        return self.profile.detection
+        """The profile's detectors; raises CwdError if it has none."""
+        return self._present(self.profile.detection, "no detectors", "quick or coco")
 
     @property
     def transformation(self) -> Transformation:
-        """The networks of the second paper.
+        """The networks of the second paper; raises CwdError if the profile doesn't compare them."""
+        found = self.profile.transformation
+        return self._present(found, "no transformation section", "quick, coco or imagenet")
 
-        Raises:
-            CwdError: the profile doesn't compare them.
-        """
-        if not self.profile.transformation:
+    def _present(self, part: Any, lack: str, others: str) -> Any:
+        if not part:
             raise CwdError(
-                f"profile {self.profile.name} has no transformation section: use one that has, "
-                "such as quick, coco or imagenet."
+                f"profile {self.profile.name} has {lack}: use one that has, such as {others}."
             )
-        return self.profile.transformation
+        return part
 
     def images(self, run: Run) -> tuple[Any, Any]:
         """The images that a run is trained and measured on."""
@@ -140,7 +121,10 @@ def open_profile(
     chosen = load_profile(os.environ.get("CWD_PROFILE") or profile)
     pick_device(device)  # an unknown or missing one is an error now, not after the data is read
     if seeds:
-        chosen = chosen.seeded(check_seeds(seeds, "SEEDS"))
+        try:
+            chosen = chosen.seeded(read_seeds(seeds))
+        except ValueError as error:
+            raise CwdError(f"SEEDS {error}.") from error
     root = paths.below_root(os.environ.get("CWD_DATA_ROOT") or data_root)
     torch.set_float32_matmul_precision("high")
     return Workspace(chosen, root, device)

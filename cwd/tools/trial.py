@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from cwd.config.pairs import Pair
 from cwd.config.run import Run
 from cwd.data import fake_trees
 from cwd.experiments.profile import Profile
 from cwd.experiments.rows_transformation import METHODS
+from cwd.experiments.sections import Pair
 from cwd.models.names import DETECTOR, kind_of
 from cwd.system.errors import CwdError
 from cwd.system.progress import VARIABLE

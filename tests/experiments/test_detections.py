@@ -8,7 +8,6 @@ import torch
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
-from cwd.config.pairs import Detection
 from cwd.experiments import detections, study
 from cwd.experiments.claims.claim_list import CLAIMS
 from cwd.experiments.claims.evidence import Evidence
@@ -30,7 +29,7 @@ from cwd.tools.report import render
 def workspace(tmp_path_factory, data_root):
     """RetinaNet of the smoke profile, trained."""
     smoke = load_profile("smoke")
-    detection = Detection((smoke.detection.pairs[1],), (0,))
+    detection = replace(smoke.detection, pairs=smoke.detection.pairs[1:2])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paths, "RUNS", tmp_path_factory.mktemp("runs"))
         patch.setattr(paths, "BUILD", tmp_path_factory.mktemp("build"))

@@ -6,9 +6,8 @@ from dataclasses import replace
 import pytest
 from invented import Invented
 
+from cwd.experiments import Workspace, every_run, study
 from cwd.experiments.profile import Student, load_profile
-from cwd.experiments.study import every_run, study
-from cwd.experiments.workspace import Workspace
 from cwd.system import paths
 from cwd.system.errors import CwdError
 
@@ -30,9 +29,9 @@ def test_table6_has_the_papers_rows():
     assert math.isnan(rows.loc[("PSPNet-R18", "scratch", "SKDD"), "paper test mIoU"])
 
 
-@pytest.mark.parametrize(
-    ("network", "init", "parameters", "printed"),
-    [
+def test_counted_beside_printed():
+    rows = table("table6", Invented({})).sort_index()
+    for network, init, parameters, printed in (
         ("PSPNet-R101", "ImageNet", 70.4373, 70.43),
         ("PSPNet-R18", "scratch", 13.0683, 13.07),
         # the paper contradicts itself: its multiply-adds are those of 3.27 M
@@ -41,12 +40,10 @@ def test_table6_has_the_papers_rows():
         ("Deeplab-R18(0.5)", "scratch", 3.1589, 3.15),
         ("Deeplab-R18", "ImageNet", 12.6173, 12.62),
         ("Deeplab-MBV2", "ImageNet", 2.4499, 2.45),
-    ],
-)
-def test_counted_beside_printed(network, init, parameters, printed):
-    rows = table("table6", Invented({})).sort_index().loc[(network, init)]
-    assert rows["counted (M)"].unique() == pytest.approx([parameters], abs=1.5e-4)
-    assert rows["paper params (M)"].unique().tolist() == [printed]
+    ):
+        lines = rows.loc[(network, init)]
+        assert lines["counted (M)"].unique() == pytest.approx([parameters], abs=1.5e-4)
+        assert lines["paper params (M)"].unique().tolist() == [printed]
 
 
 def test_tables_7_and_8_leave_pi_and_ho_out():
@@ -58,10 +55,8 @@ def test_tables_7_and_8_leave_pi_and_ho_out():
     }
     assert recipes == {"student": "", "SKDS": "PA_f", "IFVD": "IFV_f", "CWD": "CW_f"}
     rows = table("table8", Invented({}, profile=load_profile("ade20k")))
-    assert rows.loc[("PSPNet-MBV2", "", "CWD"), ["paper val mIoU", "paper mAcc"]].tolist() == [
-        27.97,
-        37.16,
-    ]
+    numbers = rows.loc[("PSPNet-MBV2", "", "CWD"), ["paper val mIoU", "paper mAcc"]]
+    assert numbers.tolist() == [27.97, 37.16]
     assert rows.loc[("OCRNet", "", "reference"), "paper val mIoU"] == 43.70
 
 
@@ -105,10 +100,12 @@ def test_gains_are_over_the_own_student():
 
 def test_elsewhere_table_7_trains_nothing_of_its_own():
     source = Invented({})
-    main = source.profile.student.network
-    runs = [run for row in study("table7", source).rows[1:] for run in row.runs]
-    assert {run.network for run in runs} == {main}
-    assert set(runs) <= {run for row in study("table2", source).rows for run in row.runs}
+    runs, known = (
+        {run for row in study(name, source).rows[1:] for run in row.runs}
+        for name in ("table7", "table2")
+    )
+    assert {run.network for run in runs} == {source.profile.student.network}
+    assert runs <= known
 
 
 def test_torchvisions_networks_can_stand_for_references():

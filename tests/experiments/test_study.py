@@ -1,16 +1,18 @@
 """Profiles, runs' names, and tables beside the paper's."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 import yaml
 
-from cwd.experiments import workspace
+from cwd.config import Data, DetectionSchedule, Schedule
+from cwd.experiments import load_profile, open_profile, study
 from cwd.experiments.profile import profile_names
-from cwd.experiments.recording import record
-from cwd.experiments.study import load_profile, open_profile, study
+from cwd.experiments.records import record
+from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.training.run_folder import RunFolder
 
@@ -23,6 +25,13 @@ QUICK = {
     "seeds": [0, 1],
     "allow_weak_teacher": True,
 }
+
+
+def task(teacher, student, **changes):
+    """A section of the second paper with one pair of classifiers or detectors."""
+    pair = {"teacher": {"network": teacher}, "student": {"network": student}}
+    part = {"data": QUICK["data"], "schedule": {"steps": 2}, **pair, **changes}
+    return {"transformation": {"seeds": [0], "classification": part}}
 
 
 @pytest.fixture
@@ -48,40 +57,58 @@ def test_every_profile_loads(name):
 
 
 def test_the_papers_schedule_is_the_default(write):
-    schedule = load_profile(write(schedule={})).student.schedule
+    profile = load_profile(write(schedule={}))
+    schedule = profile.student.schedule
     assert (schedule.steps, schedule.batch, schedule.crop) == (40_000, 8, (512, 512))
     assert (schedule.lr, schedule.momentum, schedule.weight_decay) == (0.01, 0.9, 5e-4)
     assert (schedule.power, schedule.aux_weight, schedule.scale) == (0.9, 0.4, (0.7, 2.1))
-
-
-def test_the_teacher_has_its_own_schedule(write):
-    profile = load_profile(write())
-    assert (profile.teacher.schedule.steps, profile.student.schedule.steps) == (3, 2)
-    assert profile.teacher.schedule.batch == 4
+    assert profile.teacher.schedule == replace(schedule, steps=3)  # it has its own
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"sede": 1}, "sede"),
-        ({"seeds": []}, "seeds"),
-        ({"seeds": [0, 0]}, "seeds"),
-        ({"seeds": "one"}, "seeds"),
-        ({"data": {"name": "scenes", "sise": [1, 2]}}, "data: unknown key 'sise'"),
-        ({"data": {"name": 3}}, "data: name is 3"),
-        ({"data": "scenes"}, "data: found 'scenes'"),
-        ({"schedule": {"stepps": 3}}, "unknown key 'stepps'"),
-        ({"schedule": {"steps": "many"}}, "steps is 'many'"),
+        ({"sede": 1}, "mine.yaml has the unknown key 'sede', write one of name, about"),
+        ({"seeds": []}, "mine.yaml: seeds is [], expected different whole numbers"),
+        ({"seeds": [0, 0]}, "seeds is [0, 0]"),
+        ({"seeds": "one"}, "seeds is 'one'"),
+        ({"seeds": [1.5]}, "seeds is [1.5]"),
+        ({"data": {"name": "scenes", "sise": [1, 2]}}, "data has the unknown key 'sise'"),
+        ({"data": {"name": 3}}, "data: name is 3, expected a text"),
+        ({"data": {"size": [32, 64]}}, "data: name is missing"),
+        ({"data": {"name": "scenes", "size": 64}}, "size is 64, expected two positive whole"),
+        ({"data": "scenes"}, "data is 'scenes', expected a mapping"),
+        ({"data": None}, "teacher needs data and schedule"),
+        ({"schedule": {"stepps": 3}}, "schedule has the unknown key 'stepps'"),
+        ({"schedule": {"steps": "many"}}, "student: schedule: steps is 'many', expected a whole"),
         ({"schedule": {"steps": 2.5}}, "steps is 2.5"),
+        ({"schedule": {"steps": 0}}, "steps is 0, give at least 1"),
         ({"schedule": {"lr": "1e-3"}}, "write 1.0e-3"),
-        ({"schedule": {"steps": 0}}, "steps is 0"),
+        ({"schedule": {"lr": math.inf}}, "lr is inf, expected a finite number"),
+        ({"schedule": {"lr": math.nan}}, "lr is nan, expected a finite number"),
+        ({"schedule": {"lr": True}}, "lr is True, expected a finite number"),
         ({"schedule": {"precision": "fp16"}}, "precision is 'fp16'"),
         ({"schedule": {"crop": [32]}}, "crop is [32]"),
+        ({"schedule": {"scale": [2, 1]}}, "scale is [2, 1]"),
         ({"schedule": {"flip": 1}}, "flip is 1"),
-        ({"schedule": None}, "schedule: found None"),
-        ({"student": {"network": "PSPNet-R19"}}, "PSPNet-R19"),
-        ({"student": {"net": "PSPNet-R18"}}, "student: unknown key 'net'"),
+        ({"schedule": None}, "needs data and schedule"),
+        ({"student": None}, "has no student"),
+        ({"student": {"network": "PSPNet-R19"}}, "student: there is no network 'PSPNet-R19'"),
+        ({"student": {"net": "PSPNet-R18"}}, "student has the unknown key 'net'"),
+        ({"students": [{}]}, "students: number 1: network is missing"),
+        ({"students": {"network": "PSPNet-R18"}}, "students is {'network'"),
         ({"teacher": {"network": "PSPNet-R18", "schedule": {"step": 1}}}, "unknown key 'step'"),
+        ({"transformation": {}}, "transformation: seeds is missing"),
+        ({"transformation": {"seeds": [-1]}}, "transformation: seeds is [-1]"),
+        ({"transformation": {"instances": {}}}, "transformation has the unknown key 'instances'"),
+        (
+            {"transformation": {"seeds": [0], "instance": {"data": {"name": "scenes"}}}},
+            "transformation: instance: teacher is missing",
+        ),
+        (task("Classifier-R18", "PSPNet-R18"), "no pair of one kind: use two of Classifier"),
+        (task("Classifier-R18", "Classifier-VGG"), "no classifier 'Classifier-VGG'"),
+        (task("Classifier-R18", "Classifier-MBV1", schedule={"steps": 0}), "random weights"),
+        ({"transformation": "seeds"}, "transformation is 'seeds', expected a mapping"),
     ],
 )
 def test_mistakes_in_a_profile(write, changes, words):
@@ -89,6 +116,27 @@ def test_mistakes_in_a_profile(write, changes, words):
     with pytest.raises(CwdError) as error:
         load_profile(path)
     assert words in str(error.value)
+    assert "mine.yaml" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Schedule(lr=math.inf),
+        lambda: Schedule(steps=True),
+        lambda: Data(3),
+        lambda: DetectionSchedule(short=800, long=300),
+    ],
+)
+def test_settings_made_in_code_are_checked(make):
+    with pytest.raises(CwdError, match=r"lr is inf|steps is True|name is 3|short 800 and long 300"):
+        make()
+
+
+def test_numbers_stay_as_they_were_written(write):
+    schedule = load_profile(write(schedule={"clip": 10, "lr": 1.0})).student.schedule
+    assert (repr(schedule.clip), repr(schedule.lr)) == ("10", "1.0")  # a key tells them apart
 
 
 def test_a_profile_that_is_not_there_or_no_yaml(tmp_path):
@@ -105,16 +153,13 @@ def test_seeds_of_the_command_line(write):
         open_profile(write(), seeds="2,x")
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:0"])
-def test_an_unknown_device(write, device):
-    with pytest.raises(CwdError, match="use auto, cpu or cuda"):
-        open_profile(write(), device=device)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there(write):
-    with pytest.raises(CwdError, match="DEVICE=cpu"):
-        open_profile(write(), device="cuda")
+def test_a_device_that_is_not_there(write):
+    for device in ("gpu", "cuda:0"):
+        with pytest.raises(CwdError, match="use auto, cpu or cuda"):
+            open_profile(write(), device=device)
+    if not torch.cuda.is_available():
+        with pytest.raises(CwdError, match="DEVICE=cpu"):
+            open_profile(write(), device="cuda")
 
 
 def test_the_key_changes_with_what_changes_the_result(write):
@@ -142,7 +187,7 @@ def test_a_recipe_needs_a_teacher(write):
 
 
 def test_a_study_trains_what_is_missing(write, data_root, tmp_path, monkeypatch):
-    monkeypatch.setattr(workspace.paths, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
     place = open_profile(write(), data_root=str(data_root))
     table3 = study("table3", place).train()
     table = table3.table()
@@ -166,24 +211,19 @@ def test_an_unknown_study(write):
         study("table3000", open_profile(write()))
 
 
-def test_a_damaged_result_names_its_file(write, data_root, tmp_path, monkeypatch):
-    monkeypatch.setattr(workspace.paths, "RUNS", tmp_path / "runs")
-    place = open_profile(write(), data_root=str(data_root))
-    folder = place.train(place.profile.student)
-    (folder.done / "metrics.json").write_text("{")
-    with pytest.raises(CwdError, match=r"metrics\.json can't be read"):
-        RunFolder(tmp_path / "runs", place.profile.student).metrics  # noqa: B018
-
-
 def test_results_are_recorded_with_their_provenance(write, data_root, tmp_path, monkeypatch):
-    monkeypatch.setattr(workspace.paths, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
     path = write(seeds=[0])
     place = open_profile(path, data_root=str(data_root))
     place.train(place.profile.student)
-    monkeypatch.setattr(workspace.paths, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
     (kept,) = record(path, results=tmp_path / "results")  # what isn't trained isn't recorded
     found = json.loads(kept.read_text())
     assert found["run"]["network"] == "PSPNet-R18(0.125)"
     assert found["metrics"]["images"] == 4
     assert found["provenance"]["sessions"][0]["versions"].keys() >= {"torch", "timm"}
     assert str(tmp_path) not in kept.read_text()
+    folder = RunFolder(paths.RUNS, place.profile.student)
+    (folder.done / "metrics.json").write_text("{")
+    with pytest.raises(CwdError, match=r"metrics\.json can't be read"):
+        folder.metrics  # noqa: B018

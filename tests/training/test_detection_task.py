@@ -252,7 +252,7 @@ def test_profiles_and_notebooks_fit():
         (("pairs", 0, "teacher", "network"), "RetinaNet-R18", "no pair"),
         (("pairs", 0, "teacher", "network"), "PSPNet-R18", "schedule|no pair"),
         (("pairs", 0, "student", "network"), "FasterRCNN-R99", "R99"),
-        (("pairs", 0), {"student": {"network": "RetinaNet-R18"}}, "expected a teacher"),
+        (("pairs", 0), {"student": {"network": "RetinaNet-R18"}}, "teacher is missing"),
         (("pairs",), [], "pairs"),
         (("schedule", "crop"), [64, 64], "crop"),
         (("schedule", "short"), "wide", "short"),

@@ -29,7 +29,7 @@ class Evidence:
     def printed(self) -> dict[str, float]:
         """The paper's mIoU by recipe; Table 2's value where Table 4 or 5 has another."""
         names = ("table5", "table3", "table2") if self.profile.student else ()
-        rows = [row for name in names for row in TABLES[name](self.profile)]
+        rows = [row for name in names for row in TABLES[name].rows(self.profile)]
         return {
             row.runs[0].recipe: row.paper
             for row in rows
