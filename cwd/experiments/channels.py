@@ -16,9 +16,9 @@ from torch import Tensor
 
 from cwd.data.segmentation import IGNORED
 from cwd.evaluation.miou import score_maps
-from cwd.experiments.records import CHANNELS
 from cwd.experiments.rows_losses import BARE
 from cwd.experiments.workspace import Workspace
+from cwd.system import paths
 from cwd.system.files import write_json
 
 RECIPES = ("", "AT_f", "CW_f", "CW_s")
@@ -93,7 +93,7 @@ def measure_channels(workspace: Workspace) -> pd.DataFrame:
 
 def record_channels(workspace: Workspace, table: pd.DataFrame) -> Path:
     """Write the measures to the profile's `channels.json`, where the claims find them."""
-    path = workspace.output / CHANNELS
+    path = workspace.output / paths.CHANNELS
     write_json(path, {"lines": table.astype(object).where(table.notna(), None).to_dict("records")})
     return path
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from cwd.experiments.profile import Profile
-from cwd.experiments.records import COSTS
 from cwd.experiments.timed_steps import loss_step, network_steps, recipe_step
 from cwd.experiments.workspace import Workspace
 from cwd.losses.pairwise import squared_errors, unit
@@ -178,6 +177,6 @@ def record_costs(workspace: Workspace, costs: pd.DataFrame, seconds: pd.DataFram
             "shares": _records(step_shares(seconds).reset_index()),
         },
     }
-    path = workspace.output / COSTS
+    path = workspace.output / paths.COSTS
     write_json(path, value)
     return path

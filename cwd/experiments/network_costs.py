@@ -10,7 +10,6 @@ from torch import nn
 from cwd.config.run import Run
 from cwd.data.detection.batches import prepare, stacked
 from cwd.data.detection.coco import OBJECT_CLASSES
-from cwd.experiments.records import DETECTION_COSTS
 from cwd.experiments.sections import PAPER_DETECTORS
 from cwd.experiments.workspace import Workspace
 from cwd.models.build import build_network, count_multiply_adds, count_parameters
@@ -109,7 +108,7 @@ def record_speed(workspace: Workspace, table: pd.DataFrame) -> Path:
         "provenance": provenance.session(torch.device(pick_device(workspace.device))),
         "networks": lines.where(lines.notna(), None).to_dict("records"),
     }
-    path = workspace.output / DETECTION_COSTS
+    path = workspace.output / paths.DETECTION_COSTS
     write_json(path, value)
     return path
 

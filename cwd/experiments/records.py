@@ -14,9 +14,7 @@ from cwd.system.files import read_json, write_atomic, write_json
 from cwd.training.run_folder import RunFolder
 
 # what notebooks 05, 04 and A1 measure beside the runs
-COSTS, CHANNELS = "costs.json", "channels.json"
-DETECTION_COSTS = "detection_costs.json"
-BESIDE = (COSTS, CHANNELS, DETECTION_COSTS)
+BESIDE = (paths.COSTS, paths.CHANNELS, paths.DETECTION_COSTS)
 REMEDY = "delete it and record the profile again, or restore it from git"
 
 

@@ -14,7 +14,7 @@ from cwd.experiments.channels import summary
 from cwd.experiments.claims.interval import PERCENT
 from cwd.experiments.claims.judging import layout, verdicts
 from cwd.experiments.loss_costs import step_shares
-from cwd.experiments.records import CHANNELS, COSTS, DETECTION_COSTS, Records, recorded_profiles
+from cwd.experiments.records import Records, recorded_profiles
 from cwd.experiments.rows_losses import class_comparison
 from cwd.experiments.study import Study, every_run, studies_of, study
 from cwd.figures import comparisons, complexity, detection
@@ -116,7 +116,7 @@ def render(source: Records, folder: Path) -> list[str]:
     _write_table(layout(claims, run=False), folder, "claims_not_run")
     if claims["unit"].isin(PERCENT).any():
         _save(lambda: comparisons.forest(claims), folder, "claims")
-    if costs := source.beside(COSTS):
+    if costs := source.beside(paths.COSTS):
         grid = pd.DataFrame(costs["grid"]["costs"])
         shares = step_shares(pd.DataFrame(costs["step"]["seconds"]))
         _write_table(pd.DataFrame(costs["slopes"]).set_index("loss"), folder, "loss_slopes")
@@ -126,10 +126,10 @@ def render(source: Records, folder: Path) -> list[str]:
         _save(lambda: complexity.shares(shares), folder, "step_shares")
     elif source.profile.student:
         missing.append("the costs of notebook 05, not recorded")
-    if speed := source.beside(DETECTION_COSTS):
+    if speed := source.beside(paths.DETECTION_COSTS):
         table = pd.DataFrame(speed["networks"]).set_index(["detector", "role"])
         _write_table(table, folder, "detector_speed")
-    if channels := source.beside(CHANNELS):
+    if channels := source.beside(paths.CHANNELS):
         _write_table(summary(pd.DataFrame(channels["lines"])), folder, "channels")
     return missing
 

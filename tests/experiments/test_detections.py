@@ -14,7 +14,7 @@ from cwd.experiments.claims.evidence import Evidence
 from cwd.experiments.claims.networks import Detectors
 from cwd.experiments.network_costs import record_speed, speed_table
 from cwd.experiments.profile import load_profile
-from cwd.experiments.records import DETECTION_COSTS, Records
+from cwd.experiments.records import Records
 from cwd.experiments.rows_detection import MEASURES
 from cwd.experiments.workspace import Workspace
 from cwd.figures import detection
@@ -92,7 +92,7 @@ def test_speed(workspace):
     kept = json.loads(record_speed(workspace, table).read_text())
     assert kept["networks"][0]["paper's frames/s"] is None
     assert kept["networks"][1]["paper's frames/s"] == 20.0
-    assert Records(workspace.profile, paths.RUNS).beside(DETECTION_COSTS) == kept
+    assert Records(workspace.profile, paths.RUNS).beside(paths.DETECTION_COSTS) == kept
 
 
 def test_only_sure_boxes_are_drawn():

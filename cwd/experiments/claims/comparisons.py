@@ -8,7 +8,8 @@ import pandas as pd
 
 from cwd.experiments.claims.evidence import Evidence
 from cwd.experiments.claims.interval import Finding, paired
-from cwd.experiments.records import CHANNELS, COSTS, Records, recorded_profiles
+from cwd.experiments.records import Records, recorded_profiles
+from cwd.system import paths
 
 Names = list[str]  # of recipes, methods, classes or tasks
 
@@ -88,7 +89,7 @@ class Cheaper(Comparison):
     needs = "notebook 05"
 
     def _compare(self, evidence: Evidence) -> list[Finding]:
-        if not (costs := evidence.records.beside(COSTS)):
+        if not (costs := evidence.records.beside(paths.COSTS)):
             return []
         logs = np.log(pd.DataFrame(costs["step"]["seconds"]))
         logs = logs.reindex(columns=[self.loss, *self.others])
@@ -143,5 +144,5 @@ class Salience(Comparison):
 
 
 def _by_channel(evidence: Evidence) -> pd.DataFrame | None:
-    measured = evidence.records.beside(CHANNELS)
+    measured = evidence.records.beside(paths.CHANNELS)
     return pd.DataFrame(measured["lines"]).set_index(["recipe", "seed"]) if measured else None
