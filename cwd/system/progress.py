@@ -10,12 +10,9 @@ import shutil
 import sys
 import threading
 import time
-import warnings
 from pathlib import Path
 
-with warnings.catch_warnings():  # where widgets are missing, a notebook gets text
-    warnings.simplefilter("ignore")
-    from tqdm.auto import tqdm
+from tqdm.auto import tqdm
 
 VARIABLE = "CWD_PROGRESS_FILE"
 TRANSIENT = "~"  # a line that starts with it is replaced by the next

@@ -247,3 +247,14 @@ def test_reports_travel_through_the_file(monkeypatch, tmp_path):
         report("step 1", transient=True)
         report("run finished")
     assert log.getvalue() == "step 1\nrun finished\n"
+
+
+def test_a_notebook_without_widgets_gets_text_and_no_warning():
+    code = (
+        "import sys, types; sys.modules['ipykernel.zmqshell'] = types.ModuleType('kernel');"
+        "sys.modules['IPython'] = types.SimpleNamespace(get_ipython=lambda: None);"
+        "sys.modules['ipywidgets'] = None;"
+        "import cwd, tqdm.auto; from cwd.system.progress import report; report('step 1')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stderr == "step 1\n"
