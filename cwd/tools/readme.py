@@ -60,14 +60,13 @@ class Gains:
 
     def __init__(self, table: Study) -> None:
         self.rows, results = table.rows, table.results()
-        self.by_seed = results.pivot(index="seed", columns="row", values=table.measured[0])
+        self.by_seed = results.pivot(index="seed", columns="row", values=results.columns[2])
         self.table = table.table()
         self.paper = self.table["paper gain"]
 
     def of(self, label: str) -> pd.Series:
         """A row's gains; none where it or its student wasn't measured."""
-        row = next((row for row in self.rows if row.label == label), None)
-        alone = row and (row.student or self.rows[1].label)
+        alone = next((row.student for row in self.rows if row.label == label), None)
         if {label, alone} <= set(self.by_seed):
             return (self.by_seed[label] - self.by_seed[alone]).dropna()
         return pd.Series(dtype=float)

@@ -26,8 +26,6 @@ def test_the_losses_need_torch_alone():
     assert HEAVY & {name.partition(".")[0] for name in loaded} == set()
     ours = {name for name in loaded if name.startswith("cwd.") and "losses" not in name}
     assert ours == {"cwd.system", "cwd.system.errors"}
-    timed = "import time, torch; began = time.time(); import cwd.losses; print(time.time() - began)"
-    assert float(python(timed, cwd=paths.ROOT)) < 0.3
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +50,7 @@ def test_a_wheel_is_used_from_another_folder(wheel, tmp_path):
     code = (
         "import cwd; from cwd.experiments.study import study; "
         "from cwd.experiments.records import Records;"
-        "from cwd.experiments.profile import load_profile;"
+        "from cwd.experiments.profile import load_profile; import cwd.experiments.claims;"
         "table = study('table2', Records(load_profile('quick'))).table();"
         "print(cwd.__file__); print(table.iloc[0, 1])"
     )
