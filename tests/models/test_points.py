@@ -70,9 +70,6 @@ def test_cells_by_hand():
     assert moved[1].tolist() == [8 - 8, -16, 8 + 8, 24]
     assert moved[3].tolist() == [-8, 8 - 16, 8, 8 + 24]
     assert moved[7].tolist() == [16 - 16, -32, 16 + 16, 48]
-
-
-def test_kernel_points_by_hand():
     expected = [-1, -1, -1, 0, -1, 1, 0, -1, 0, 0, 0, 1, 1, -1, 1, 0, 1, 1]
     assert kernel_points().tolist() == expected
 
