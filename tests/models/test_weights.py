@@ -19,7 +19,6 @@ SMALL = "PSPNet-R18(0.125)"
 
 @pytest.fixture(scope="module")
 def wanted():
-    """The tensors of a small backbone."""
     return build_network(SMALL, 5).backbone.state_dict()
 
 
