@@ -7,7 +7,7 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
-from cwd.models.build import build_network, count_parameters, load_network_weights
+from cwd.models.build import build_network, count_parameters
 from cwd.system.errors import CwdError
 
 TINY = "Classifier-MBV1(0.25, stride=8)"
@@ -44,13 +44,6 @@ def test_maps(name, channels, side):
     weight, bias = network.classifier.weight, network.classifier.bias
     expected = feature.double().mean(dim=(2, 3)) @ weight.double().T + bias.double()
     assert torch.allclose(score.double(), expected, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", ["Classifier-R18(0.125, stride=8)", TINY])
-def test_every_parameter_learns(name):
-    network = build_network(name, 7)
-    network(IMAGES).score.square().sum().backward()
-    assert [n for n, p in network.named_parameters() if p.grad is None] == []
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +97,5 @@ def test_a_saved_classifier_is_a_beginning(tmp_path):
     save_file(whole.state_dict(), tmp_path / "student.safetensors")
     same = build_network(TINY, 5, init=str(tmp_path / "student.safetensors"))
     assert all(torch.equal(v, whole.state_dict()[k]) for k, v in same.state_dict().items())
-    load_network_weights(build_network(TINY, 5), tmp_path / "student.safetensors")
-    with pytest.raises(CwdError, match="belongs to another network"):
-        load_network_weights(build_network(TINY, 6), tmp_path / "student.safetensors")
     with pytest.raises(CwdError, match=r"covers .* tensors of Classifier-MBV1's backbone"):
         build_network("Classifier-MBV1", 5, init=str(tmp_path / "student.safetensors"))

@@ -5,17 +5,8 @@ import sys
 
 import pytest
 
+from cwd.models import names
 from cwd.models.build import build_network
-from cwd.models.names import (
-    CLASSIFIER,
-    DETECTOR,
-    HEADS,
-    SEGMENTATION,
-    Architecture,
-    has_masks,
-    kind_of,
-    parse_name,
-)
 from cwd.system.errors import CwdError
 
 
@@ -36,16 +27,16 @@ from cwd.system.errors import CwdError
     ],
 )  # fmt: skip
 def test_what_names_say(name, head, backbone, options):
-    assert parse_name(name) == Architecture(name, head, backbone, **options)
+    assert names.parse_name(name) == names.Architecture(name, head, backbone, **options)
 
 
 def test_kinds():
-    kinds = {head: kind_of(f"{head}-R50(0.5)") for head in HEADS}
-    assert [h for h, kind in kinds.items() if kind == CLASSIFIER] == ["Classifier"]
-    detectors = {head for head, kind in kinds.items() if kind == DETECTOR}
+    kinds = {head: names.kind_of(f"{head}-R50(0.5)") for head in names.HEADS}
+    assert [h for h, kind in kinds.items() if kind == names.CLASSIFIER] == ["Classifier"]
+    detectors = {head for head, kind in kinds.items() if kind == names.DETECTOR}
     assert detectors == {"FasterRCNN", "MaskRCNN", "RetinaNet", "RepPoints"}
-    assert kind_of("anything else") == SEGMENTATION
-    assert [head for head in HEADS if has_masks(f"{head}-R18")] == ["MaskRCNN"]
+    assert names.kind_of("anything else") == names.SEGMENTATION
+    assert [head for head in names.HEADS if names.has_masks(f"{head}-R18")] == ["MaskRCNN"]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +84,7 @@ def test_what_is_refused(head, rest):
 )  # fmt: skip
 def test_what_errors_name(name, sentence):
     with pytest.raises(CwdError) as error:
-        parse_name(name)
+        names.parse_name(name)
     assert sentence in str(error.value)
 
 

@@ -70,9 +70,6 @@ def test_cells_by_hand():
     assert moved[1].tolist() == [8 - 8, -16, 8 + 8, 24]
     assert moved[3].tolist() == [-8, 8 - 16, 8, 8 + 24]
     assert moved[7].tolist() == [16 - 16, -32, 16 + 16, 48]
-
-
-def test_kernel_points_by_hand():
     expected = [-1, -1, -1, 0, -1, 1, 0, -1, 0, 0, 0, 1, 1, -1, 1, 0, 1, 1]
     assert kernel_points().tolist() == expected
 
@@ -87,18 +84,13 @@ def test_boxes_by_hand():
         expected = [middle[0] - half[0], middle[1] - half[1]]
         expected += [middle[0] + half[0], middle[1] + half[1]]
         assert moment(points).tolist() == pytest.approx(expected, rel=1e-12)
-    points = torch.randn(2, 3, 18, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(moment, (points,))
-
-
-def test_the_transfer_gets_a_hundredth():
-    moment, points = PointsToBoxes().double(), torch.tensor(POINTS, dtype=torch.float64)
-    moment.transfer.data[:] = torch.tensor([0.3, -0.2])
     left, top, right, bottom = moment(points)
     (gradient,) = torch.autograd.grad(right + 3 * bottom, moment.transfer)
-    # d(right)/d(transfer of the width) is half of the width
+    # d(right)/d(transfer of the width) is half of the width, and a hundredth of it is passed on
     expected = [0.01 * (right - left).item() / 2, 0.03 * (bottom - top).item() / 2]
     assert gradient.tolist() == pytest.approx(expected, rel=1e-12)
+    points = torch.randn(2, 3, 18, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(moment, (points,))
 
 
 def test_slowed_changes_the_gradient_only():

@@ -48,13 +48,15 @@ def test_torchvisions_networks(name, published):
 
 
 @pytest.mark.parametrize(
-    "name", [SMALL, "PSPNet-MBV2(0.35)", "Deeplab-MBV2(0.35)", "Deeplab-R18(0.125)"]
-)
+    "name",
+    [SMALL, "PSPNet-MBV2(0.35)", "Deeplab-MBV2(0.35)", "Deeplab-R18(0.125)",
+     "Classifier-R18(0.125, stride=8)", "Classifier-MBV1(0.25, stride=8)"],
+)  # fmt: skip
 def test_gradient_reaches_everything(name):
     network = build_network(name, 5)
     out = network(torch.randn(2, 3, 64, 64))
     terms = [term for term in out if term is not None]
-    assert len(terms) == (2 if "MBV2" in name else 3)
+    assert len(terms) == (3 if name in (SMALL, "Deeplab-R18(0.125)") else 2)
     sum(term.square().mean() for term in terms).backward()
     assert [n for n, p in network.named_parameters() if p.grad is None] == []
     assert network.eval()(torch.randn(1, 3, 64, 64)).score.shape[1:] == out.score.shape[1:]
