@@ -30,8 +30,7 @@ def fetch(
         md5: of the archive.
 
     Raises:
-        CwdError: the archive can't be had or is damaged, the disk is full or can't be written, or
-            something else is in the way.
+        CwdError: it can't be had or is damaged, can't be written, or something is in the way.
     """
     if destination.is_dir() and any(destination.iterdir()):
         raise CwdError(
