@@ -21,31 +21,18 @@ Entry = TypeVar("Entry")
 
 
 class AnnotationFile(NamedTuple):
-    """What an annotation file says of N images.
-
-    Attributes:
-        path: the file.
-        digest: SHA-256 of its bytes.
-        files: the images' files as the annotations call them, by image id.
-        image_ids: in rising order, which is pycocotools' order too.
-        sizes: int64 [N, 2], height and width of every image in pixels.
-        classes: names, in the order of category ids.
-        category_ids: in rising order; there may be gaps.
-        objects: all annotations, image after image; those of an image stay in the file's order.
-        starts: int64 [N + 1], the first object of every image, and their number.
-        outlines: the objects' segmentations in the same order; None if they weren't asked for.
-    """
+    """What an annotation file says of N images, in the order of their ids, as in pycocotools."""
 
     path: Path
-    digest: str
-    files: tuple[str, ...]
+    digest: str  # SHA-256 of its bytes
+    files: tuple[str, ...]  # of the images, as the annotations call them
     image_ids: tuple[int, ...]
-    sizes: Tensor
-    classes: tuple[str, ...]
-    category_ids: tuple[int, ...]
-    objects: Objects
-    starts: Tensor
-    outlines: tuple[Outline, ...] | None = None
+    sizes: Tensor  # int64 [N, 2], height and width of every image in pixels
+    classes: tuple[str, ...]  # in the order of category ids
+    category_ids: tuple[int, ...]  # in rising order; there may be gaps
+    objects: Objects  # image after image; those of an image stay in the file's order
+    starts: Tensor  # int64 [N + 1], the first object of every image, and their number
+    outlines: tuple[Outline, ...] | None  # of the objects; None if they weren't asked for
 
 
 # What a file must be, checked while it is parsed. Fields that aren't named here take no memory, and
@@ -91,32 +78,26 @@ _FORMATS = {False: TypeAdapter(_File[_Annotation]), True: TypeAdapter(_File[_Out
 
 
 def read_annotations(path: Path, remedy: str, *, masks: bool = False) -> AnnotationFile:
-    """Read an annotation file.
+    """Read an annotation file, and if masks are wanted the objects' segmentations.
 
     Where an object has no `area` its box's counts, where it has no `iscrowd` it is no crowd.
-
-    Args:
-        path: the JSON file.
-        remedy: what to do if it isn't as it should be.
-        masks: whether the objects' segmentations are wanted, which are left aside otherwise.
 
     Raises:
         CwdError: the file is missing, damaged or not in COCO's format, an id or a class's name
             occurs twice, an annotation belongs to no image or category of the file, or a
-            segmentation that is wanted isn't there or doesn't fit its image.
+            segmentation that is wanted isn't there or doesn't fit its image; the remedy follows.
     """
     try:
         data = path.read_bytes()
-        digest = hashlib.sha256(data).hexdigest()
         content = _FORMATS[masks].validate_json(data)
-        del data  # COCO's has 450 MB
-        return _arranged(path, digest, **content, masks=masks)
-    except FileNotFoundError as error:
-        raise CwdError(f"{path} is missing, the annotations: {remedy}") from error
+        return _arranged(path, hashlib.sha256(data).hexdigest(), content, masks)
+    except FileNotFoundError:
+        found = "is missing, the annotations"
     except ValidationError as error:
-        raise CwdError(f"{path} {_first_of(error)}: {remedy}") from error
+        found = _first_of(error)
     except (OSError, ValueError) as error:
-        raise CwdError(f"{path} {error}: {remedy}") from error
+        found = str(error)
+    raise CwdError(f"{path} {found}: {remedy}")
 
 
 def _first_of(error: ValidationError) -> str:
@@ -131,19 +112,14 @@ def _first_of(error: ValidationError) -> str:
     return f"has {shortened(found['input'])} for {place}, {wanted}"
 
 
-def _arranged(
-    path: Path,
-    digest: str,
-    images: list[_Image],
-    annotations: list[_Outlined],
-    categories: list[_Category],
-    *,
-    masks: bool,
-) -> AnnotationFile:
+def _arranged(path: Path, digest: str, content: _File, masks: bool) -> AnnotationFile:
     """What is in the file, image after image; a `ValueError` says what is wrong with it."""
+    annotations = content["annotations"]
+    images, categories = (
+        sorted(content[p], key=itemgetter("id")) for p in ("images", "categories")
+    )
     if not images:
         raise ValueError("lists no images")
-    images, categories = (sorted(part, key=itemgetter("id")) for part in (images, categories))
     image_ids, category_ids = _index(images, "images"), _index(categories, "categories")
     _index(categories, "categories", "name")
     _index(annotations, "annotations")
@@ -195,8 +171,6 @@ def _places(annotations: list[_Outlined], what: str, ids: pd.Index) -> np.ndarra
     places = ids.get_indexer(wanted)
     if (places < 0).any():
         number = int((places < 0).argmax())
-        raise ValueError(
-            f"has the {what} {wanted[number]} in annotations[{number}], which is none of those that "
-            "it lists"
-        )
+        value = f"{what} {wanted[number]} in annotations[{number}]"
+        raise ValueError(f"has the {value}, which is none of those that it lists")
     return places

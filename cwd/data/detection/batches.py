@@ -35,9 +35,7 @@ def fitted(size: Size, short: int, long: int) -> Size:
 def prepare(image: Tensor, short: int, long: int) -> tuple[Tensor, Tensor]:
     """An image uint8 [3, H, W] as large as detectors take it, see `fitted`.
 
-    Returns:
-        uint8 [3, h, w]; and float32 [4], which makes a box of the image one of the resized image
-        by multiplication: w / W, h / H, w / W, h / H.
+    With it come the factors of a box's coordinates, float32 [4]: w / W, h / H, w / W, h / H.
     """
     old = tuple(image.shape[-2:])
     new = fitted(old, short, long)
@@ -99,14 +97,9 @@ def padded_size(sizes: Iterable[Size]) -> Size:
 
 
 def stacked(images: Sequence[Tensor], size: Size | None = None) -> Tensor:
-    """Images as detectors take them: normalised, and padded below and at the right.
+    """B images uint8 [3, h, w] as detectors take them: float32 [B, 3, H, W], normalised.
 
-    Args:
-        images: B of uint8 [3, h, w], on one device.
-        size: height and width to pad to with 0, the mean colour; what the images need if None.
-
-    Returns:
-        float32 [B, 3, H, W].
+    Below and at the right they are padded with 0, the mean colour, to a size or to what they need.
     """
     height, width = size or padded_size([image.shape[-2:] for image in images])
     batch = torch.zeros(len(images), 3, height, width, device=images[0].device)
@@ -120,16 +113,7 @@ def alike(upright: np.ndarray, batch: int, seed: int, step: int) -> Tensor:
     """Which images a step trains on, all upright or none: as `cwd.config.schedule.chosen_images`.
 
     An epoch leaves out the incomplete end of both kinds; its batches come in random order. Where
-    there is one kind only, the two functions give the same.
-
-    Args:
-        upright: bool [N], whether an image is higher than wide.
-        batch: B.
-        seed: of the run.
-        step: which.
-
-    Returns:
-        int64 [B], indices below N.
+    there is one kind only, the two functions give the same. `upright` is bool [N].
 
     Raises:
         CwdError: neither kind fills a batch.

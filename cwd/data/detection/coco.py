@@ -44,30 +44,19 @@ ARCHIVES = (
 
 
 class Picture(NamedTuple):
-    """An image and what is in it.
+    """An image and its objects, in its pixels."""
 
-    Attributes:
-        image: uint8 [3, H, W], RGB.
-        objects: its objects, in pixels of the image.
-    """
-
-    image: Tensor
+    image: Tensor  # uint8 [3, H, W], RGB
     objects: Objects
 
 
 @dataclass(frozen=True, kw_only=True)
 class CocoLayout(Layout):
-    """What is known of a dataset in COCO's format.
+    """What is known of a dataset in COCO's format."""
 
-    Attributes:
-        images: the folder of a split's images, with {} for the split.
-        annotations: the file of a split's annotations, likewise.
-        splits: those that have annotations.
-    """
-
-    images: str
-    annotations: str
-    splits: tuple[str, ...]
+    images: str  # the folder of a split's images, with {} for the split
+    annotations: str  # the file of a split's annotations, likewise
+    splits: tuple[str, ...]  # that have annotations
 
 
 COCO_LAYOUTS = {
@@ -118,11 +107,7 @@ def get_coco(data_root: Path) -> None:
 def build_coco(name: str, root: str | Path, split: str, *, masks: bool = False) -> "CocoDataset":
     """A split of a dataset: its annotations read and checked, its images found but not yet read.
 
-    Args:
-        name: "scenes" or "coco".
-        root: the dataset's folder, or a data root that holds it.
-        split: "train" or "val"; of the scenes "test" too.
-        masks: whether the objects' masks are wanted.
+    `name` is "scenes" or "coco", and `root` the dataset's folder or a data root that holds it.
 
     Raises:
         CwdError: the name or the split is unknown, the dataset isn't there, its annotations are
@@ -151,15 +136,10 @@ def _check_images(folder: Path, files: Sequence[str], remedy: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class CocoDataset(Dataset):
-    """Pictures on disk, in the order of their image ids; see `build_coco`.
-
-    Attributes:
-        file: the split's annotations.
-        chosen: which of the file's images these are.
-    """
+    """Pictures on disk, in the order of their image ids; see `build_coco`."""
 
     file: AnnotationFile
-    chosen: tuple[int, ...]
+    chosen: tuple[int, ...]  # which of the file's images these are
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -268,17 +248,11 @@ class CocoDataset(Dataset):
 
 
 def to_learn(objects: Objects, size: Tensor) -> tuple[Tensor, Tensor]:
-    """Which of N objects a detector is trained on, and their boxes without what is off the image.
+    """Which objects a detector is trained on, and their boxes without what is off the image.
 
     Left out are, as in mmdetection, crowds, objects without area, and boxes of which less than a
-    pixel's width or height is on the image.
-
-    Args:
-        objects: N of them.
-        size: height and width of their image, or of the image of each: [2] or [N, 2].
-
-    Returns:
-        bool [N] and float32 [N, 4].
+    pixel's width or height is on the image. The size is height and width of their image, or of the
+    image of each, [2] or [N, 2]; the answers are bool [N] and float32 [N, 4].
     """
     limit = size.to(objects.boxes).flip(-1)  # width, height
     limit = torch.cat([limit, limit], dim=-1)

@@ -82,12 +82,8 @@ def decoded(rles: Sequence[Rle], size: Size) -> Tensor:
 def pasted(masks: Tensor, boxes: Tensor, size: Size) -> list[Rle]:
     """A detector's masks in the image, from 0.5 on, as torchvision puts them there.
 
-    They stay encoded: 100 of a photograph's masks would take 30 MB as pixels.
-
-    Args:
-        masks: float32 [M, h, w] on the CPU, from 0 to 1, of the boxes.
-        boxes: float32 [M, 4], left, top, right and bottom in pixels of the image.
-        size: height and width of the image.
+    They are encoded: 100 of a photograph's masks would take 30 MB as pixels. Masks are float32
+    [M, h, w] from 0 to 1 on the CPU, boxes float32 [M, 4] in pixels of an image of that size.
     """
     rles = []
     for mask, box in zip(masks, boxes, strict=True):

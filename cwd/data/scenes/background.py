@@ -5,55 +5,55 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image
 
-from cwd.data.scenes.canvas import FACADES, IDS, LEAVES, Colour, Thing, View, pick, shade
+from cwd.data.scenes.canvas import FACADES, IDS, LEAVES, PAINT, Colour, Thing, View, pick, shade
 
 
 def draw_sky(view: View, top: Colour, low: Colour) -> None:
     """A gradient, and clouds."""
-    canvas, rng = view.canvas, view.rng
-    rows = np.linspace(0, 1, canvas.picture.height)[:, None, None]
-    share = np.clip(rows * canvas.height / view.horizon, 0, 1)
+    rng = view.rng
+    rows = np.linspace(0, 1, view.picture.height)[:, None, None]
+    share = np.clip(rows * view.height / view.horizon, 0, 1)
     gradient = (1 - share) * np.array(top) + share * np.array(low)
-    gradient = np.broadcast_to(gradient, (*canvas.picture.size[::-1], 3)).astype(np.uint8)
-    canvas.picture.paste(Image.fromarray(np.ascontiguousarray(gradient)))
+    gradient = np.broadcast_to(gradient, (*view.picture.size[::-1], 3)).astype(np.uint8)
+    view.picture.paste(Image.fromarray(np.ascontiguousarray(gradient)))
     for _ in range(int(rng.integers(0, 5))):
-        x, y = rng.uniform(0, canvas.width), rng.uniform(0, 0.75 * view.horizon)
+        x, y = rng.uniform(0, view.width), rng.uniform(0, 0.75 * view.horizon)
         white = shade(tuple(0.35 * a + 0.65 * 255 for a in low), rng.uniform(0.92, 1.0))
         for _ in range(4):
-            dx, dy = rng.normal(0, 0.05) * canvas.width, rng.normal(0, 0.012) * canvas.height
-            r = rng.uniform(0.03, 0.08) * canvas.width
-            canvas.ellipse((x + dx, y + dy, r, 0.28 * r), white, None)
+            dx, dy = rng.normal(0, 0.05) * view.width, rng.normal(0, 0.012) * view.height
+            r = rng.uniform(0.03, 0.08) * view.width
+            view.ellipse((x + dx, y + dy, r, 0.28 * r), white, None)
 
 
 def draw_skyline(view: View) -> None:
     """Far houses and trees along the horizon."""
-    canvas, rng, row = view.canvas, view.rng, view.horizon
-    x = -0.05 * canvas.width
-    while x < canvas.width:
-        wide, tall = rng.uniform(0.05, 0.14) * canvas.width, rng.uniform(0.02, 0.13) * canvas.height
+    rng, row = view.rng, view.horizon
+    x = -0.05 * view.width
+    while x < view.width:
+        wide, tall = rng.uniform(0.05, 0.14) * view.width, rng.uniform(0.02, 0.13) * view.height
         if rng.random() < 0.55:
             colour = view.lit(pick(rng, FACADES), 14)
-            canvas.box((x, row - tall, x + wide, row + 1), colour, IDS["building"])
+            view.box((x, row - tall, x + wide, row + 1), colour, IDS["building"])
         else:
             colour = view.lit(pick(rng, LEAVES), 12)
             place = x + wide / 2, row, wide / 1.6, tall
-            canvas.ellipse(place, colour, IDS["vegetation"])
+            view.ellipse(place, colour, IDS["vegetation"])
         x += wide * rng.uniform(0.7, 1.1)
 
 
 def draw_ground(view: View, road: float, walk: float) -> None:
     """Terrain to the horizon, sidewalks, the road and its markings."""
-    canvas, rng = view.canvas, view.rng
+    rng = view.rng
     grass = pick(rng, ((96, 134, 70), (124, 136, 78), (150, 136, 98)))
-    below = 0, view.horizon, canvas.width, canvas.height
-    canvas.box(below, view.lit(grass, 2), IDS["terrain"])
+    below = 0, view.horizon, view.width, view.height
+    view.box(below, view.lit(grass, 2), IDS["terrain"])
 
     def strip(left: float, right: float, colour: Colour, kind: str | None = None,
               near: float = 0.9, far: float = 40.0) -> None:  # fmt: skip
         corners = ((left, near), (left, far), (right, far), (right, near))
         points = [view.at(x, z) for x, z in corners]
         shown = view.lit(colour, (far * near) ** 0.5 / 2 + 0.5)
-        canvas.polygon(points, shown, IDS[kind] if kind else None)
+        view.polygon(points, shown, IDS[kind] if kind else None)
 
     stone = pick(rng, ((168, 162, 156), (186, 170, 152), (146, 142, 144)))
     asphalt = pick(rng, ((92, 92, 98), (110, 108, 108), (78, 80, 88)))
@@ -90,6 +90,13 @@ def draw_roadside(view: View, side: int, walk: float) -> None:
         elif kind == "hedge":
             for z in np.geomspace(far, near, 5).tolist():
                 _draw_bush(view, x + side * rng.uniform(0.2, 1.2), z)
+
+
+def draw_hood(view: View) -> None:
+    """The camera's own car, at the lower edge."""
+    rng, hood = view.rng, view.lit(shade(pick(view.rng, PAINT), 0.5), 1)
+    reach = view.width * rng.uniform(0.3, 0.5), view.height * rng.uniform(0.06, 0.12)
+    view.ellipse((view.width / 2, view.height, *reach), hood, IDS["ego vehicle"])
 
 
 def _draw_building(view: View, side: int, x: float, near: float, far: float) -> None:

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
@@ -51,25 +50,45 @@ def pick(rng: Generator, options: Sequence[Colour]) -> Colour:
     return shade(base, factor)
 
 
-class Canvas:
-    """Picture and labels of a height and width in pixels, drawn together.
+class View:
+    """A picture and its labels, and the camera and the light that they are drawn with.
 
-    A value is a Cityscapes label id, or for an instance label id * 1000 + number, as in
-    Cityscapes' instanceIds images; None leaves the labels as they are.
+    Places are metres to the right of the camera (X) and depth z in units in which z = 1 is the
+    lower edge of the image; a metre has `metre / z` pixels. A value is a Cityscapes label id, for
+    an instance label id * 1000 + number; None leaves the labels as they are.
     """
 
-    def __init__(self, height: int, width: int) -> None:
-        self.height, self.width, self.counts = height, width, Counter()
+    def __init__(self, rng: Generator, size: tuple[int, int], light: Colour, haze: Colour) -> None:
+        self.rng, self.light, self.haze = rng, shade(light, rng.uniform(0.85, 1.12)), haze
+        self.height, self.width = height, width = size
+        self.horizon, self.vanishing = (
+            height * rng.uniform(0.38, 0.5),
+            width * rng.uniform(0.36, 0.64),
+        )
+        self.thickness = rng.uniform(0.01, 0.07)  # of the haze
+        self.metre = (height - self.horizon) / CAMERA_HEIGHT
+        self.counts: Counter[str] = Counter()
         self.picture = Image.new("RGB", (width * SUPERSAMPLING, height * SUPERSAMPLING))
         self.values = Image.new("I", (width, height), IDS["sky"])
         self.paint, self.mark = ImageDraw.Draw(self.picture), ImageDraw.Draw(self.values)
 
-    def new_value(self, kind: str) -> int:
-        """The value of something that is drawn now."""
-        if kind not in THINGS:
-            return IDS[kind]
-        self.counts[kind] += 1
-        return IDS[kind] * 1000 + self.counts[kind] - 1
+    def at(self, x: float, z: float, up: float = 0.0) -> Point:
+        """The pixel at X metres, depth z, and `up` metres above the ground."""
+        scale = self.metre / z
+        return self.vanishing + x * scale, self.horizon + (CAMERA_HEIGHT - up) * scale
+
+    def lit(self, colour: Colour, z: float) -> Colour:
+        """A colour in this light, behind so much haze."""
+        clear = float(np.exp(-self.thickness * (z - 1)))
+        parts = zip(colour, self.light, self.haze, strict=True)
+        r, g, b = (clear * own * light + (1 - clear) * haze for own, light, haze in parts)
+        return r, g, b
+
+    def panel(self, x: float, depths: Span, heights: Span, colour: Colour, value: int) -> None:
+        """An upright rectangle along the street, in a colour that is lit."""
+        (near, far), (low, high) = depths, heights
+        corners = ((near, low), (near, high), (far, high), (far, low))
+        self.polygon([self.at(x, z, up) for z, up in corners], colour, value)
 
     def polygon(self, points: Sequence[Point], colour: Colour, value: int | None) -> None:
         """Fill a polygon."""
@@ -103,64 +122,16 @@ class Canvas:
         self.mark.line((*a, *b), fill=value, width=max(1, round(thick)))
 
 
-def _larger(*numbers: float) -> tuple[float, ...]:
-    return tuple(number * SUPERSAMPLING for number in numbers)
-
-
-def _whole(colour: Colour) -> tuple[int, ...]:
-    return tuple(min(255, max(0, int(part))) for part in colour)
-
-
-def _fill(draw: ImageDraw.ImageDraw, box: Box, fill: int | tuple[int, ...]) -> None:
-    left, top, right, bottom = box
-    draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), fill=fill)
-
-
-@dataclass
-class View:
-    """The camera, the light and the canvas: everything that drawing needs.
-
-    Places are metres to the right of the camera (X) and depth z in units in which z = 1 is the
-    lower edge of the image; a metre has `metre / z` pixels.
-    """
-
-    canvas: Canvas
-    rng: Generator
-    horizon: float  # row, in pixels
-    vanishing: float  # column
-    light: Colour
-    haze: Colour
-    thickness: float  # of the haze
-
-    def __post_init__(self) -> None:
-        self.metre = (self.canvas.height - self.horizon) / CAMERA_HEIGHT
-
-    def at(self, x: float, z: float, up: float = 0.0) -> Point:
-        """The pixel at X metres, depth z, and `up` metres above the ground."""
-        scale = self.metre / z
-        return self.vanishing + x * scale, self.horizon + (CAMERA_HEIGHT - up) * scale
-
-    def lit(self, colour: Colour, z: float) -> Colour:
-        """A colour in this light, behind so much haze."""
-        clear = float(np.exp(-self.thickness * (z - 1)))
-        parts = zip(colour, self.light, self.haze, strict=True)
-        r, g, b = (clear * own * light + (1 - clear) * haze for own, light, haze in parts)
-        return r, g, b
-
-    def panel(self, x: float, depths: Span, heights: Span, colour: Colour, value: int) -> None:
-        """An upright rectangle along the street, in a colour that is lit."""
-        (near, far), (low, high) = depths, heights
-        corners = ((near, low), (near, high), (far, high), (far, low))
-        self.canvas.polygon([self.at(x, z, up) for z, up in corners], colour, value)
-
-
 class Thing:
     """Something of a class at a place, drawn in metres to the right of its foot and above it."""
 
     def __init__(self, view: View, x: float, z: float, kind: str, lift: float = 0.0) -> None:
         self.view, self.rng, self.x, self.z, self.kind = view, view.rng, x, z, kind
         self.metre, self.foot = view.metre / z, view.at(x, z, lift)
-        self.value = view.canvas.new_value(kind)
+        self.value = IDS[kind]
+        if kind in THINGS:
+            self.value = 1000 * IDS[kind] + view.counts[kind]
+            view.counts[kind] += 1
 
     def at(self, x: float, up: float) -> Point:
         """The pixel of a point."""
@@ -173,7 +144,7 @@ class Thing:
     def polygon(self, corners: Sequence[Point], colour: Colour) -> None:
         """Fill a polygon."""
         points = [self.at(*corner) for corner in corners]
-        self.view.canvas.polygon(points, self.lit(colour), self.value)
+        self.view.polygon(points, self.lit(colour), self.value)
 
     def slab(self, low: float, high: float, below: Span, above: Span, colour: Colour) -> None:
         """Fill a trapezium, given what it spans from left to right below and above."""
@@ -183,20 +154,33 @@ class Thing:
     def box(self, x: float, half: float, low: float, high: float, colour: Colour) -> None:
         """Fill a rectangle that is `half` metres wide to both sides of x."""
         box = *self.at(x - half, high), *self.at(x + half, low)
-        self.view.canvas.box(box, self.lit(colour), self.value)
+        self.view.box(box, self.lit(colour), self.value)
 
     def ellipse(self, x: float, up: float, radii: Span, colour: Colour, rim: float = 0.0) -> None:
         """Fill an ellipse, or draw its rim."""
         box = *self.at(x, up), radii[0] * self.metre, radii[1] * self.metre
-        self.view.canvas.ellipse(box, self.lit(colour), self.value, rim * self.metre)
+        self.view.ellipse(box, self.lit(colour), self.value, rim * self.metre)
 
     def line(self, a: Point, b: Point, colour: Colour, thick: float) -> None:
         """Draw a line, `thick` metres wide."""
         thick *= self.metre
-        self.view.canvas.line(self.at(*a), self.at(*b), self.lit(colour), self.value, thick)
+        self.view.line(self.at(*a), self.at(*b), self.lit(colour), self.value, thick)
 
     def shadow(self, half: float) -> None:
         """Darkness on the ground, `half` metres to both sides."""
         half *= self.metre
         box = *self.view.at(self.x, self.z), half, 0.16 * half
-        self.view.canvas.ellipse(box, self.lit((46, 46, 50)), None)
+        self.view.ellipse(box, self.lit((46, 46, 50)), None)
+
+
+def _larger(*numbers: float) -> tuple[float, ...]:
+    return tuple(number * SUPERSAMPLING for number in numbers)
+
+
+def _whole(colour: Colour) -> tuple[int, ...]:
+    return tuple(min(255, max(0, int(part))) for part in colour)
+
+
+def _fill(draw: ImageDraw.ImageDraw, box: Box, fill: int | tuple[int, ...]) -> None:
+    left, top, right, bottom = box
+    draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), fill=fill)

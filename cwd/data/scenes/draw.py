@@ -13,19 +13,8 @@ from PIL import Image, ImageFilter
 from pycocotools import mask as rle
 
 from cwd.data.scenes import objects
-from cwd.data.scenes.background import draw_ground, draw_roadside, draw_sky, draw_skyline
-from cwd.data.scenes.canvas import (
-    IDS,
-    LIGHTS,
-    PAINT,
-    SUPERSAMPLING,
-    THINGS,
-    Canvas,
-    Thing,
-    View,
-    pick,
-    shade,
-)
+from cwd.data.scenes.background import draw_ground, draw_hood, draw_roadside, draw_sky, draw_skyline
+from cwd.data.scenes.canvas import IDS, LIGHTS, SUPERSAMPLING, THINGS, Thing, View, shade
 from cwd.system.errors import CwdError
 from cwd.system.files import unwritable
 
@@ -40,43 +29,27 @@ TEXTURES = {
 
 
 class Scene(NamedTuple):
-    """A picture and what is in it.
+    """A picture and what is in it, as in Cityscapes: 7 road ... 33 bicycle, 1 ego vehicle.
 
-    Attributes:
-        image: uint8 [H, W, 3], RGB.
-        label_ids: uint8 [H, W], Cityscapes' label ids (7 road ... 33 bicycle, 1 ego vehicle).
-        instances: int32 [H, W], label id * 1000 + number for persons, riders and vehicles, the
-            label id elsewhere, as in Cityscapes' instanceIds images.
+    `instances` are label id * 1000 + number for persons, riders and vehicles, the label id else.
     """
 
-    image: np.ndarray
-    label_ids: np.ndarray
-    instances: np.ndarray
+    image: np.ndarray  # uint8 [H, W, 3], RGB
+    label_ids: np.ndarray  # uint8 [H, W]
+    instances: np.ndarray  # int32 [H, W]
 
 
 def draw_scene(rng: Generator, size: tuple[int, int] = (64, 128)) -> Scene:
-    """Draw one street scene; it depends on nothing but the arguments.
-
-    Args:
-        rng: where all randomness comes from.
-        size: height and width in pixels, at least 32 each.
+    """Draw one street scene of a height and width; it depends on nothing but the arguments.
 
     Raises:
-        CwdError: the size is too small.
+        CwdError: the size is smaller than 32 by 32 pixels.
     """
     height, width = (int(n) for n in size)
     if min(height, width) < SMALLEST:
         raise CwdError(f"size {height}x{width} is too small for a scene: give at least 32x32.")
     top, low, light = [*LIGHTS.values()][int(rng.choice(5, p=(0.35, 0.2, 0.15, 0.2, 0.1)))]
-    view = View(
-        rng=rng,
-        light=shade(light, rng.uniform(0.85, 1.12)),
-        haze=shade(low, 0.9),
-        canvas=Canvas(height, width),
-        horizon=height * rng.uniform(0.38, 0.5),
-        vanishing=width * rng.uniform(0.36, 0.64),
-        thickness=rng.uniform(0.01, 0.07),
-    )
+    view = View(rng, (height, width), light, haze=shade(low, 0.9))
     draw_sky(view, top, low)
     road = rng.uniform(3.2, 5.0)  # metres to either side
     walk = road + rng.uniform(1.6, 3.2)
@@ -86,12 +59,10 @@ def draw_scene(rng: Generator, size: tuple[int, int] = (64, 128)) -> Scene:
         draw_roadside(view, side, walk)
     _draw_things(view, road, walk)
     if rng.random() < 0.3:
-        hood = view.lit(shade(pick(rng, PAINT), 0.5), 1)
-        reach = width * rng.uniform(0.3, 0.5), height * rng.uniform(0.06, 0.12)
-        view.canvas.ellipse((width / 2, height, *reach), hood, IDS["ego vehicle"])
-    instances = np.array(view.canvas.values)
+        draw_hood(view)
+    instances = np.array(view.values)
     label_ids = np.where(instances >= 1000, instances // 1000, instances).astype(np.uint8)
-    return Scene(_develop(view.canvas.picture, label_ids, rng), label_ids, instances)
+    return Scene(_develop(view.picture, label_ids, rng), label_ids, instances)
 
 
 def _draw_things(view: View, road: float, walk: float) -> None:
@@ -165,11 +136,7 @@ def write_dataset(
     `annotations/instances_SPLIT.json` with boxes and masks of persons, riders and vehicles. The
     same arguments give the same bytes; a folder that holds this very dataset is left as it is.
 
-    Args:
-        root: the folder to create.
-        size: height and width in pixels.
-        splits: number of images by split, {"train": 600, "val": 100} if None.
-        seed: of the pictures.
+    `size` is height and width, and `splits` has the number of images by split.
 
     Raises:
         CwdError: an argument makes no sense, `root` holds something else, or can't be written.

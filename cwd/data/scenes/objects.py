@@ -99,7 +99,7 @@ def person(thing: Thing) -> None:
     swing, sleeve = rng.uniform(0.0, 0.16), shade(thing.lit(coat), 0.85)
     for side in SIDES:
         arm = thing.at(side * 0.24, shoulders - 0.06), thing.at(side * (0.28 + swing), hips)
-        thing.view.canvas.line(*arm, sleeve, thing.value, 0.13 * thing.metre)
+        thing.view.line(*arm, sleeve, thing.value, 0.13 * thing.metre)
     thing.slab(hips - 0.06, shoulders, (-0.2, 0.2), (-0.26, 0.26), coat)
     thing.ellipse(0, shoulders + 0.16, (0.14, 0.17), skin)
     hair = pick(rng, ((60, 42, 30), (30, 28, 28), (150, 110, 60), (200, 60, 50)))
@@ -156,7 +156,7 @@ def traffic_light(thing: Thing) -> None:
     on, r = int(thing.rng.integers(3)), 0.16 * thing.metre
     for number, colour in enumerate(((238, 62, 52), (250, 190, 60), (70, 214, 120))):
         shown = colour if number == on else shade(colour, 0.25)
-        thing.view.canvas.ellipse((*thing.at(0, tall - 0.37 * number), r, r), shown, None)
+        thing.view.ellipse((*thing.at(0, tall - 0.37 * number), r, r), shown, None)
 
 
 def traffic_sign(thing: Thing) -> None:
