@@ -19,19 +19,12 @@ WHOLE_CHECKSUM = 256 * 2**20  # bytes up to which a checksum reads the files' co
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """What is known of a dataset before it is read.
+    """What is known of a dataset before it is read."""
 
-    Attributes:
-        remedy: what to do where something is missing or damaged.
-        markers: paths in the dataset's folder, by any of which it is recognised.
-        folders: what the dataset's folder may be called below a data root.
-        counts: official number of images by split.
-    """
-
-    remedy: str
-    markers: tuple[str, ...]
-    folders: tuple[str, ...] = ()
-    counts: Mapping[str, int] | None = None
+    remedy: str  # what to do where something is missing or damaged
+    markers: tuple[str, ...]  # paths in the dataset's folder, by any of which it is recognised
+    folders: tuple[str, ...] = ()  # what its folder may be called below a data root
+    counts: Mapping[str, int] | None = None  # official number of images by split
 
     def find(self, root: Path) -> Path | None:
         """The dataset's folder: `root` itself or one below it; None if it isn't there."""

@@ -89,7 +89,7 @@ class InMemoryDataset(DecodedDataset):
 
 def known(dataset: SegmentationDataset) -> tuple[str, tuple[str, ...], np.ndarray, str]:
     """The fields of `DecodedDataset`."""
-    return dataset.name, dataset.classes, dataset.palette, dataset.checksum
+    return dataset.name, dataset.classes, dataset.layout.palette, dataset.checksum
 
 
 def load_in_memory(

@@ -137,7 +137,7 @@ def test_ade20k(ade):
     dataset = build_dataset("ade20k", ade.parent, "train")
     assert dataset.num_classes == 150
     assert (dataset.classes[0], dataset.classes[149]) == ("wall", "flag")
-    assert dataset.palette[2].tolist() == [6, 230, 230]  # sky
+    assert dataset.layout.palette[2].tolist() == [6, 230, 230]  # sky
     assert dataset[0].target.flatten()[:151].tolist() == [255, *range(150)]  # 0 is unlabelled
     assert [tuple(dataset[i].target.shape) for i in range(2)] == [(10, 16), (10, 18)]
     fake_trees.save(dataset.pairs[0][0], fake_trees.labels(range(160)))  # a grey photograph is one

@@ -155,12 +155,11 @@ def class_folders(folder: Path, layout: FolderLayout) -> list[str]:
         return find_classes(folder)[0]
     except FileNotFoundError:
         flat = sum(is_image_file(path.name) for path in folder.iterdir())
-        sort = (
-            "sort them into a folder for each class, as torchvision.datasets.ImageNet(root, "
-            "split) does by itself with the archives and ILSVRC2012_devkit_t12.tar.gz, and see "
-            "data/README.md."
-        )
         # ImageNet's archive of val holds its 50,000 files side by side
+        sort = (
+            "sort them, as torchvision.datasets.ImageNet(root, split) does by itself with the "
+            "archives and ILSVRC2012_devkit_t12.tar.gz, and see data/README.md."
+        )
         raise CwdError(
             f"{folder} has {flat} images and no class folders, expected a folder for each class: "
             f"{sort if flat else layout.remedy}"
