@@ -42,10 +42,14 @@ def edit(coco):
     return call
 
 
-def compare(dataset, path):
-    """Classes, sizes and objects are pycocotools' of the same file."""
-    theirs = COCO(str(path))
+@pytest.mark.parametrize("case", [("coco", "train", 4), ("coco", "val", 3), ("scenes", "train", 4)])
+def test_read_as_pycocotools_reads_it(coco, scenes, case):
+    name, split, count = case
+    root = {"coco": coco.parent, "scenes": scenes}[name]
+    dataset = build_coco(name, root, split)
+    theirs = COCO(str(dataset.file.path))
     ids = sorted(theirs.getImgIds())
+    assert len(dataset) == count
     assert dataset.image_ids == tuple(ids)
     assert dataset.category_ids == tuple(sorted(theirs.getCatIds()))
     named = theirs.loadCats(list(dataset.category_ids))
@@ -53,8 +57,10 @@ def compare(dataset, path):
     for index, image_id in enumerate(ids):
         image, objects = dataset[index]
         about = theirs.loadImgs(image_id)[0]
+        stored = Image.open(dataset.root / dataset.names[index]).convert("RGB")
+        assert dataset.names[index].endswith(f"/{about['file_name']}")
         assert image.shape == (3, about["height"], about["width"])
-        assert image.dtype == torch.uint8
+        assert (image.permute(1, 2, 0).numpy() == np.asarray(stored)).all()
         expected = theirs.loadAnns(theirs.getAnnIds(imgIds=image_id))
         boxes = [(x, y, x + w, y + h) for x, y, w, h in (one["bbox"] for one in expected)]
         assert objects.boxes.tolist() == np.float32(boxes).reshape(-1, 4).tolist()
@@ -66,26 +72,14 @@ def compare(dataset, path):
         assert types == [torch.float32, torch.int64, torch.float32, torch.bool]
 
 
-@pytest.mark.parametrize("split", ["train", "val"])
-def test_coco_as_pycocotools_reads_it(coco, split):
-    dataset = build_coco("coco", coco.parent, split)
-    assert len(dataset) == {"train": 4, "val": 3}[split]
+def test_what_the_generated_datasets_are_for(coco, scenes):
+    dataset = build_coco("coco", coco, "val")
     assert dataset.num_classes == 80
     assert dataset.category_ids[10:14] == (11, 13, 14, 15)
-    assert dataset.names[1] == f"{split}2017/000000000107.jpg"
-    compare(dataset, coco / "annotations" / f"instances_{split}2017.json")
     assert dataset[0].objects.crowd.tolist() == [False, False, False, True]
     assert len(dataset[len(dataset) - 1].objects.boxes) == 0
     assert dataset[0].image[0].equal(dataset[0].image[1])  # the grey one
-
-
-def test_scenes_as_pycocotools_reads_them(scenes):
-    dataset = build_coco("scenes", scenes, "train")
-    assert dataset.classes == THINGS
-    assert dataset.names[0] == "leftImg8bit/train/scenes/scenes_000000_000000_leftImg8bit.png"
-    compare(dataset, scenes / "annotations" / "instances_train.json")
-    stored = np.asarray(Image.open(scenes / dataset.names[2]))
-    assert (dataset[2].image.permute(1, 2, 0).numpy() == stored).all()
+    assert build_coco("scenes", scenes, "train").classes == THINGS
 
 
 def test_find(coco, scenes, tmp_path):
@@ -177,15 +171,19 @@ def test_missing_field(coco, edit, part, key):
 
 
 def test_fields_that_may_be_missing(coco, edit):
-    def without(content):
+    def change(content):
+        content["annotations"][1]["bbox"][2:] = [0, 5]
         for annotation in content["annotations"]:
             del annotation["area"], annotation["iscrowd"], annotation["segmentation"]
 
-    edit(without)
-    objects = build_coco("coco", coco, "val")[0].objects
+    edit(change)
+    dataset = build_coco("coco", coco, "val")
+    every, objects = dataset.annotated(0), dataset[0].objects
+    assert every.area[1] == 0  # a box without width is annotated, but no object
+    assert objects.boxes.equal(every.boxes[[0, 2, 3]])
     sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
     torch.testing.assert_close(objects.area, sides.prod(dim=1), rtol=1e-5, atol=0)
-    assert not objects.crowd.any()
+    assert not every.crowd.any()
 
 
 def test_damaged_images(coco):
@@ -259,14 +257,6 @@ def test_what_is_learned():
     each = torch.tensor([12, 20]).expand(8, 2).clone()
     each[4] = torch.tensor([12, 21])  # an image that is wider
     assert to_learn(objects, each)[0].nonzero().flatten().tolist() == [0, 3, 4]
-
-
-def test_boxes_without_extent_are_annotated_but_no_objects(coco, edit):
-    edit(lambda content: content["annotations"][1].update(bbox=[3, 4, 0, 5], area=0))
-    dataset = build_coco("coco", coco, "val")
-    assert dataset.annotated(0).boxes[1].tolist() == [3, 4, 3, 9]
-    assert len(dataset.annotated(0).boxes) == 4
-    assert dataset[0].objects.area.equal(dataset.annotated(0).area[[0, 2, 3]])
 
 
 def test_checksum(coco, edit):

@@ -1,11 +1,8 @@
 """VOC with SBD and ADE20K in their layouts, and getting what may be downloaded."""
 
-import functools
 import hashlib
-import http.server
 import shutil
 import tarfile
-import threading
 from dataclasses import replace
 
 import numpy as np
@@ -186,17 +183,6 @@ def test_make_data_compares_sizes(tmp_path, monkeypatch):
     fake_trees.camvid(tmp_path / "camvid")
     with pytest.raises(CwdError, match="is 16x10 pixels, expected 480x360"):
         download.obtain("camvid", tmp_path)
-
-
-@pytest.fixture
-def server(tmp_path):
-    """Address of an HTTP server that has the files of `tmp_path`."""
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
-    handler.log_message = lambda *_: None
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
 
 
 def archive(path, folder, inside):

@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 
 from cwd.data import fake_trees
 from cwd.data.detection.coco import build_coco
-from cwd.data.detection.masks import decoded, encoded, pasted, read_outline
+from cwd.data.detection.masks import decoded, encoded, pasted, read_rle
 from cwd.data.scenes.draw import write_dataset
 from cwd.system.errors import CwdError
 
@@ -19,6 +19,7 @@ SIZE = (64, 96)  # of the generated COCO's first image
 POLYGONS = "polygons of three points or more, each an x and a y in pixels"
 NOTHING = "polygons or a run-length encoding"
 PIXELS = "a run-length encoding of 6144 pixels"
+FITTING = r"a run-length encoding of the image's size, \[64, 96\]"
 EYE = rle.encode(np.asfortranarray(np.eye(*SIZE, dtype=np.uint8)))["counts"].decode()
 
 
@@ -112,7 +113,7 @@ def test_run_lengths(seed):
     runs = np.diff([0, *([0] if flat[0] else []), *changes, len(flat)])
     text = rle.encode(np.asfortranarray(mask))["counts"].decode()
     for counts in (text, runs.tolist()):
-        kept = read_outline({"size": [57, 300], "counts": counts})
+        kept = read_rle({"size": [57, 300], "counts": counts}, (57, 300))
         assert (decoded([encoded(kept, (57, 300))], (57, 300))[0].numpy() == mask).all()
 
 
@@ -124,9 +125,8 @@ def test_run_lengths(seed):
         ([[1, 2, 3, 4]], POLYGONS),
         ([1, 2, 9, 9, 1, 9], POLYGONS),
         *(([[1, 2, 9, 9, 1, bad]], POLYGONS) for bad in ("9", None, [9], float("nan"), 1e12)),
-        *((bad, "the image's size") for bad in ({}, {"counts": [6144]}, rle_of([6144], [6144]))),
-        (rle_of([6144], [10**6, 10**6]), "the image's size"),
-        (rle_of([6144], [96, 64]), r"its image's size, \[64, 96\]"),
+        *((bad, FITTING) for bad in ({}, {"counts": [6144]}, rle_of([6144], [96, 64]))),
+        (rle_of([6144], [10**6, 10**6]), FITTING),
         ({"size": [64, 96]}, PIXELS),
         *((rle_of(runs), PIXELS) for runs in ([], [6143], [6150, -6], [6144.0], [10**30])),
         *((rle_of(text), PIXELS) for text in ("", "5", "garbage !", "é", "o" * 40, "o" * 40 + "0")),
