@@ -42,7 +42,9 @@ def test_voc_is_trained_with_sbds_images(pascal):
     assert dataset[0].target.flatten()[:23].tolist() == [*range(21), 255, 0]
     assert dataset[2].target.unique().tolist() == [5, 6]
     assert dataset[1].target.shape == (11, 16)
-    assert len(build_dataset("voc", pascal, "val")) == 1
+    (val,) = build_dataset("voc", pascal, "val").pairs
+    picture = np.asarray(Image.open(val[0]).convert("RGB"))
+    assert (build_dataset("voc", pascal, "val")[0].image.permute(1, 2, 0).numpy() == picture).all()
 
 
 def test_voc_as_torchvision_reads_it(pascal):
@@ -69,11 +71,6 @@ def test_voc_facts():
         assert colour.tolist() == bits
 
 
-def test_voc_has_no_public_test_labels(pascal):
-    with pytest.raises(CwdError, match="aren't public: use the split val"):
-        build_dataset("voc", pascal, "test")
-
-
 @pytest.mark.parametrize("place", ["SBD", "benchmark_RELEASE/dataset"])
 def test_sbd_under_other_names(pascal, place):
     (pascal / place).parent.mkdir(exist_ok=True)
@@ -89,13 +86,14 @@ def test_sbd_beside_voc(pascal, tmp_path):
     (pascal / "sbd").rename(tmp_path / "sbd")
     dataset = build_dataset("voc", tmp_path, "train")
     assert dataset.names[2] == "../sbd/img/2009_000000.jpg"
-    assert len(dataset.checksum) == 64
     assert len(load_cached(dataset, tmp_path / "cache")) == 5
 
 
 @pytest.mark.parametrize("place", ["", "VOCdevkit", "VOCdevkit/VOC2012"])
 def test_voc_given_by_an_inner_folder(pascal, place):
     assert build_dataset("voc", pascal / place, "val").root == pascal
+    with pytest.raises(CwdError, match="aren't public: use the split val"):
+        build_dataset("voc", pascal / place, "test")
 
 
 def test_lists_with_blank_lines_and_spaces(pascal):
@@ -154,14 +152,6 @@ def test_ade20k_broken_files(ade):
     label.rename(label.with_name("ADE_train_00000009.png"))  # misnamed
     with pytest.raises(CwdError, match=r"ADE_train_00000009\.png has no image beside it"):
         build_dataset("ade20k", ade, "train")
-
-
-def test_label_values_survive_jpeg_images(pascal):
-    """The image is JPEG and may change by a little; the label is never resampled or recoded."""
-    dataset = build_dataset("voc", pascal, "val")
-    assert dataset[0].target.flatten()[:22].tolist() == [*range(21), 255]
-    picture = np.asarray(Image.open(dataset.pairs[0][0]).convert("RGB"))
-    assert (dataset[0].image.permute(1, 2, 0).numpy() == picture).all()
 
 
 @pytest.mark.parametrize(
