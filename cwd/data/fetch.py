@@ -27,11 +27,10 @@ def fetch(
         inside: the folder that is wanted, a pattern of its path in the archive.
         destination: what the folder is to be called.
         size: bytes; where there is no checksum, an archive of another size is got again.
-        md5: of the archive.
+        md5: the checksum.
 
     Raises:
-        CwdError: the archive can't be had or is damaged, the disk is full or can't be written, or
-            something else is in the way.
+        CwdError: it can't be had or is damaged, can't be written, or something is in the way.
     """
     if destination.is_dir() and any(destination.iterdir()):
         raise CwdError(

@@ -59,12 +59,7 @@ def test_the_same_pixels(ade, tmp_path):
     assert len(list(cached.targets)) == COUNT
     with pytest.raises(IndexError):
         cached.images[COUNT]
-
-
-def test_shares_of_classes(ade, tmp_path):
-    cached = load_cached(ade, tmp_path / "cache")
     counts = sum(np.bincount(ade[i].target.flatten(), minlength=256) for i in range(COUNT))
-    assert cached.label_counts.tolist() == counts.tolist()
     assert cached.class_frequencies() == pytest.approx(counts[:150] / counts[:150].sum())
 
 
@@ -111,7 +106,7 @@ def test_changes_are_seen(ade, tmp_path):
     with pytest.raises(CwdError, match=changed):
         load_cached(ade, tmp_path / "cache")
     os.truncate(cached.files[1], 100)  # none of those that are compared
-    with pytest.raises(CwdError, match="000001_10x18_.* has changed on disk"):
+    with pytest.raises(CwdError, match=r"000001_10x18_\w+\.bin has changed on disk"):
         load_cached(ade, tmp_path / "cache")
     cached.files[2].unlink()
     late = CachedDataset(*decoded.known(ade), cached.files)
