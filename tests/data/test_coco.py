@@ -1,7 +1,5 @@
 """COCO's format: read as pycocotools reads it, and every way in which it can be broken."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -9,43 +7,18 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from cwd.data import fake_trees
-from cwd.data.base import check_complete
 from cwd.data.detection.coco import build_coco, find_coco, to_learn
-from cwd.data.scenes.draw import THINGS, write_dataset
+from cwd.data.scenes.draw import THINGS
 from cwd.models.detection.outputs import Objects
 from cwd.system.errors import CwdError
 
 REMEDY = r".*get http://images\.cocodataset\.org/annotations/.*/val2017\.zip, .*see data/"
 
 
-@pytest.fixture
-def coco(tmp_path):
-    return fake_trees.coco(tmp_path / "coco")
-
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    root = tmp_path_factory.mktemp("scenes") / "drawn"
-    return write_dataset(root, size=(48, 96), splits={"train": 4, "val": 2})
-
-
-@pytest.fixture
-def edit(coco):
-    """Change the annotations of val."""
-    path = coco / "annotations" / "instances_val2017.json"
-
-    def call(change):
-        content = json.loads(path.read_text())
-        change(content)
-        path.write_text(json.dumps(content))
-
-    return call
-
-
-@pytest.mark.parametrize("case", [("coco", "train", 4), ("coco", "val", 3), ("scenes", "train", 4)])
-def test_read_as_pycocotools_reads_it(coco, scenes, case):
+@pytest.mark.parametrize("case", [("coco", "train", 4), ("coco", "val", 3), ("scenes", "train", 5)])
+def test_read_as_pycocotools_reads_it(coco, drawn, case):
     name, split, count = case
-    root = {"coco": coco.parent, "scenes": scenes}[name]
+    root = {"coco": coco.parent, "scenes": drawn}[name]
     dataset = build_coco(name, root, split)
     theirs = COCO(str(dataset.file.path))
     ids = sorted(theirs.getImgIds())
@@ -72,32 +45,32 @@ def test_read_as_pycocotools_reads_it(coco, scenes, case):
         assert types == [torch.float32, torch.int64, torch.float32, torch.bool]
 
 
-def test_what_the_generated_datasets_are_for(coco, scenes):
+def test_what_the_generated_datasets_are_for(coco, drawn):
     dataset = build_coco("coco", coco, "val")
     assert dataset.num_classes == 80
     assert dataset.category_ids[10:14] == (11, 13, 14, 15)
     assert dataset[0].objects.crowd.tolist() == [False, False, False, True]
     assert len(dataset[len(dataset) - 1].objects.boxes) == 0
     assert dataset[0].image[0].equal(dataset[0].image[1])  # the grey one
-    assert build_coco("scenes", scenes, "train").classes == THINGS
+    assert build_coco("scenes", drawn, "train").classes == THINGS
 
 
-def test_find(coco, scenes, tmp_path):
+def test_find(coco, drawn, tmp_path):
     assert find_coco("coco", coco) == find_coco("coco", coco.parent) == coco
     assert find_coco("coco", coco.rename(tmp_path / "COCO").parent) == tmp_path / "COCO"
     assert find_coco("coco", tmp_path / "nowhere") is None
-    assert find_coco("scenes", scenes) == scenes
+    assert find_coco("scenes", drawn) == drawn
     with pytest.raises(CwdError, match="no detection dataset 'voc': use one of scenes, coco"):
         find_coco("voc", tmp_path)
 
 
-def test_missing(coco, scenes, tmp_path):
+def test_missing(coco, drawn, tmp_path):
     with pytest.raises(CwdError, match=rf"nowhere holds no coco .*: {REMEDY}"):
         build_coco("coco", tmp_path / "nowhere", "val")
     with pytest.raises(CwdError, match="no split 'test' with annotations: use one of train, val"):
         build_coco("coco", coco, "test")
     with pytest.raises(CwdError, match=r"instances_test\.json is missing.*drawn again"):
-        build_coco("scenes", scenes, "test")
+        build_coco("scenes", drawn, "test")
     (coco / "annotations" / "instances_val2017.json").unlink()
     with pytest.raises(CwdError, match=rf"instances_val2017\.json is missing.*: {REMEDY}"):
         build_coco("coco", coco, "val")
@@ -144,12 +117,7 @@ def test_no_annotation_file(coco, content, found):
         ("annotations", 0, {"area": -1}, r"-1 for .*\.area, which should be .* equal to 0"),
         ("annotations", 0, {"iscrowd": 2}, r"2 for .*\.iscrowd, .* less than or equal to 1"),
         ("images", 0, {"height": 0}, r"0 for images\[0\]\.height, which should be greater than 0"),
-        (
-            "images",
-            0,
-            {"height": 10**30},
-            r"10{10,}.* for images\[0\]\.height, which should be less",
-        ),
+        ("images", 0, {"height": 10**30}, r"10{9,}.* for .*\.height, which should be less"),
         ("images", 0, {"file_name": None}, r"None for images\[0\]\.file_name"),
         ("images", 0, {"id": "7"}, r"'7' for images\[0\]\.id, which should be a valid integer"),
     ],
@@ -203,21 +171,11 @@ def test_damaged_images(coco):
 
 def test_first(coco):
     dataset = build_coco("coco", coco, "train")
-    assert dataset.first(None).names == dataset.names
     small = dataset.first(2)
     assert (len(small), small.names) == (2, dataset.names[:2])
     assert small.sizes.tolist() == [[64, 96], [64, 104]]
-    for count in (0, -1, 5):
-        with pytest.raises(CwdError, match=f"has 4 images in train and {count} are asked for"):
-            dataset.first(count)
-
-
-def test_official_counts(coco, scenes):
-    with pytest.raises(CwdError, match=rf"has 4 images in train, expected 118287: {REMEDY}"):
-        check_complete(build_coco("coco", coco, "train"))
-    with pytest.raises(CwdError, match="has 3 images in val, expected 5000"):
-        check_complete(build_coco("coco", coco, "val"))
-    check_complete(build_coco("scenes", scenes, "val"))
+    with pytest.raises(CwdError, match="has 4 images in train and 5 are asked for"):
+        dataset.first(5)
 
 
 def test_trainable(coco, edit):
