@@ -46,9 +46,9 @@ def fetch(
     report(f"downloading {what}, {size / 1e9:.1f} GB")
     try:
         for left in partial.iterdir():
-            if left != archive:
+            if left.is_dir():
                 shutil.rmtree(left)
-            elif not md5 and left.stat().st_size != size:
+            elif left != archive or (not md5 and left.stat().st_size != size):
                 left.unlink()  # torchvision would take it for the whole
         download_and_extract_archive(url, str(partial), filename=archive.name, md5=md5)
         next(partial.glob(inside)).replace(destination)

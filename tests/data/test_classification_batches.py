@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torchvision.transforms import RandomResizedCrop
 
-from cwd.config.run import from_mapping
 from cwd.config.schedule import ClassificationSchedule, DetectionSchedule, Schedule
 from cwd.data import fake_trees
 from cwd.data.classification import batches
@@ -190,7 +189,7 @@ def test_the_rate():
 
 
 def test_no_steps_are_for_classifiers_only():
-    schedule = from_mapping(ClassificationSchedule, {"steps": 0, "scale": [0.25, 1.0]}, "here")
+    schedule = ClassificationSchedule(steps=0, scale=(0.25, 1.0))
     assert (schedule.steps, schedule.scale, schedule.size) == (0, (0.25, 1.0), (224, 224))
     assert schedule.lr_factor(0) == 1
     for kind in (Schedule, DetectionSchedule):
