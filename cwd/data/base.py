@@ -19,19 +19,12 @@ WHOLE_CHECKSUM = 256 * 2**20  # bytes up to which a checksum reads the files' co
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """What is known of a dataset before it is read.
+    """What is known of a dataset before it is read."""
 
-    Attributes:
-        remedy: what to do where something is missing or damaged.
-        markers: paths in the dataset's folder, by any of which it is recognised.
-        folders: what the dataset's folder may be called below a data root.
-        counts: official number of images by split.
-    """
-
-    remedy: str
-    markers: tuple[str, ...]
-    folders: tuple[str, ...] = ()
-    counts: Mapping[str, int] | None = None
+    remedy: str  # what to do where something is missing or damaged
+    markers: tuple[str, ...]  # paths in the dataset's folder, by any of which it is recognised
+    folders: tuple[str, ...] = ()  # what its folder may be called below a data root
+    counts: Mapping[str, int] | None = None  # official number of images by split
 
     def find(self, root: Path) -> Path | None:
         """The dataset's folder: `root` itself or one below it; None if it isn't there."""
@@ -95,28 +88,21 @@ class Dataset(ABC):
         """`count` of the images; see `first`."""
 
     def first(self, count: int | None) -> Self:
-        """The first so many images, or as many that stand for all; all if None.
-
-        Raises:
-            CwdError: there are fewer.
-        """
-        check_count(self, count)
-        return self if count is None else self.some(count)
+        """The first so many images, or as many that stand for all; all if None."""
+        if count is None:
+            return self
+        if not 1 <= count <= len(self):
+            raise CwdError(
+                f"{self.root} has {len(self)} images in {self.split} and {count} are asked for: "
+                "complete the dataset, or lower the number in the profile's data."
+            )
+        return self.some(count)
 
     def take(self, count: int | None) -> Self:
         """As `first`, but all of a dataset must be as many as is official."""
         if count is None:
             check_complete(self)
         return self.first(count)
-
-
-def check_count(dataset: Dataset, count: int | None) -> None:
-    """Refuse to take more images than a dataset has; None takes all."""
-    if count is not None and not 1 <= count <= len(dataset):
-        raise CwdError(
-            f"{dataset.root} has {len(dataset)} images in {dataset.split} and {count} are asked "
-            "for: complete the dataset, or lower the number in the profile's data."
-        )
 
 
 def check_complete(dataset: Dataset) -> None:
@@ -139,18 +125,16 @@ def decode(path: Path, mode: str | None) -> np.ndarray:
     try:
         with Image.open(path) as image:
             # a photograph may be a grey JPEG; a PNG without colours is a label in the wrong place
-            misplaced = mode == "RGB" and image.format == "PNG" and "RGB" not in image.mode
-            pixels = np.array(image.convert(mode) if mode else image)
+            if mode == "RGB" and image.format == "PNG" and "RGB" not in image.mode:
+                raise CwdError(
+                    f"{path} has no colours, so it is a label image in the place of a photograph: "
+                    "get the file again, and keep images and labels in their own folders."
+                )
+            return np.array(image.convert(mode) if mode else image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise CwdError(
             f"{path} can't be decoded ({error}): the file is truncated or no image, get it again."
         ) from error
-    if misplaced:
-        raise CwdError(
-            f"{path} has no colours, so it is a label image in the place of a photograph: get the "
-            "file again, and keep images and labels in their own folders."
-        )
-    return pixels
 
 
 def photograph(path: Path) -> Tensor:

@@ -24,12 +24,11 @@ def images(root: Path, split: str) -> list[Path]:
 
 def pairs(root: Path, split: str) -> Pairs:
     """Image and label files; torchvision's own reader breaks at a stray file."""
-    found, folder = images(root, split), root / "gtFine" / split
+    found, folder, suffix = images(root, split), root / "gtFine" / split, "_gtFine_labelIds"
     if found and not folder.is_dir():
         raise CwdError(f"{folder} is missing, the labels of {split}: {REMEDY}")
-    names = [path.name.replace("_leftImg8bit", "_gtFine_labelIds") for path in found]
-    belong = [folder / path.parent.name / name for path, name in zip(found, names, strict=True)]
-    return complete(list(zip(found, belong, strict=True)), folder.glob("*/*_gtFine_labelIds.png"))
+    both = [(p, folder / p.parent.name / p.name.replace("_leftImg8bit", suffix)) for p in found]
+    return complete(both, folder.glob(f"*/*{suffix}.png"))
 
 
 def mapping() -> np.ndarray:

@@ -26,7 +26,7 @@ from torchvision.transforms.v2.functional import resize
 from cwd.data.batches import ahead
 from cwd.data.segmentation import IGNORED, PER_PIXEL, Sample, SegmentationDataset
 from cwd.system.errors import CwdError
-from cwd.system.files import exclusive, unwritable, write_atomic
+from cwd.system.files import exclusive, write_atomic
 from cwd.system.progress import report
 
 MEMORY = 8 * 2**30  # bytes that decoded images may take
@@ -89,7 +89,7 @@ class InMemoryDataset(DecodedDataset):
 
 def known(dataset: SegmentationDataset) -> tuple[str, tuple[str, ...], np.ndarray, str]:
     """The fields of `DecodedDataset`."""
-    return dataset.name, dataset.classes, dataset.palette, dataset.checksum
+    return dataset.name, dataset.classes, dataset.layout.palette, dataset.checksum
 
 
 def load_in_memory(
@@ -158,7 +158,9 @@ class CachedDataset(DecodedDataset):
     def _mapped(self) -> Callable[[int], np.ndarray]:
         return functools.cache(lambda index: np.memmap(self.files[index], np.uint8, "r"))
 
-    def window(self, index: int, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray]:
+    def window(
+        self, index: int, rows: slice = slice(None), columns: slice = slice(None)
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Part of an image and its target: uint8 [h, w, 3], [h, w]; these rows alone are read."""
         height, width = self.sizes[index].tolist()
         try:
@@ -202,7 +204,7 @@ class View(Sequence):
         if isinstance(index, Sequence):
             found = [self[i] for i in index]
             return torch.stack(found) if len({one.shape for one in found}) == 1 else found
-        whole = self.dataset.window(range(len(self))[index], slice(None), slice(None))[self.part]
+        whole = self.dataset.window(range(len(self))[index])[self.part]
         pixels = torch.from_numpy(whole.copy())
         return pixels if self.part else pixels.permute(2, 0, 1).contiguous()
 
@@ -227,8 +229,7 @@ def load_cached(dataset: SegmentationDataset, root: Path) -> CachedDataset:
     """The decoded dataset in `root`; it is decoded now, or the rest of it, if it isn't there.
 
     Raises:
-        CwdError: an image or label is damaged, the disk is full or too small, or the cache was
-            changed.
+        CwdError: an image is damaged, the disk is full or too small, or the cache was changed.
     """
     folder = folder_of(dataset, root)
     if not is_cached(dataset, root):
@@ -241,9 +242,6 @@ def load_cached(dataset: SegmentationDataset, root: Path) -> CachedDataset:
 
 def build(dataset: SegmentationDataset, folder: Path) -> None:
     """Decode what isn't in `folder` yet; raises as `load_cached`."""
-    done = decoded_files(folder)
-    if not done:
-        check_room(dataset, folder)
 
     def write(index: int) -> None:
         image, target = dataset[index]
@@ -253,6 +251,9 @@ def build(dataset: SegmentationDataset, folder: Path) -> None:
         path = folder / f"{index:06}_{height}x{width}_{zlib.crc32(pixels):08x}.bin"
         write_atomic(path, lambda temporary: temporary.write_bytes(pixels))
 
+    done = decoded_files(folder)
+    if not done:
+        check_room(dataset, folder)
     what = f"decoding {dataset.name} {dataset.split}"
     missing = [index for index in range(len(dataset)) if index not in done]
     for count, _ in enumerate(ahead(write, missing, CHUNK), 1 + len(done)):
@@ -262,17 +263,13 @@ def build(dataset: SegmentationDataset, folder: Path) -> None:
 
 def check_room(dataset: SegmentationDataset, folder: Path) -> None:
     """Refuse to begin what the disk can't hold, going by the first image's size."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise unwritable(folder, error) from error
     need = PER_PIXEL * dataset[0].target.numel() * len(dataset)
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(folder.parent).free  # it has the lock
     if need > free:
         raise CwdError(
             f"{dataset.name} {dataset.split}, decoded, takes about {need / 2**30:.1f} GiB and "
-            f"{folder} has {free / 2**30:.1f} GiB free: free some disk space, or set data.size to "
-            "resize the images."
+            f"{folder.parent} has {free / 2**30:.1f} GiB free: free some disk space, or set "
+            "data.size to resize the images."
         )
 
 

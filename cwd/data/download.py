@@ -39,8 +39,7 @@ def obtain(name: str, data_root: str | Path) -> str:
     if layout.get:
         layout.get(root)
     said = check(name, root, build_dataset, layout.counts)
-    for split in layout.counts:
-        dataset = build_dataset(name, root, split)
+    for dataset in (build_dataset(name, root, split) for split in layout.counts):
         if large(layout) and is_cached(dataset, paths.CACHE):
             load_cached(dataset, paths.CACHE).verify()
     return said

@@ -27,11 +27,10 @@ def fetch(
         inside: the folder that is wanted, a pattern of its path in the archive.
         destination: what the folder is to be called.
         size: bytes; where there is no checksum, an archive of another size is got again.
-        md5: of the archive.
+        md5: the checksum.
 
     Raises:
-        CwdError: the archive can't be had or is damaged, the disk is full or can't be written, or
-            something else is in the way.
+        CwdError: it can't be had or is damaged, can't be written, or something is in the way.
     """
     if destination.is_dir() and any(destination.iterdir()):
         raise CwdError(
@@ -47,9 +46,9 @@ def fetch(
     report(f"downloading {what}, {size / 1e9:.1f} GB")
     try:
         for left in partial.iterdir():
-            if left != archive:
+            if left.is_dir():
                 shutil.rmtree(left)
-            elif not md5 and left.stat().st_size != size:
+            elif left != archive or (not md5 and left.stat().st_size != size):
                 left.unlink()  # torchvision would take it for the whole
         download_and_extract_archive(url, str(partial), filename=archive.name, md5=md5)
         next(partial.glob(inside)).replace(destination)

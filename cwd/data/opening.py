@@ -17,11 +17,7 @@ DRAWING = 3600.0  # seconds that a process waits for another one to draw what bo
 
 
 def scenes_folder(data: Data, data_root: Path) -> Path:
-    """Where the scenes that `data` describes lie, or would lie.
-
-    Raises:
-        CwdError: `data` leaves open what to draw.
-    """
+    """Where the scenes that `data` describes lie, or would lie."""
     if not (data.size and data.train and data.val):
         raise CwdError(
             f"dataset {data.name}: size, train and val must say what to draw; set all three."
@@ -31,11 +27,7 @@ def scenes_folder(data: Data, data_root: Path) -> Path:
 
 
 def scenes_root(data: Data, data_root: Path) -> Path:
-    """As `scenes_folder`; they are drawn if they aren't there yet.
-
-    Raises:
-        CwdError: `data` leaves open what to draw, or the folder can't be written.
-    """
+    """As `scenes_folder`; they are drawn if they aren't there yet."""
     root = scenes_folder(data, data_root)
     height, width = (int(n) for n in data.size)
     with exclusive(root.with_suffix(".lock"), f"drawing the scenes {root}", patience=DRAWING):
@@ -50,10 +42,8 @@ def open_data(data: Data, data_root: Path) -> tuple[DecodedDataset, DecodedDatas
     """Training images and the images that mIoU is measured on.
 
     They are decoded once in a process, however many runs ask for them; those that are too large
-    for that, once on a machine.
-
-    Raises:
-        CwdError: the dataset is missing, incomplete or damaged, or there is no room for it.
+    for that, once on a machine. A dataset that is missing, incomplete or damaged, or too large for
+    the disk, is a `CwdError`.
     """
     root = scenes_root(data, data_root) if data.name == "scenes" else data_root
     parts = []

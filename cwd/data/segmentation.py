@@ -29,27 +29,16 @@ Pairs = list[tuple[Path, Path]]  # image and label files
 
 @dataclass(frozen=True, kw_only=True)
 class Layout(base.Layout):
-    """What is known of a dataset for segmentation.
+    """What is known of a dataset for segmentation; its size is None where images differ."""
 
-    Attributes:
-        classes: their names, in the order of train ids.
-        palette: uint8 [K, 3].
-        mapping: uint8 [256], from the values in label images to train ids.
-        pairs: finds image and label files of a split, given the dataset's folder and the split.
-        size: official height and width of every image; None where they differ.
-        typical: about what size they are where they differ.
-        download: bytes of the official archives.
-        get: downloads what is missing below a data root; None where that is for people.
-    """
-
-    classes: tuple[str, ...]
-    palette: np.ndarray
-    mapping: np.ndarray
-    pairs: Callable[[Path, str], Pairs]
-    size: tuple[int, int] | None = None
-    typical: tuple[int, int] | None = None
-    download: int = 0
-    get: Callable[[Path], None] | None = None
+    classes: tuple[str, ...]  # in the order of train ids
+    palette: np.ndarray  # uint8 [K, 3]
+    mapping: np.ndarray  # uint8 [256], from the values in label images to train ids
+    pairs: Callable[[Path, str], Pairs]  # of the dataset's folder and a split
+    size: tuple[int, int] | None = None  # official height and width of every image
+    typical: tuple[int, int] | None = None  # about what size they are where they differ
+    download: int = 0  # bytes of the official archives
+    get: Callable[[Path], None] | None = None  # downloads what is missing below a data root
 
     def decoded(self, split: str) -> int:
         """About how many bytes the official images and targets of a split take, decoded."""
@@ -75,11 +64,6 @@ class SegmentationDataset(base.Dataset):
     def classes(self) -> tuple[str, ...]:
         """Names, in the order of train ids."""
         return self.layout.classes
-
-    @property
-    def palette(self) -> np.ndarray:
-        """Colours, uint8 [K, 3]."""
-        return self.layout.palette
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -159,8 +143,7 @@ def complete(pairs: Pairs, labels: Iterable[Path]) -> Pairs:
 def listed(listing: Path, folder: Path, name: str) -> list[str]:
     """The lines of a list of files that aren't blank, without spaces around them.
 
-    Raises:
-        CwdError: the list is missing or no text, so dataset `name` in `folder` is incomplete.
+    Where the list is missing or no text, dataset `name` in `folder` is incomplete: a `CwdError`.
     """
     remedy = (
         f"the dataset is incomplete, so move {folder} away and run `make data DATASET={name}`, or "

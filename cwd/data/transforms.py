@@ -46,14 +46,8 @@ class RandomScaleCropFlip:
     is padded below and at the right with the mean colour, and its target with 255. The crop is
     sampled from the unscaled image in one pass, so the scaled image never exists.
 
-    Args:
-        crop: height and width of the result, in pixels.
-        scale: lo and hi.
-        step: between two scales.
-        flip: whether half of the crops are mirrored.
-
     Raises:
-        CwdError: the crop or the scale isn't positive, or lo is above hi.
+        CwdError: the crop (height and width) or the scale isn't positive, or lo is above hi.
     """
 
     def __init__(
@@ -108,11 +102,7 @@ class RandomScaleCropFlip:
     def __call__(
         self, images: Tensor, targets: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Augment a batch; see `cut`. The generator is the CPU's, so all devices get the same.
-
-        Raises:
-            CwdError: images and targets differ in number or size.
-        """
+        """Augment a batch; see `cut`. The generator is the CPU's, so all devices get the same."""
         size = images.shape[-2:]
         if targets.shape != (len(images), *size):
             raise CwdError(
@@ -126,13 +116,8 @@ class RandomScaleCropFlip:
 def cut(images: Tensor, targets: Tensor, at: Positions) -> tuple[Tensor, Tensor]:
     """Sample crops: the image bilinearly, the target at the nearest pixel.
 
-    Args:
-        images: uint8 [B, 3, H, W].
-        targets: uint8 or int64 [B, H, W].
-        at: positions in them.
-
-    Returns:
-        float32 [B, 3, h, w], normalised, and int64 [B, h, w].
+    Of images uint8 [B, 3, H, W] and targets [B, H, W], at positions in them: float32 [B, 3, h, w],
+    normalised, and int64 [B, h, w].
     """
     height, width = images.shape[-2:]
     rows, columns, outside = (part.to(images.device) for part in at)
@@ -160,13 +145,8 @@ def distort(
 
     Brightness (plus or minus 32 of 255), contrast and saturation (times 0.5 to 1.5) and hue (plus
     or minus a tenth of the circle) are each changed with probability 1/2; contrast second or last.
-    Padding (exactly the mean colour) stays as it is.
-
-    Args:
-        batch: float32 [b, 3, h, w], normalised, as the result.
-        generator: of the CPU.
-        count: images of the whole batch; all of them are drawn for.
-        rows: which of them `batch` is.
+    Padding (exactly the mean colour) stays as it is. The batch, float32 [b, 3, h, w], normalised,
+    is `rows` of the `count` images that are drawn for.
     """
     amounts = torch.rand(count, 4, generator=generator)
     used = torch.rand(count, 4, generator=generator) < 0.5
@@ -196,16 +176,9 @@ def source(
 ) -> tuple[Tensor, Tensor]:
     """Where the `count` pixels of a crop come from, along one axis of B images.
 
-    Args:
-        count: pixels of the crop.
-        first: [B, 1], the crop's first pixel in the scaled image.
-        scale: [B, 1].
-        size: [B, 1], pixels of the unscaled image.
-        extent: [B, 1], pixels of the scaled image.
-
-    Returns:
-        Positions in the unscaled image, float [B, count], between its first and last pixel; and
-        whether the pixel lies beyond the scaled image, bool [B, count].
+    The crop begins at pixel `first` of the image scaled to `extent` pixels; it had `size`. All are
+    [B, 1]. Returns positions in the unscaled image, float [B, count], between its first and last
+    pixel; and whether the pixel lies beyond the scaled image, bool [B, count].
     """
     scaled = first + torch.arange(count)  # [B, count]
     beyond = scaled >= extent

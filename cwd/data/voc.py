@@ -38,13 +38,8 @@ def pairs(root: Path, split: str) -> Pairs:
         part: listed(devkit / "ImageSets" / "Segmentation" / f"{part}.txt", root, "voc")
         for part in dict.fromkeys((split, "val"))
     }
-    found = {
-        name: (
-            devkit / "JPEGImages" / f"{name}.jpg",
-            devkit / "SegmentationClass" / f"{name}.png",
-        )
-        for name in names[split]
-    }
+    images, labelled = devkit / "JPEGImages", devkit / "SegmentationClass"
+    found = {name: (images / f"{name}.jpg", labelled / f"{name}.png") for name in names[split]}
     if split == "val":
         return list(found.values())
     sbd = sbd_folder(root)

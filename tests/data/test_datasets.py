@@ -32,7 +32,7 @@ def cityscapes(tmp_path):
 def test_camvid(camvid):
     dataset = build_dataset("camvid", camvid.parent, "train")
     assert len(dataset) == 2
-    assert dataset.num_classes == len(dataset.palette) == 11
+    assert dataset.num_classes == len(dataset.layout.palette) == 11
     assert (dataset.classes[0], dataset.classes[10]) == ("sky", "bicyclist")
     assert dataset.names == (f"train/{FIRST}", f"train/{SECOND}")
     sample = dataset[0]

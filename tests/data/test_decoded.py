@@ -59,12 +59,7 @@ def test_the_same_pixels(ade, tmp_path):
     assert len(list(cached.targets)) == COUNT
     with pytest.raises(IndexError):
         cached.images[COUNT]
-
-
-def test_shares_of_classes(ade, tmp_path):
-    cached = load_cached(ade, tmp_path / "cache")
     counts = sum(np.bincount(ade[i].target.flatten(), minlength=256) for i in range(COUNT))
-    assert cached.label_counts.tolist() == counts.tolist()
     assert cached.class_frequencies() == pytest.approx(counts[:150] / counts[:150].sum())
 
 
@@ -83,6 +78,13 @@ def test_an_interrupted_build_goes_on(ade, tmp_path, monkeypatch, labels_read):
     done = list(folder.glob("*.bin"))
     assert COUNT - decoded.CHUNK < len(done) < COUNT
     (folder / ".000037_10x90_00000000.bin.1.tmp").write_bytes(b"torn")
+    path = ade.pairs[37][0]
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100])
+    with pytest.raises(CwdError, match=f"{path.name} can't be decoded"):
+        load_cached(ade, tmp_path / "cache")
+    path.write_bytes(whole)
+    done = list(folder.glob("*.bin"))
     labels_read.clear()
     cached = load_cached(ade, tmp_path / "cache")
     assert len(labels_read) == COUNT - len(done)  # nothing twice
@@ -91,14 +93,6 @@ def test_an_interrupted_build_goes_on(ade, tmp_path, monkeypatch, labels_read):
     labels_read.clear()
     load_cached(ade, tmp_path / "cache")
     assert labels_read == []
-
-
-def test_a_damaged_image_stops_the_build_and_keeps_the_rest(ade, tmp_path):
-    path = ade.pairs[20][0]
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(CwdError, match=f"{path.name} can't be decoded"):
-        load_cached(ade, tmp_path / "cache")
-    assert len(list((tmp_path / "cache").glob("*/*.bin"))) >= 20
 
 
 def test_changes_are_seen(ade, tmp_path):
@@ -111,7 +105,7 @@ def test_changes_are_seen(ade, tmp_path):
     with pytest.raises(CwdError, match=changed):
         load_cached(ade, tmp_path / "cache")
     os.truncate(cached.files[1], 100)  # none of those that are compared
-    with pytest.raises(CwdError, match=r"000001_10x18_.* has changed on disk"):
+    with pytest.raises(CwdError, match=r"000001_10x18_\w+\.bin has changed on disk"):
         load_cached(ade, tmp_path / "cache")
     cached.files[2].unlink()
     late = CachedDataset(*decoded.known(ade), cached.files)
@@ -133,8 +127,7 @@ def test_another_dataset_gets_another_cache(ade, tmp_path):
 
 
 def test_a_disk_that_is_too_small(ade, tmp_path, monkeypatch):
-    usage = type("usage", (), {"free": 1000})
-    monkeypatch.setattr(decoded.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(decoded, "PER_PIXEL", 2**50)
     with pytest.raises(CwdError, match="free some disk space"):
         load_cached(ade, tmp_path / "cache")
 

@@ -13,18 +13,7 @@ from cwd.config.schedule import DetectionSchedule, chosen_images
 from cwd.data import fake_trees
 from cwd.data.batches import ahead
 from cwd.data.detection import batches
-from cwd.data.detection.batches import (
-    DetectionBatches,
-    alike,
-    fitted,
-    mirrored,
-    padded,
-    padded_size,
-    prepare,
-    prepare_picture,
-    resized,
-    stacked,
-)
+from cwd.data.detection.batches import DetectionBatches, alike, padded_size, prepare, stacked
 from cwd.data.detection.coco import Picture, build_coco
 from cwd.data.opening import scenes_root
 from cwd.data.transforms import MEAN, STD
@@ -87,7 +76,7 @@ def centres(mask, height, width):
     ],
 )
 def test_size_as_mmdetection_computes_it(size, expected):
-    assert fitted(size, 800, 1333) == expected
+    assert batches.fitted(size, 800, 1333) == expected
 
 
 def test_prepare():
@@ -105,17 +94,17 @@ def test_prepare():
 
 def test_an_object_by_hand():
     mask = torch.tensor([[0, 1, 0], [0, 1, 1]], dtype=torch.uint8)
-    large = prepare_picture(picture(mask, [1, 0, 3, 2]), 4, 6)
+    large = batches.prepare_picture(picture(mask, [1, 0, 3, 2]), 4, 6)
     expected = [[0, 0, 1, 1, 0, 0]] * 2 + [[0, 0, 1, 1, 1, 1]] * 2
     assert large.objects.masks[0].tolist() == expected
     assert large.objects.boxes.tolist() == [[2, 0, 6, 4]]
     image = torch.arange(72, dtype=torch.uint8).view(3, 4, 6)
-    twin = mirrored(large._replace(image=image))
+    twin = batches.mirrored(large._replace(image=image))
     assert twin.image[0].tolist() == [row[::-1] for row in image[0].tolist()]
     assert twin.objects.masks[0].tolist() == [row[::-1] for row in expected]
     assert twin.objects.boxes.tolist() == [[0, 0, 4, 4]]
-    assert mirrored(twin).image.equal(image)
-    whole = padded(twin.objects, (32, 64)).masks
+    assert batches.mirrored(twin).image.equal(image)
+    whole = batches.padded(twin.objects, (32, 64)).masks
     assert whole.shape == (1, 32, 64)
     assert whole[0, :4, :6].equal(twin.objects.masks[0])
     assert whole.sum() == 12
@@ -125,17 +114,17 @@ def test_an_object_by_hand():
 def test_every_pixel_of_a_mask_is_that_at_its_centre(size):
     masks = (torch.rand(4, 11, 24, generator=torch.Generator().manual_seed(0)) > 0.5).byte()
     expected = [centres(mask, *size) for mask in masks]
-    assert resized(masks, size).equal(torch.stack(expected))
-    assert resized(masks[:0], size).shape == (0, *size)
+    assert batches.resized(masks, size).equal(torch.stack(expected))
+    assert batches.resized(masks[:0], size).shape == (0, *size)
 
 
 def test_objects_without_a_pixel_are_not_learnt():
     mask = torch.zeros(40, 60, dtype=torch.uint8)
-    assert len(prepare_picture(picture(mask, [4, 4, 20, 20]), 40, 60).objects.boxes) == 0
+    assert len(batches.prepare_picture(picture(mask, [4, 4, 20, 20]), 40, 60).objects.boxes) == 0
     for place, count in ((10, 1), (11, 0)):  # of a quarter's size: 2, 6, 10 and so on are left
         mask = torch.zeros(40, 60, dtype=torch.uint8)
         mask[place, place] = 1
-        small = prepare_picture(picture(mask, [4, 4, 20, 20]), 10, 15).objects
+        small = batches.prepare_picture(picture(mask, [4, 4, 20, 20]), 10, 15).objects
         assert small.masks.shape == (count, 10, 15)
         assert small.boxes.shape == (count, 4)
 

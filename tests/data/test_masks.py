@@ -1,7 +1,5 @@
 """Masks of annotation files: as pycocotools decodes them, and every way in which they're broken."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -9,16 +7,15 @@ from PIL import Image
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
-from cwd.data import fake_trees
 from cwd.data.detection.coco import build_coco
-from cwd.data.detection.masks import decoded, encoded, pasted, read_outline
-from cwd.data.scenes.draw import write_dataset
+from cwd.data.detection.masks import decoded, encoded, pasted, read_rle
 from cwd.system.errors import CwdError
 
 SIZE = (64, 96)  # of the generated COCO's first image
 POLYGONS = "polygons of three points or more, each an x and a y in pixels"
 NOTHING = "polygons or a run-length encoding"
 PIXELS = "a run-length encoding of 6144 pixels"
+FITTING = r"a run-length encoding of the image's size, \[64, 96\]"
 EYE = rle.encode(np.asfortranarray(np.eye(*SIZE, dtype=np.uint8)))["counts"].decode()
 
 
@@ -27,27 +24,15 @@ def rle_of(counts, size=SIZE):
 
 
 @pytest.fixture
-def coco(tmp_path):
-    return fake_trees.coco(tmp_path / "coco")
-
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    root = tmp_path_factory.mktemp("scenes") / "drawn"
-    return write_dataset(root, size=(48, 96), splits={"train": 5, "val": 1})
-
-
-@pytest.fixture
-def changed(coco):
+def changed(coco, edit):
     """The generated COCO, its first annotation's segmentation another."""
-    path = coco / "annotations" / "instances_val2017.json"
 
-    def call(*segmentation):
-        content = json.loads(path.read_text())
-        content["annotations"][0].pop("segmentation")
-        if segmentation:
-            content["annotations"][0]["segmentation"] = segmentation[0]
-        path.write_text(json.dumps(content))
+    def call(**segmentation):
+        def change(content):
+            del content["annotations"][0]["segmentation"]
+            content["annotations"][0] |= segmentation
+
+        edit(change)
         return build_coco("coco", coco, "val", masks=True)
 
     return call
@@ -70,12 +55,12 @@ def test_polygons_and_crowds_as_pycocotools_decodes_them(coco, split):
     assert crowd.mT.flatten().tolist() == [1] * (crowd.numel() // 2) + [0] * (crowd.numel() // 2)
 
 
-def test_scenes_have_the_masks_of_their_instance_images(scenes):
-    dataset = build_coco("scenes", scenes, "train", masks=True)
+def test_scenes_have_the_masks_of_their_instance_images(drawn):
+    dataset = build_coco("scenes", drawn, "train", masks=True)
     seen = 0
     for index, name in enumerate(dataset.names):
         image = name.replace("leftImg8bit/", "gtFine/").replace("leftImg8bit", "gtFine_instanceIds")
-        ids = np.asarray(Image.open(scenes / image)).astype(np.int64)
+        ids = np.asarray(Image.open(drawn / image)).astype(np.int64)
         values = np.unique(ids[ids >= 1000])
         masks = dataset[index].objects.masks
         assert (masks.numpy() == (ids == values[:, None, None])).all()
@@ -95,7 +80,9 @@ def test_masks_only_where_they_are_asked_for(changed, coco):
 
 def test_several_polygons_are_one_object(changed):
     left, right = [10, 10, 20, 10, 20, 30, 10, 30], [50, 10, 60, 10, 60, 30, 50, 30]
-    mask = next(m for m in changed([left, right])[0].objects.masks if m[20, 55] and m[20, 15])
+    mask = next(
+        m for m in changed(segmentation=[left, right])[0].objects.masks if m[20, 55] and m[20, 15]
+    )
     assert mask.sum() == 400
     assert not mask[20, 30]
 
@@ -112,7 +99,7 @@ def test_run_lengths(seed):
     runs = np.diff([0, *([0] if flat[0] else []), *changes, len(flat)])
     text = rle.encode(np.asfortranarray(mask))["counts"].decode()
     for counts in (text, runs.tolist()):
-        kept = read_outline({"size": [57, 300], "counts": counts})
+        kept = read_rle({"size": [57, 300], "counts": counts}, (57, 300))
         assert (decoded([encoded(kept, (57, 300))], (57, 300))[0].numpy() == mask).all()
 
 
@@ -124,9 +111,8 @@ def test_run_lengths(seed):
         ([[1, 2, 3, 4]], POLYGONS),
         ([1, 2, 9, 9, 1, 9], POLYGONS),
         *(([[1, 2, 9, 9, 1, bad]], POLYGONS) for bad in ("9", None, [9], float("nan"), 1e12)),
-        *((bad, "the image's size") for bad in ({}, {"counts": [6144]}, rle_of([6144], [6144]))),
-        (rle_of([6144], [10**6, 10**6]), "the image's size"),
-        (rle_of([6144], [96, 64]), r"its image's size, \[64, 96\]"),
+        *((bad, FITTING) for bad in ({}, {"counts": [6144]}, rle_of([6144], [96, 64]))),
+        (rle_of([6144], [10**6, 10**6]), FITTING),
         ({"size": [64, 96]}, PIXELS),
         *((rle_of(runs), PIXELS) for runs in ([], [6143], [6150, -6], [6144.0], [10**30])),
         *((rle_of(text), PIXELS) for text in ("", "5", "garbage !", "é", "o" * 40, "o" * 40 + "0")),
@@ -139,7 +125,7 @@ def test_bad_segmentation(changed, value, expected):
     with pytest.raises(
         CwdError, match=rf"{found} .*{expected}: .*get http.*see data/README\.md\.$"
     ):
-        changed(value)
+        changed(segmentation=value)
 
 
 def test_masks_are_pasted_into_their_boxes():

@@ -69,10 +69,9 @@ class FolderDataset(Dataset):
     labels: Tensor
 
     def some(self, count: int) -> "FolderDataset":
-        """So many images at equal distances.
+        """So many images at equal distances, so that each class keeps about its share.
 
-        The first ones would be of one class: at equal distances, each class has about the share of
-        them that it has of all.
+        The first ones would be of one class.
         """
         places = spread(len(self), count)
         names = tuple(self.names[place] for place in places)
@@ -92,8 +91,7 @@ class FolderDataset(Dataset):
     def checksum(self) -> str:
         """SHA-256 over the names, and the contents of up to 256 MiB of files.
 
-        Over the sizes where there is more, and over those of 50,000 at equal distances where there
-        are more files.
+        Where there is more, over the sizes instead, of 50,000 files at equal distances at most.
         """
         digest = hashlib.sha256("\n".join(self.names).encode())
         files = [self.root / self.names[place] for place in spread(len(self), SIZED)]
@@ -150,23 +148,18 @@ def build_folders(name: str, root: str | Path, split: str) -> FolderDataset:
 
 
 def class_folders(folder: Path, layout: FolderLayout) -> list[str]:
-    """Names of the class folders in a split's folder, in alphabetical order.
-
-    Raises:
-        CwdError: there is no such folder, or no class folder in it.
-    """
+    """Names of the class folders in a split's folder, in alphabetical order."""
     if not folder.is_dir():
         raise CwdError(f"{folder} is missing: {layout.remedy}")
     try:
         return find_classes(folder)[0]
     except FileNotFoundError:
         flat = sum(is_image_file(path.name) for path in folder.iterdir())
-        sort = (
-            "sort them into a folder for each class, as torchvision.datasets.ImageNet(root, "
-            "split) does by itself with the archives and ILSVRC2012_devkit_t12.tar.gz, and see "
-            "data/README.md."
-        )
         # ImageNet's archive of val holds its 50,000 files side by side
+        sort = (
+            "sort them, as torchvision.datasets.ImageNet(root, split) does by itself with the "
+            "archives and ILSVRC2012_devkit_t12.tar.gz, and see data/README.md."
+        )
         raise CwdError(
             f"{folder} has {flat} images and no class folders, expected a folder for each class: "
             f"{sort if flat else layout.remedy}"

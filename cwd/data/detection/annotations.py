@@ -13,11 +13,11 @@ from pydantic import AfterValidator, FailFast, Field, Strict, TypeAdapter, Valid
 from torch import Tensor
 from typing_extensions import TypedDict
 
-from cwd.data.detection.masks import Outline, read_outline
+from cwd.data.detection.masks import Outline, read_polygons, read_rle
 from cwd.models.detection.outputs import Objects
 from cwd.system.errors import CwdError
 
-Entry = TypeVar("Entry")
+Entry, ID = TypeVar("Entry"), itemgetter("id")
 
 
 class AnnotationFile(NamedTuple):
@@ -65,7 +65,7 @@ class _Annotation(TypedDict):
 
 
 class _Outlined(_Annotation):
-    segmentation: Annotated[Any, AfterValidator(read_outline)]
+    segmentation: Annotated[Any, AfterValidator(read_polygons)]
 
 
 class _File(TypedDict, Generic[Entry]):
@@ -95,7 +95,9 @@ def read_annotations(path: Path, remedy: str, *, masks: bool = False) -> Annotat
         found = "is missing, the annotations"
     except ValidationError as error:
         found = _first_of(error)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        found = f"can't be read ({error})"
+    except ValueError as error:
         found = str(error)
     raise CwdError(f"{path} {found}: {remedy}")
 
@@ -115,9 +117,7 @@ def _first_of(error: ValidationError) -> str:
 def _arranged(path: Path, digest: str, content: _File, masks: bool) -> AnnotationFile:
     """What is in the file, image after image; a `ValueError` says what is wrong with it."""
     annotations = content["annotations"]
-    images, categories = (
-        sorted(content[p], key=itemgetter("id")) for p in ("images", "categories")
-    )
+    images, categories = sorted(content["images"], key=ID), sorted(content["categories"], key=ID)
     if not images:
         raise ValueError("lists no images")
     image_ids, category_ids = _index(images, "images"), _index(categories, "categories")
@@ -139,11 +139,12 @@ def _arranged(path: Path, digest: str, content: _File, masks: bool) -> Annotatio
     sizes = [[image["height"], image["width"]] for image in images]
     outlines = [one["segmentation"] for one in annotations] if masks else []
     for number, outline in enumerate(outlines):
-        if isinstance(outline, dict) and outline["size"] != sizes[owner[number]]:
-            raise ValueError(
-                f"has {outline['size']} for annotations[{number}].segmentation.size, expected its "
-                f"image's size, {sizes[owner[number]]}"
-            )
+        try:
+            if isinstance(outline, dict):
+                outlines[number] = read_rle(outline, sizes[owner[number]])
+        except ValueError as error:
+            place = f"annotations[{number}].segmentation"
+            raise ValueError(f"has {shortened(outline)} for {place}, {error}") from error
     return AnnotationFile(
         path,
         digest,

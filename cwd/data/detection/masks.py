@@ -20,16 +20,16 @@ Rle = dict[str, Any]  # pycocotools' compressed run-length encoding: "size" and 
 Outline = list[np.ndarray] | Rle  # polygons float64 [2 P], x and y in turn; or the encoding
 
 
-def read_outline(value: Any) -> Outline:
-    """A segmentation of COCO's format, checked, in the form in which it takes little memory.
+def read_polygons(value: Any) -> Outline:
+    """Polygons of COCO's format, in the form in which they take little memory.
 
-    pycocotools doesn't check: a damaged encoding makes it read and write beyond its memory.
+    A run-length encoding stays as it is, for `read_rle`.
 
     Raises:
-        ValueError: it is none; the message says what was expected.
+        ValueError: it is neither; the message says what was expected.
     """
     if isinstance(value, dict):
-        return _rle(value)
+        return value
     if not isinstance(value, list) or not value:
         raise ValueError("expected polygons or a run-length encoding")
     # a polygon of fewer than three points has no area, as in pycocotools, and so no mask alone
@@ -50,25 +50,31 @@ def _polygon(value: Any) -> np.ndarray:
     return numbers.astype(np.float64)
 
 
-def _rle(value: dict[str, Any]) -> Rle:
-    size, counts = value.get("size"), value.get("counts")
-    sides = isinstance(size, list) and len(size) == 2 and all(isinstance(n, int) for n in size)
-    if not sides or min(size) < 1 or prod(size) > LARGE:
-        raise ValueError("expected a run-length encoding of the image's size")
+def read_rle(value: dict[str, Any], size: Size) -> Rle:
+    """A run-length encoding of COCO's format for an image of that size, checked and compressed.
+
+    pycocotools doesn't check: a damaged encoding makes it read and write beyond its memory.
+
+    Raises:
+        ValueError: it is none; the message says what was expected.
+    """
+    pixels, counts = prod(size), value.get("counts")
+    if value.get("size") != [*size] or pixels > LARGE:
+        raise ValueError(f"expected a run-length encoding of the image's size, {[*size]}")
     if isinstance(counts, list):
         runs = [run if isinstance(run, int) else -1 for run in counts]
-        if sum(runs) == prod(size) and min(runs) >= 0:
+        if sum(runs) == pixels and min(runs) >= 0:
             return rle.frPyObjects(value, *size)
     elif isinstance(counts, str) and re.fullmatch("[0-o]*[0-O]", counts):  # the last number ends
-        whole = {"size": size, "counts": counts.encode()}
+        whole = {"size": [*size], "counts": counts.encode()}
         with suppress(ValueError):  # too many pixels; where there are too few, the rest is filled
             if rle.encode(rle.decode(whole)) == whole:
                 return whole
-    raise ValueError(f"expected a run-length encoding of {prod(size)} pixels")
+    raise ValueError(f"expected a run-length encoding of {pixels} pixels")
 
 
 def encoded(outline: Outline, size: Size) -> Rle:
-    """The run-length encoding of what `read_outline` gave; of polygons, their union."""
+    """The run-length encoding of an object; of polygons, their union."""
     return outline if isinstance(outline, dict) else rle.merge(rle.frPyObjects(outline, *size))
 
 

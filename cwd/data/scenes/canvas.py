@@ -61,10 +61,8 @@ class View:
     def __init__(self, rng: Generator, size: tuple[int, int], light: Colour, haze: Colour) -> None:
         self.rng, self.light, self.haze = rng, shade(light, rng.uniform(0.85, 1.12)), haze
         self.height, self.width = height, width = size
-        self.horizon, self.vanishing = (
-            height * rng.uniform(0.38, 0.5),
-            width * rng.uniform(0.36, 0.64),
-        )
+        self.horizon = height * rng.uniform(0.38, 0.5)  # its row
+        self.vanishing = width * rng.uniform(0.36, 0.64)  # the column of the vanishing point
         self.thickness = rng.uniform(0.01, 0.07)  # of the haze
         self.metre = (height - self.horizon) / CAMERA_HEIGHT
         self.counts: Counter[str] = Counter()
