@@ -69,14 +69,12 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(go, tmp_path, name, inter
     for file in FILES:
         assert (again.done / file).read_bytes() == (whole.done / file).read_bytes()
     ended, expected = beside(again.done), beside(whole.done)
-    # two convolutions with biases for each map that is transformed; Wang's adapter has one
-    assert (
-        len(ended) == {"MaskRCNN": 20, "PSPNet": 4, "Classifier": 4, "Wang": 2, "CW_fpn": 0}[name]
-    )
+    # two convolutions with biases for each map that is transformed; Wang adapts five
+    assert len(ended) == {"MaskRCNN": 20, "Wang": 10, "CW_fpn": 0}.get(name, 4)
     assert ended.keys() == expected.keys() == halfway.keys()
-    for key, value in ended.items():
-        assert value.equal(expected[key])
-        assert not value.equal(halfway[key])  # it went on learning
+    assert all(value.equal(expected[key]) for key, value in ended.items())
+    still = [key for key, value in ended.items() if value.equal(halfway[key])]
+    assert len(still) < len(ended) / 2 if name == "Wang" else not still  # no object on a level
 
     # nothing of what is trained with the student is in what is saved
     built = task_of(run.network).build(run.network, 8 if "PSP" not in name else 19, device="meta")
