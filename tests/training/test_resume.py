@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from together import distilled
 
 from cwd.config.run import Data, Run
 from cwd.config.schedule import ClassificationSchedule, DetectionSchedule, Schedule
@@ -27,25 +28,20 @@ CLASSIFICATION = ClassificationSchedule(
 FILES = ("metrics.json", "history.csv", "student.safetensors")
 
 
-def distilled(data, schedule, recipe, student, teacher):
-    return Run(data, student, schedule, recipe=recipe, teacher=Run(data, teacher, schedule))
-
-
-def detectors(kind, recipe):
-    names = (f"{kind}-R18({w}, fpn=16, anchor=16, regions=16)" for w in (0.125, 0.25))
-    return distilled(SCENES, DETECTION, recipe, *names)
-
-
+FASTER = "FasterRCNN-R18({}, fpn=16, anchor=16, regions=16)"
 RUNS = {
-    "PSPNet": distilled(SCENES, SEGMENTATION, "CT_f", "PSPNet-R18(0.125)", "PSPNet-R18(0.25)"),
-    "MaskRCNN": detectors("MaskRCNN", "CT_fpn"),
-    "Wang": detectors("FasterRCNN", "Wang"),
-    "CW_fpn": detectors("FasterRCNN", "CW_fpn"),
-    "Classifier": distilled(
-        CROPS, CLASSIFICATION, "CT_f",
-        "Classifier-MBV1(0.25, stride=8)", "Classifier-R18(0.25, stride=8)",
+    "PSPNet": distilled(SCENES, SEGMENTATION, "CT_f", "PSPNet-R18({})"),
+    "MaskRCNN": distilled(SCENES, DETECTION, "CT_fpn", FASTER.replace("Faster", "Mask")),
+    "Wang": distilled(SCENES, DETECTION, "Wang", FASTER),
+    "CW_fpn": distilled(SCENES, DETECTION, "CW_fpn", FASTER),
+    "Classifier": Run(
+        CROPS,
+        "Classifier-MBV1(0.25, stride=8)",
+        CLASSIFICATION,
+        recipe="CT_f",
+        teacher=Run(CROPS, "Classifier-R18(0.25, stride=8)", CLASSIFICATION),
     ),
-}  # fmt: skip
+}
 
 
 def beside(path):
