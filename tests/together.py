@@ -53,35 +53,29 @@ SCENES = Data("scenes", size=(64, 96), train=12, val=5)
 DETECTION = DetectionSchedule(
     steps=3, batch=4, short=64, long=96, lr=1e-3, warmup=1, precision="fp32"
 )
-PAIRS = {
-    kind: [Run(SCENES, f"{kind}-R18({w}, fpn=16{rest})", DETECTION) for w in (0.25, 0.125)]
-    for kind, rest in (
-        ("RetinaNet", ""),
-        ("FasterRCNN", ", regions=16"),
-        ("MaskRCNN", ", regions=16"),
-        ("RepPoints", ""),
-    )
-}
-DETECTORS = {
-    kind: replace(student, recipe=recipe, teacher=teacher)
-    for (kind, (teacher, student)), recipe in zip(
-        PAIRS.items(),
-        ("CW_fpn + Heo + CT_fpn", "Chen + Wang", "CT_fpn", "CW_neck + Zhang"),
-        strict=True,
-    )
-}
 CROPS = Data("crops", size=(64, 128), train=16, val=8)
 CLASSIFICATION = ClassificationSchedule(
     steps=3, batch=8, crop=32, short=36, lr=0.05, precision="fp32"
 )
+
+
+def distilled(data, schedule, recipe, name):
+    """The narrower of two networks, taught by the wider."""
+    student, teacher = (Run(data, name.format(width), schedule) for width in (0.125, 0.25))
+    return replace(student, recipe=recipe, teacher=teacher)
+
+
+DETECTORS = {
+    kind: distilled(SCENES, DETECTION, recipe, f"{kind}-R18({{}}, fpn=16{rest})")
+    for kind, recipe, rest in (
+        ("RetinaNet", "CW_fpn + Heo + CT_fpn", ""),
+        ("FasterRCNN", "Chen + Wang", ", regions=16"),
+        ("MaskRCNN", "CT_fpn", ", regions=16"),
+        ("RepPoints", "CW_neck + Zhang", ""),
+    )
+}
 # a MobileNetV1 as narrow makes 7e-3 of rounding, as of a change of its first weights by 1e-7
-CLASSIFIER = Run(
-    CROPS,
-    "Classifier-R18(0.125, stride=8)",
-    CLASSIFICATION,
-    recipe="CT_f",
-    teacher=Run(CROPS, "Classifier-R18(0.25, stride=8)", CLASSIFICATION),
-)
+CLASSIFIER = distilled(CROPS, CLASSIFICATION, "CT_f", "Classifier-R18({}, stride=8)")
 RESUMED = replace(RUNS["PI + HO + CW_f"], seed=1)
 PROFILE = """
 about: two commands that must agree
