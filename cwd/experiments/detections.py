@@ -1,24 +1,33 @@
-"""What trained detectors find and what their pyramids hold: what the notebook shows."""
+"""What trained detectors find, what their pyramids hold, and how fast they are."""
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cwd.config.run import Run
 from cwd.data.detection.batches import prepare, stacked
 from cwd.data.detection.coco import CocoDataset
 from cwd.evaluation.coco_ap import collect, precision_recall
+from cwd.experiments.network_costs import printed_costs
 from cwd.experiments.sections import Pair
 from cwd.experiments.workspace import Workspace
 from cwd.losses import ChannelWise
+from cwd.models.build import count_parameters
 from cwd.models.detection.outputs import Detections
+from cwd.system import paths
 from cwd.system.device import pick_device
+from cwd.system.files import write_json
+from cwd.system.timing import laps
+from cwd.training import provenance
 
 SHOWN = "CW_fpn"  # the recipe that is looked at beside the student alone
+IMAGES, REPEATS = 4, 5  # of which the speed of a detector is a median
 
 
 def networks(workspace: Workspace, pair: Pair, recipe: str = SHOWN) -> dict[str, Run]:
@@ -111,3 +120,52 @@ def crowded(dataset: CocoDataset, count: int) -> list[int]:
     """The images with the most objects among the first hundred, in their order."""
     numbers = [len(dataset.annotated(index).labels) for index in range(min(100, len(dataset)))]
     return sorted(sorted(range(len(numbers)), key=lambda index: -numbers[index])[:count])
+
+
+def speed_table(workspace: Workspace) -> pd.DataFrame:
+    """Parameters of the profile's trained detectors, and images a second, one image at a time.
+
+    Resizing and normalising are left out, as the batch is made before the clock starts; finding
+    the detections in what the network gives is not. Distillation changes neither column. The
+    paper's are of its students, at 800x1333 on one GPU, which it doesn't name.
+    """
+    paper = printed_costs("table9_detection", "detector")
+    lines = {}
+    for pair in workspace.detection.pairs:
+        for role, run in (("teacher", pair.teacher), ("student", pair.student)):
+            network = workspace.network(run)
+            known = paper.loc[pair.name] if role == "student" else {}
+            lines[pair.name, role] = {
+                "network": run.network,
+                "parameters (M)": round(count_parameters(network) / 1e6, 3),
+                "frames/s": round(_frames(network, run, workspace), 1),
+                "paper's parameters (M)": known.get("params_m"),
+                "paper's frames/s": known.get("fps"),
+            }
+    table = pd.DataFrame(list(lines.values()), pd.MultiIndex.from_tuples(lines))
+    return table.rename_axis(["detector", "role"])
+
+
+def record_speed(workspace: Workspace, table: pd.DataFrame) -> Path:
+    """Write `speed_table` with hardware and versions to the profile's `detection_costs.json`."""
+    lines = table.reset_index().astype(object)
+    value = {
+        "profile": workspace.profile.name,
+        "provenance": provenance.session(torch.device(pick_device(workspace.device))),
+        "networks": lines.where(lines.notna(), None).to_dict("records"),
+    }
+    path = workspace.output / paths.DETECTION_COSTS
+    write_json(path, value)
+    return path
+
+
+def _frames(network: nn.Module, run: Run, workspace: Workspace) -> float:
+    device = pick_device(workspace.device)
+    dataset, schedule = workspace.images(run)[1], run.schedule
+    network, calls = network.to(device), []
+    for index in range(min(IMAGES, len(dataset))):
+        image = prepare(dataset[index].image, schedule.short, schedule.long)[0]
+        batch, size = stacked([image.to(device)]), tuple(image.shape[-2:])
+        calls.append(functools.partial(network.detect, batch, [size]))
+    rounds = pd.DataFrame(laps(calls, device, REPEATS, warm=1))  # image by round
+    return len(calls) / rounds.sum().median()

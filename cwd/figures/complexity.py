@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.optimize import isotonic_regression
 
 from cwd.experiments.loss_costs import MIB
 from cwd.figures.style import CHANNEL, INK, method_colour, panels
@@ -89,17 +90,9 @@ def _end_labels(axes: Axes, table: pd.DataFrame) -> None:
 
 
 def spread(places: list[float], gap: float) -> list[float]:
-    """Rising numbers moved as little as needed to be `gap` apart.
-
-    Neighbours that are too close form a group, which is laid out around its mean.
-    """
-    groups = [[place] for place in places]
-    while True:
-        laid = [np.mean(g) + gap * (np.arange(len(g)) - (len(g) - 1) / 2) for g in groups]
-        close = [i for i in range(1, len(laid)) if laid[i][0] - laid[i - 1][-1] < gap - 1e-9]
-        if not close:
-            return [float(place) for group in laid for place in group]
-        groups[close[0] - 1 : close[0] + 1] = [groups[close[0] - 1] + groups[close[0]]]
+    """Rising numbers moved as little as needed, by least squares, to be `gap` apart."""
+    steps = gap * np.arange(len(places))
+    return (isotonic_regression(np.array(places) - steps).x + steps).tolist()
 
 
 def shares(table: pd.DataFrame) -> Figure:

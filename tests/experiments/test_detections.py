@@ -12,7 +12,6 @@ from cwd.experiments import detections, study
 from cwd.experiments.claims.claim_list import CLAIMS
 from cwd.experiments.claims.evidence import Evidence
 from cwd.experiments.claims.networks import Detectors
-from cwd.experiments.network_costs import record_speed, speed_table
 from cwd.experiments.profile import load_profile
 from cwd.experiments.records import Records
 from cwd.experiments.rows_detection import MEASURES
@@ -86,10 +85,10 @@ def test_divergence_by_hand(workspace, pair):
 
 
 def test_speed(workspace):
-    table = speed_table(workspace)
+    table = detections.speed_table(workspace)
     assert list(table.index) == [("RetinaNet", "teacher"), ("RetinaNet", "student")]
     assert (table["frames/s"] > 0).all()
-    kept = json.loads(record_speed(workspace, table).read_text())
+    kept = json.loads(detections.record_speed(workspace, table).read_text())
     assert kept["networks"][0]["paper's frames/s"] is None
     assert kept["networks"][1]["paper's frames/s"] == 20.0
     assert Records(workspace.profile, paths.RUNS).beside(paths.DETECTION_COSTS) == kept
