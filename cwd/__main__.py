@@ -20,12 +20,7 @@ Network = Annotated[str, typer.Option(help="of the run; the profile's student if
 Workers = Annotated[int, typer.Option(min=1, help="train in that many jobs at once")]
 
 
-def needs_checkout(verb: str, what: str) -> None:
-    """Refuse a verb that an installed package can't do.
-
-    Raises:
-        CwdError: the package isn't in a checkout.
-    """
+def _needs_checkout(verb: str, what: str) -> None:
     if paths.INSTALLED:
         raise CwdError(
             f"`{verb}` needs {what} of a checkout, and this is an installed package: clone the "
@@ -43,7 +38,7 @@ def reproduce(
     only: Annotated[str, typer.Option(help="numbers of notebooks, such as 01,02")] = "",
 ) -> None:
     """Execute all notebooks under a profile."""
-    needs_checkout("reproduce", "the notebooks")
+    _needs_checkout("reproduce", "the notebooks")
     from cwd.tools.reproduce import reproduce
 
     given = {"data_root": data_root, "seeds": seeds, "device": device}
@@ -67,7 +62,7 @@ def plan(
 @app.command()
 def report() -> None:
     """Tables, figures and verdicts from data/results, without training."""
-    needs_checkout("report", "the recorded results")
+    _needs_checkout("report", "the recorded results")
     from cwd.tools.report import report
 
     print(f"open {paths.for_people(report())}")
@@ -120,7 +115,7 @@ def data(
 @app.command()
 def record(profile: Profile = "quick") -> None:
     """Copy a profile's results to data/results."""
-    needs_checkout("record", "the folder data/results")
+    _needs_checkout("record", "the folder data/results")
     from cwd.experiments.records import record
 
     print(f"{len(record(profile))} files recorded")
@@ -129,7 +124,7 @@ def record(profile: Profile = "quick") -> None:
 @app.command()
 def publish(profile: Profile = "quick") -> None:
     """Put a profile's outputs into the committed notebooks."""
-    needs_checkout("publish", "the notebooks")
+    _needs_checkout("publish", "the notebooks")
     from cwd.tools.publish import publish
 
     print(f"{len(publish(profile))} notebooks written")

@@ -85,11 +85,11 @@ def dataset_needs(data: Data, data_root: Path) -> list[Need]:
     name = data.name
     if name in ("scenes", "crops"):
         scenes = _drawn("scenes: drawn", scenes_folder(data, data_root), PER_PIXEL, data)
+        if name == "scenes":
+            return [scenes]
         # files of crops took half a byte a pixel
-        return [scenes] + [
-            _drawn("crops: cut out of the scenes", crops_folder(data, data_root), 1, data)
-            for _ in range(name == "crops")
-        ]
+        place = crops_folder(data, data_root)
+        return [scenes, _drawn("crops: cut out of the scenes", place, 1, data)]
     if name == "coco":
         root = find_coco(name, data_root)
         missing = {a.inside: a.size for a in missing_archives(root or data_root / name)}
@@ -101,17 +101,17 @@ def dataset_needs(data: Data, data_root: Path) -> list[Need]:
         return [_archives(name, root, data_root, missing, len(IMAGENET_ARCHIVES))]
     layout, root = layout_of(name), find_dataset(name, data_root)
     needs = [_archives(name, root, data_root, {} if root else {name: layout.download}, 1)]
-    if data.size or not large(layout):
-        return needs
-    for split, limit in (("train", data.train), (data.split, data.val)):
+    decoded = {"train": data.train, data.split: data.val}
+    for split, limit in {} if data.size or not large(layout) else decoded.items():
         dataset = build_dataset(name, data_root, split).first(limit) if root else None
-        if dataset and is_cached(dataset, paths.CACHE):
-            needs.append(Need(f"{name} {split}, decoded: present", 0, paths.CACHE))
-            continue
-        size = _decoded(dataset) if dataset else layout.decoded(split)
-        if limit and not dataset:
-            size = size * limit // layout.counts[split]
-        needs.append(Need(f"{name} {split}, decoded once", size, paths.CACHE))
+        what, size = f"{name} {split}, decoded once", 0
+        if dataset is None:
+            size = layout.decoded(split) * (limit or layout.counts[split]) // layout.counts[split]
+        elif is_cached(dataset, paths.CACHE):
+            what = f"{name} {split}, decoded: present"
+        else:
+            size = _decoded(dataset)
+        needs.append(Need(what, size, paths.CACHE))
     return needs
 
 
@@ -160,13 +160,14 @@ def weight_needs(runs: Iterable[Run]) -> list[Need]:
             used = described(run.network, classes_of(run)).backbone
             if kind_of(run.network) == CLASSIFIER and is_public(run.init):
                 used = described(run.network, IMAGE_CLASSES["imagenet"])  # their classifier too
-            key = run.init, _nbytes(used.state_dict().values())
-            found[key] = [*dict.fromkeys([*found.get(key, []), run.network])]
-    needs = {}
+            found.setdefault((run.init, _nbytes(used.state_dict().values())), []).append(
+                run.network
+            )
+    needs: dict[str, Need] = {}
     for (init, size), networks in found.items():
-        path = paths.below_root(init)
+        path, names = paths.below_root(init), ", ".join(dict.fromkeys(networks))
         if is_public(init):
-            what = f"public weights ({init}) of {', '.join(networks)}, unless cached"
+            what = f"public weights ({init}) of {names}, unless cached"
             needs[what] = Need(what, size, Path.home(), size)
         elif path.is_file():
             needs[init] = Need(f"{init}: present", 0, path)

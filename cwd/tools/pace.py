@@ -23,7 +23,7 @@ from cwd.training import provenance
 AFFORDED = 1e11  # operations of a step; a CPU is timed with fewer or smaller images where it's more
 SMALL = 2  # images of a step at least, since batch norm wants two
 SIDE = 64  # pixels of the side of a smaller image at least
-STEPS = 5  # of a trial at most
+STEPS, MOST = 20, 5  # of a trial on a GPU, and on a CPU at most
 Key = tuple[str, bool]  # a network, and whether it is taught
 
 
@@ -131,7 +131,7 @@ def _trial(run: Run, device: str, steps: int = STEPS) -> Run:
         one = operations(run) / batch
         batch = max(SMALL, min(batch, int(AFFORDED / one)))
         smaller = _smaller(run.schedule, math.sqrt(AFFORDED / (batch * one)))
-        steps = min(steps, max(2, int(2 * AFFORDED / (batch * one))))
+        steps = min(steps, MOST, max(2, int(2 * AFFORDED / (batch * one))))
     schedule = replace(run.schedule, batch=batch, **smaller)
     if run.data.name in DRAWN:
         data = {"train": max(16, batch), "val": 1}

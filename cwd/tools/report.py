@@ -40,12 +40,7 @@ def report(
     output: Path = paths.BUILD / "report",
     notebooks: Path = paths.NOTEBOOKS,
 ) -> Path:
-    """Lay out what is recorded of every profile.
-
-    Args:
-        results: folder of recorded results.
-        output: where to; one folder a profile is made in it.
-        notebooks: folder of the committed notebooks, whose pictures are shown.
+    """Lay out what is recorded of every profile, and the pictures of the committed notebooks.
 
     Returns:
         The page, `index.html` in the output's folder.

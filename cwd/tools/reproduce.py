@@ -52,9 +52,9 @@ def reproduce(
     profile: str,
     *,
     data_root: str | Path = "data",
-    seeds: str | None = None,
+    seeds: str = "",
     device: str = "auto",
-    only: str | None = None,
+    only: str = "",
     workers: int = 1,
     notebooks: Path = paths.NOTEBOOKS,
     output: Path | None = None,
@@ -64,11 +64,10 @@ def reproduce(
     Args:
         profile: name of a profile.
         data_root: folder of the datasets, from the checkout's root if relative.
-        seeds: comma-separated; the profile's own if None or empty.
+        seeds: comma-separated; the profile's own if empty.
         device: "auto", "cpu" or "cuda".
-        only: numbers of notebooks, such as "01,02"; all if None or empty.
-        workers: from 2 on, all runs of the studies are trained first, that many at once, and the
-            notebooks find them done.
+        only: numbers of notebooks, such as "01,02"; all if empty.
+        workers: from 2 on, all runs of the studies are trained first, that many at once.
         notebooks: folder of the notebooks.
         output: where to; `build/<profile>` if None.
 
@@ -78,12 +77,8 @@ def reproduce(
     Raises:
         CwdError: a setting is wrong, a notebook failed, or another process is at the same output.
     """
-    parameters = {
-        "profile": profile,
-        "data_root": str(data_root),
-        "seeds": seeds or "",
-        "device": device,
-    }
+    parameters = {"profile": profile, "data_root": str(data_root), "seeds": seeds}
+    parameters["device"] = device
     with environment(ENVIRONMENT):
         workspace = open_profile(**parameters)  # mistakes show before any work
         output = output or workspace.output
@@ -98,7 +93,7 @@ def reproduce(
             for number, book in enumerate(chosen, start=1):
                 began, place = time.monotonic(), f"[{number}/{len(chosen)}] {book.stem}"
                 TERMINAL.show(place, transient=True)
-                executed = execute(book, output)
+                executed = _execute(book, output)
                 _write_html(executed, output / "html")
                 minutes, seconds = divmod(round(time.monotonic() - began), 60)
                 TERMINAL.show(f"{place}  done in {minutes} min {seconds} s")
@@ -108,11 +103,7 @@ def reproduce(
 
 
 def train_first(parameters: dict[str, str], workers: int, output: Path) -> None:
-    """Train all runs of the studies in jobs, from a process of its own.
-
-    Raises:
-        CwdError: it failed; what it said is in the sentence.
-    """
+    """Train all runs of the studies in jobs, from a process of its own."""
     words = [sys.executable, "-m", "cwd", "train", "--study", "all", "--workers", str(workers)]
     for name, value in parameters.items():
         words += [f"--{name.replace('_', '-')}", value]
@@ -150,7 +141,7 @@ def fitting(books: Sequence[Path], profile: Profile) -> list[Path]:
     return [b for b in books if has.get(b.stem.partition("_")[0], profile.student is not None)]
 
 
-def choose(books: Sequence[Path], only: str | None) -> list[Path]:
+def choose(books: Sequence[Path], only: str) -> list[Path]:
     """The notebooks whose numbers `only` lists; all if it is empty.
 
     Raises:
@@ -167,25 +158,16 @@ def choose(books: Sequence[Path], only: str | None) -> list[Path]:
 
 
 def _check_parameters(book: Path, parameters: dict[str, str]) -> None:
-    """papermill only warns of a parameter that a notebook doesn't have; here that is an error.
-
-    Raises:
-        CwdError: the notebook lacks a parameter.
-    """
-    missing = set(parameters) - set(papermill.inspect_notebook(str(book)))
-    if missing:
+    """papermill only warns of a parameter that a notebook doesn't have; here that is an error."""
+    if missing := set(parameters) - set(papermill.inspect_notebook(str(book))):
         raise CwdError(
             f"{book.name} has no parameter {', '.join(sorted(missing))}: add it to the cell tagged "
             "parameters."
         )
 
 
-def execute(book: Path, output: Path) -> Path:
-    """Execute one notebook with the output's parameter file; returns the executed copy.
-
-    Raises:
-        CwdError: a cell failed, or the kernel died.
-    """
+def _execute(book: Path, output: Path) -> Path:
+    """Execute one notebook with the output's parameter file; returns the executed copy."""
     executed = output / "notebooks" / book.name
     executed.parent.mkdir(parents=True, exist_ok=True)
     # only the kernel reports through the file, this process writes to the terminal itself
@@ -218,9 +200,7 @@ def execute(book: Path, output: Path) -> Path:
 
 
 def _write_html(executed: Path, folder: Path) -> None:
-    """An HTML copy of an executed notebook, pictures included."""
-    exporter = HTMLExporter(embed_images=True)
-    body, _ = exporter.from_filename(str(executed))
+    body, _ = HTMLExporter(embed_images=True).from_filename(str(executed))
     # the notebooks link to each other; their copies shall too
     write_text(folder / f"{executed.stem}.html", body.replace('.ipynb"', '.html"'))
 
@@ -235,7 +215,6 @@ def _title_of(book: Path) -> str:
 
 
 def _write_index(output: Path, books: Sequence[Path], profile: str) -> None:
-    """A page with all notebooks that were executed, and all tables and figures."""
     links = [
         (f"html/{book.stem}.html", _title_of(book))
         for book in books
@@ -247,7 +226,6 @@ def _write_index(output: Path, books: Sequence[Path], profile: str) -> None:
 
 
 def _summarise(output: Path, profile: str) -> None:
-    """Print the main tables and where everything is."""
     for name, title in TITLES.items():
         table = output / "tables" / f"{name}.csv"
         if table.is_file():

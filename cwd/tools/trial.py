@@ -80,7 +80,7 @@ def generate(name: str, data_root: Path, count: int, size: tuple[int, int]) -> N
 
 
 def seconds_a_step(trial: Run, device: str, folder: Path) -> float:
-    """Seconds a step of a run on generated images; nothing of it is kept.
+    """Seconds a step of a run on generated images; all that is trained for it is thrown away.
 
     Losses aren't compiled, which takes longer than all steps of a trial.
 
@@ -93,7 +93,9 @@ def seconds_a_step(trial: Run, device: str, folder: Path) -> float:
         environment({VARIABLE: f"{name}/said"}),
         torch.compiler.set_stance("force_eager"),
     ):
-        for run in filter(None, (trial.teacher, trial)):
+        # a GPU's first steps are slow, whatever it computes
+        warm = replace(trial, seed=1) if device == "cuda" else None
+        for run in filter(None, (trial.teacher, warm, trial)):
             shown = "x".join(map(str, run.schedule.size))
             place = Path(name) / shown
             if run.data.name not in DRAWN:
