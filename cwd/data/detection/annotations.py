@@ -17,7 +17,7 @@ from cwd.data.detection.masks import Outline, read_polygons, read_rle
 from cwd.models.detection.outputs import Objects
 from cwd.system.errors import CwdError
 
-Entry, ID = TypeVar("Entry"), itemgetter("id")
+Entry = TypeVar("Entry")
 
 
 class AnnotationFile(NamedTuple):
@@ -117,7 +117,8 @@ def _first_of(error: ValidationError) -> str:
 def _arranged(path: Path, digest: str, content: _File, masks: bool) -> AnnotationFile:
     """What is in the file, image after image; a `ValueError` says what is wrong with it."""
     annotations = content["annotations"]
-    images, categories = sorted(content["images"], key=ID), sorted(content["categories"], key=ID)
+    images = sorted(content["images"], key=itemgetter("id"))
+    categories = sorted(content["categories"], key=itemgetter("id"))
     if not images:
         raise ValueError("lists no images")
     image_ids, category_ids = _index(images, "images"), _index(categories, "categories")

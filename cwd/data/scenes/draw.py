@@ -135,7 +135,6 @@ def write_dataset(
     `*_gtFine_instanceIds.png`, which `torchvision.datasets.Cityscapes` reads as they are;
     `annotations/instances_SPLIT.json` with boxes and masks of persons, riders and vehicles. The
     same arguments give the same bytes; a folder that holds this very dataset is left as it is.
-
     `size` is height and width, and `splits` has the number of images by split.
 
     Raises:

@@ -21,9 +21,9 @@ def car(thing: Thing) -> None:
     thing.shadow(1.15)
     for side in SIDES:
         thing.box(side * 0.68, 0.14, 0, 0.3, (28, 28, 30))
-    spans = [(-share * half, share * half) for share in (0.84, 0.62, 0.7, 0.54)]
-    thing.slab(belt, tall, *spans[:2], dark)
-    thing.slab(belt, 0.9 * tall, *spans[2:], (88, 108, 128))
+    for top, below, above, colour in ((1, 0.84, 0.62, dark), (0.9, 0.7, 0.54, (88, 108, 128))):
+        spans = (-below * half, below * half), (-above * half, above * half)
+        thing.slab(belt, top * tall, *spans, colour)
     thing.box(0, half, 0.14 * tall, belt, body)
     thing.box(0, half, 0.12 * tall, 0.26 * tall, dark)
     lamp = (232, 60, 50) if rng.random() < 0.6 else (255, 246, 214)
