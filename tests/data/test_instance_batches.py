@@ -13,8 +13,7 @@ from cwd.data.detection.batches import DetectionBatches, mirrored, padded, prepa
 from cwd.data.detection.coco import Picture, build_coco
 from cwd.data.opening import scenes_root
 from cwd.models.detection.outputs import Objects
-from cwd.training.tasks.detection import DETECTION
-from cwd.training.tasks.detection import INSTANCE
+from cwd.training.tasks.detection import DETECTION, INSTANCE
 
 SCHEDULE = DetectionSchedule(steps=6, batch=3, short=48, long=80)
 
