@@ -179,7 +179,7 @@ def test_jobs_of_this_machine(crew, student, teacher, place, monkeypatch):
     killed = []
 
     def kill():
-        folder, until = RunFolder(place["runs"], victim), time.monotonic() + 200
+        folder, until = RunFolder(place["runs"], victim), time.monotonic() + 600
         while not (folder.partial / "checkpoint.pt").is_file() and time.monotonic() < until:
             time.sleep(0.01)
         killed.append(int((place["runs"] / ".locks" / victim.name).read_text()))
@@ -307,7 +307,7 @@ def command(monkeypatch, *words):
 
 def test_the_command_hands_the_runs_to_workers(monkeypatch, tmp_path, capsys):
     handed = []
-    monkeypatch.setattr(Crew, "go", handed.append)
+    monkeypatch.setattr(Crew, "go", lambda crew: handed.append(crew))
     words = ["--data-root", str(tmp_path), "--seeds", "5", "--device", "cpu", "--recipe", "CW_f"]
     words += ["--workers", "3", "--retries", "0", "--parameter", "mail-type=END=1"]
     assert command(monkeypatch, *words) == 0
