@@ -92,7 +92,7 @@ def _end_labels(axes: Axes, table: pd.DataFrame) -> None:
 def spread(places: list[float], gap: float) -> list[float]:
     """Rising numbers moved as little as needed, by least squares, to be `gap` apart."""
     steps = gap * np.arange(len(places))
-    return (isotonic_regression(np.array(places) - steps).x + steps).tolist()
+    return (isotonic_regression(np.array(places) - steps).x + steps).round(12).tolist()
 
 
 def shares(table: pd.DataFrame) -> Figure:
