@@ -50,7 +50,6 @@ class Classifier(nn.Module):
         self.feature_channels = self.backbone.num_features
 
     def forward(self, images: Tensor) -> ClassificationOutput:
-        """See the class."""
         feature = self.backbone.forward_features(images)  # [B, C, h, w]
         pooled = self.backbone.forward_head(feature, pre_logits=True)  # [B, C]
         # bfloat16 has two or three digits: the first of several equal logits would be the answer

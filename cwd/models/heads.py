@@ -46,7 +46,6 @@ class PyramidPooling(nn.Module):
         self.dropout = nn.Dropout2d(DROPOUT)
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
         branches = [enlarged(branch(x), x) for branch in self.branches]  # each [B, width, h, w]
         x = torch.cat([x, *branches], dim=1)  # [B, inputs + 4 width, h, w]
         return self.dropout(self.bottleneck(x))  # [B, width, h, w]
@@ -74,7 +73,6 @@ class AtrousPyramid(nn.Module):
         self.dropout = nn.Dropout2d(DROPOUT)
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
         branches = [self.point(x), *(branch(x) for branch in self.atrous)]
         x = torch.cat([*branches, enlarged(self.image(x), x)], dim=1)  # [B, 5 inner, h, w]
         return self.dropout(self.project(x))  # [B, width, h, w]

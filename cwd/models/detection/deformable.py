@@ -21,7 +21,6 @@ class DeformableConv(DeformConv2d):
         super().__init__(inputs, outputs, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor, offset: Tensor) -> Tensor:
-        """See the class."""
         on_cpu = x.device.type == "cpu"
         return sampled_conv(x, offset, self.weight) if on_cpu else super().forward(x, offset)
 

@@ -67,7 +67,6 @@ class PointsToBoxes(nn.Module):
         self.transfer = nn.Parameter(torch.zeros(2))
 
     def forward(self, points: Tensor) -> Tensor:
-        """See the class."""
         points = points.unflatten(-1, (POINTS, 2)).flip(-1)  # [..., 9, 2], x first
         centre = points.mean(dim=-2)  # [..., 2]
         # where all points coincide, torch's std has the gradient 0 and not 0 / 0

@@ -51,7 +51,6 @@ class Backbone(nn.Module):
         return self
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """See the class."""
         stages, x = [], images
         for name, module in self.body.items():
             x = module(x)
@@ -99,7 +98,6 @@ class Pyramid(FeaturePyramidNetwork):
             self.coarse.append(nn.Sequential(conv, *([norm(channels)] if norm else [])))
 
     def forward(self, stages: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """See the class."""
         inner = [block(x) for block, x in zip(self.inner_blocks, stages, strict=True)]
         for fine in reversed(range(len(inner) - 1)):
             size = inner[fine].shape[-2:]

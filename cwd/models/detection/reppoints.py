@@ -105,7 +105,6 @@ class RepPointsHead(nn.Module):
         nn.init.constant_(self.class_out.bias, -math.log((1 - PRIOR) / PRIOR))
 
     def forward(self, levels: list[Tensor]) -> RepPointsOutput:
-        """See the class."""
         return RepPointsOutput(*map(list, zip(*map(self.level, levels), strict=True)))
 
     def level(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
