@@ -165,9 +165,9 @@ def weight_needs(runs: Iterable[Run]) -> list[Need]:
             )
     needs: dict[str, Need] = {}
     for (init, size), networks in found.items():
-        path, names = paths.below_root(init), ", ".join(dict.fromkeys(networks))
+        path, others = paths.below_root(init), " and others" if len({*networks}) > 1 else ""
         if is_public(init):
-            what = f"public weights ({init}) of {names}, unless cached"
+            what = f"public weights ({init}) of {networks[0]}{others}, unless cached"
             needs[what] = Need(what, size, Path.home(), size)
         elif path.is_file():
             needs[init] = Need(f"{init}: present", 0, path)

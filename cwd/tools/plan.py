@@ -197,13 +197,14 @@ def disk_lines(table: pd.DataFrame, runs: Sequence[Run], workspace: Workspace) -
     beside = max(max(0, checkpoint - student) for student, checkpoint in sizes)
     if (table["finished"] < table["runs"]).any():
         needs.append(Need("beside them while the largest is trained", beside, paths.RUNS))
-    lines = [(n.what, in_words(n.size), in_words(n.download)) for n in needs]
-    sums = (sum(n.size for n in needs), sum(n.download for n in needs))
-    lines.append(("sum", *map(in_words, sums)))
-    shown = pd.DataFrame(lines, columns=["", "disk", "download"]).set_index("")
+    total = Need("sum", sum(n.size for n in needs), paths.RUNS, sum(n.download for n in needs))
+    lines = [f"\n{'disk and download':70}{'disk':>12}{'download':>12}"] + [
+        f"  {need.what:68}{in_words(need.size):>12}{in_words(need.download):>12}"
+        for need in (*needs, total)
+    ]
     _, free = free_bytes(paths.RUNS)
     return [
-        f"\n{shown.to_string()}",
+        *lines,
         f"a finished run keeps {in_words(kept.min())} to {in_words(kept.max())}; free on the disk "
         f"of build/: {in_words(free)}",
         *(textwrap.fill(sentence, WIDTH) for sentence in shortages(needs)),

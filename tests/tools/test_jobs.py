@@ -307,7 +307,11 @@ def command(monkeypatch, *words):
 
 def test_the_command_hands_the_runs_to_workers(monkeypatch, tmp_path, capsys):
     handed = []
-    monkeypatch.setattr(Crew, "go", handed.append)
+
+    def go(crew):
+        handed.append(crew)
+
+    monkeypatch.setattr(Crew, "go", go)
     words = ["--data-root", str(tmp_path), "--seeds", "5", "--device", "cpu", "--recipe", "CW_f"]
     words += ["--workers", "3", "--retries", "0", "--parameter", "mail-type=END=1"]
     assert command(monkeypatch, *words) == 0
