@@ -9,8 +9,6 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.distributed as dist
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 from torch import Tensor, nn
 from torchvision.ops import box_convert
 
@@ -22,7 +20,9 @@ from cwd.evaluation.measuring import by_class, measured
 from cwd.models.detection.outputs import Detections
 from cwd.system.distributed import processes
 from cwd.system.errors import CwdError
+from cwd.system.extras import Lazy
 
+coco_api, cocoeval = Lazy("pycocotools.coco"), Lazy("pycocotools.cocoeval")
 NUMBERS = ("ap", "ap50", "ap75", "ap_s", "ap_m", "ap_l")  # in pycocotools' order
 
 
@@ -167,7 +167,7 @@ def to_coco_results(
     return results
 
 
-def _annotations(dataset: CocoDataset, masks: bool) -> COCO:
+def _annotations(dataset: CocoDataset, masks: bool) -> Any:
     """What pycocotools makes of the annotation file, of the dataset's images alone."""
     entries = []
     for index in range(len(dataset)):
@@ -177,7 +177,7 @@ def _annotations(dataset: CocoDataset, masks: bool) -> COCO:
         columns |= {"area": one.area.tolist(), "iscrowd": one.crowd.int().tolist()}
         entries += _entries(dataset, index, one.labels, columns)
     sizes = zip(dataset.image_ids, dataset.sizes.tolist(), strict=True)
-    coco = COCO()
+    coco = coco_api.COCO()
     coco.dataset = {
         "images": [{"id": n, "height": height, "width": width} for n, (height, width) in sizes],
         "categories": [{"id": number} for number in dataset.category_ids],
@@ -204,7 +204,7 @@ def _entries(
 
 def _coco(
     dataset: CocoDataset, detections: Sequence[Detections], *, masks: bool = False, iou: float = 0.0
-) -> COCOeval:
+) -> Any:
     """pycocotools' evaluation; its precision is [T, 101, K, 4, 3], by area and number too."""
     if len(detections) != len(dataset):
         raise CwdError(
@@ -214,8 +214,8 @@ def _coco(
     with redirect_stdout(io.StringIO()):  # pycocotools reports what it does
         truth = _annotations(dataset, masks)
         results = to_coco_results(dataset, detections, masks=masks)
-        found = truth.loadRes(results) if results else COCO()
-        evaluation = COCOeval(truth, found, "segm" if masks else "bbox")
+        found = truth.loadRes(results) if results else coco_api.COCO()
+        evaluation = cocoeval.COCOeval(truth, found, "segm" if masks else "bbox")
         if iou:
             evaluation.params.iouThrs = np.array([iou])
         evaluation.evaluate()
@@ -223,7 +223,7 @@ def _coco(
     return evaluation
 
 
-def _percent(evaluation: COCOeval) -> dict[str, float | None]:
+def _percent(evaluation: Any) -> dict[str, float | None]:
     with redirect_stdout(io.StringIO()):
         evaluation.summarize()
     stats = dict(zip(NUMBERS, evaluation.stats.tolist(), strict=False))

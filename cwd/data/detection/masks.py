@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from pycocotools import mask as rle
 from torch import Tensor
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
+from cwd.system.extras import Lazy
+
+rle = Lazy("pycocotools.mask")
 FAR = 100_000  # pixels: pycocotools goes along every edge of a polygon, step by step
 LARGE = 2**28  # pixels: more than Pillow decodes
 POLYGONS = "expected polygons of three points or more, each an x and a y in pixels"

@@ -10,14 +10,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.random import Generator
 from PIL import Image, ImageFilter
-from pycocotools import mask as rle
 
 from cwd.data.scenes import objects
 from cwd.data.scenes.background import draw_ground, draw_hood, draw_roadside, draw_sky, draw_skyline
 from cwd.data.scenes.canvas import IDS, LIGHTS, SUPERSAMPLING, THINGS, Thing, View, shade
 from cwd.system.errors import CwdError
+from cwd.system.extras import Lazy
 from cwd.system.files import unwritable
 
+rle = Lazy("pycocotools.mask")
 VERSION = 1  # of the drawing; another version draws other pictures from the same seed
 SPLITS = ("train", "val", "test")
 SMALLEST = 32  # pixels: below it, nothing can be told from anything
