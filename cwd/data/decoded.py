@@ -10,7 +10,8 @@ import functools
 import re
 import shutil
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,11 +38,10 @@ NAME = re.compile(r"(\d{6})_(\d+)x(\d+)_([0-9a-f]{8})\.bin")  # number, height, 
 
 
 @dataclass(frozen=True, eq=False)
-class DecodedDataset:
+class DecodedDataset(ABC):
     """A dataset decoded, of which it has the name, classes, palette and checksum.
 
-    `images` (uint8 [3, H, W] each) and `targets` (uint8 [H, W], 255 ignored) are indexed as tensors
-    are; `sizes` is the height and width of every image, int64 [N, 2].
+    `sizes` is the height and width of every image, int64 [N, 2].
     """
 
     name: str
@@ -55,17 +55,23 @@ class DecodedDataset:
         return len(self.classes)
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.sizes)
+
+    @abstractmethod
+    def _image(self, index: int) -> Tensor: ...  # uint8 [3, H, W]
+
+    @abstractmethod
+    def _target(self, index: int) -> Tensor: ...  # uint8 [H, W], 255 ignored
 
     def __getitem__(self, index: int) -> Sample:
-        return Sample(self.images[index], self.targets[index].long())
+        return Sample(self._image(index), self._target(index).long())
 
     @cached_property
     def label_counts(self) -> Tensor:
         """How many pixels have each value of a target, int64 [256]."""
         counts = torch.zeros(256, dtype=torch.int64)
         for index in range(len(self)):
-            counts += torch.bincount(self.targets[index].flatten(), minlength=256)
+            counts += torch.bincount(self._target(index).flatten(), minlength=256)
         return counts
 
     def class_frequencies(self) -> np.ndarray:
@@ -84,7 +90,13 @@ class InMemoryDataset(DecodedDataset):
     @property
     def sizes(self) -> Tensor:
         """Height and width of every image, int64 [N, 2]."""
-        return torch.tensor(self.images.shape[2:]).expand(len(self), 2)
+        return torch.tensor(self.images.shape[2:]).expand(len(self.images), 2)
+
+    def _image(self, index: int) -> Tensor:
+        return self.images[index]
+
+    def _target(self, index: int) -> Tensor:
+        return self.targets[index]
 
 
 def known(dataset: SegmentationDataset) -> tuple[str, tuple[str, ...], np.ndarray, str]:
@@ -97,11 +109,8 @@ def load_in_memory(
 ) -> InMemoryDataset:
     """Decode a dataset, and resize it if a height and width is given.
 
-    Images are resized bilinearly with antialiasing, targets to the nearest pixel.
-
-    Raises:
-        CwdError: as `SegmentationDataset`; or the images differ in size or don't fit into memory;
-            or `size` isn't positive.
+    Images are resized bilinearly with antialiasing, targets to the nearest pixel. Images that
+    differ in size or don't fit into memory are a `CwdError`, as is a `size` that isn't positive.
     """
     if size and min(size) < 1:
         raise CwdError(f"{dataset.name} can't be read with size {size}: give positive numbers.")
@@ -144,19 +153,16 @@ class CachedDataset(DecodedDataset):
         named = (NAME.fullmatch(path.name) for path in self.files)
         return torch.tensor([[int(name[2]), int(name[3])] for name in named])
 
-    @property
-    def images(self) -> "View":
-        """The images, read when they are indexed."""
-        return View(self, 0)
-
-    @property
-    def targets(self) -> "View":
-        """The targets, likewise."""
-        return View(self, 1)
-
     @cached_property
     def _mapped(self) -> Callable[[int], np.ndarray]:
         return functools.cache(lambda index: np.memmap(self.files[index], np.uint8, "r"))
+
+    def _image(self, index: int) -> Tensor:
+        pixels = torch.from_numpy(self.window(index)[0].copy())
+        return pixels.permute(2, 0, 1).contiguous()
+
+    def _target(self, index: int) -> Tensor:
+        return torch.from_numpy(self.window(index)[1].copy())
 
     def window(
         self, index: int, rows: slice = slice(None), columns: slice = slice(None)
@@ -188,60 +194,35 @@ class CachedDataset(DecodedDataset):
         )
 
 
-class View(Sequence):
-    """The images (part 0) or targets (part 1) of a `CachedDataset`, indexed as a tensor is."""
-
-    def __init__(self, dataset: CachedDataset, part: int) -> None:
-        self.dataset, self.part = dataset, part
-
-    def __len__(self) -> int:
-        return len(self.dataset.files)
-
-    def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> Tensor | list[Tensor]:
-        """One, or several: stacked if they are of one size, else as a list."""
-        index = index.tolist() if torch.is_tensor(index) else index
-        index = range(len(self))[index] if isinstance(index, slice) else index
-        if isinstance(index, Sequence):
-            found = [self[i] for i in index]
-            return torch.stack(found) if len({one.shape for one in found}) == 1 else found
-        whole = self.dataset.window(range(len(self))[index])[self.part]
-        pixels = torch.from_numpy(whole.copy())
-        return pixels if self.part else pixels.permute(2, 0, 1).contiguous()
-
-
-def folder_of(dataset: SegmentationDataset, root: Path) -> Path:
-    """Where a dataset's cache lies, or would lie."""
-    return root / f"{dataset.name}-{dataset.split}-{len(dataset)}-{dataset.checksum[:12]}"
-
-
-def decoded_files(folder: Path) -> dict[int, Path]:
-    """The decoded images in a cache by number."""
-    named = ((NAME.fullmatch(path.name), path) for path in sorted(folder.glob("*.bin")))
-    return {int(name[1]): path for name, path in named if name}
+def _cache_of(dataset: SegmentationDataset, root: Path) -> tuple[Path, dict[int, Path]]:
+    """A dataset's folder in `root`, and the decoded images that lie in it, by number."""
+    folder = root / f"{dataset.name}-{dataset.split}-{len(dataset)}-{dataset.checksum[:12]}"
+    files = (path for path in sorted(folder.glob("*.bin")) if NAME.fullmatch(path.name))
+    return folder, {int(path.name[:6]): path for path in files}
 
 
 def is_cached(dataset: SegmentationDataset, root: Path) -> bool:
     """Whether all of a dataset is decoded on disk."""
-    return len(decoded_files(folder_of(dataset, root))) == len(dataset)
+    return len(_cache_of(dataset, root)[1]) == len(dataset)
 
 
 def load_cached(dataset: SegmentationDataset, root: Path) -> CachedDataset:
     """The decoded dataset in `root`; it is decoded now, or the rest of it, if it isn't there.
 
-    Raises:
-        CwdError: an image is damaged, the disk is full or too small, or the cache was changed.
+    An image that is damaged, a disk that is too small, or a changed cache is a `CwdError`.
     """
-    folder = folder_of(dataset, root)
-    if not is_cached(dataset, root):
+    folder, files = _cache_of(dataset, root)
+    if len(files) < len(dataset):
         with exclusive(folder.with_suffix(".lock"), f"the cache {folder}", PATIENCE):
-            build(dataset, folder)
-    cached = CachedDataset(*known(dataset), tuple(decoded_files(folder).values()))
+            files = _build(dataset, root)
+    cached = CachedDataset(*known(dataset), tuple(files.values()))
     cached.verify(CHECKED)
     return cached
 
 
-def build(dataset: SegmentationDataset, folder: Path) -> None:
-    """Decode what isn't in `folder` yet; raises as `load_cached`."""
+def _build(dataset: SegmentationDataset, root: Path) -> dict[int, Path]:
+    folder, done = _cache_of(dataset, root)
+    what = f"{dataset.name} {dataset.split}"
 
     def write(index: int) -> None:
         image, target = dataset[index]
@@ -251,26 +232,20 @@ def build(dataset: SegmentationDataset, folder: Path) -> None:
         path = folder / f"{index:06}_{height}x{width}_{zlib.crc32(pixels):08x}.bin"
         write_atomic(path, lambda temporary: temporary.write_bytes(pixels))
 
-    done = decoded_files(folder)
     if not done:
-        check_room(dataset, folder)
-    what = f"decoding {dataset.name} {dataset.split}"
+        need = PER_PIXEL * dataset[0].target.numel() * len(dataset)  # about: sizes may differ
+        free = shutil.disk_usage(root).free  # it has the lock
+        if need > free:
+            raise CwdError(
+                f"{what}, decoded, takes about {need / 2**30:.1f} GiB and {root} has "
+                f"{free / 2**30:.1f} GiB free: free some disk space, or set data.size to resize "
+                "the images."
+            )
     missing = [index for index in range(len(dataset)) if index not in done]
     for count, _ in enumerate(ahead(write, missing, CHUNK), 1 + len(done)):
-        report(f"{what}  {count}/{len(dataset)}", transient=True)
-    report(f"{what}: {len(dataset)} images")
-
-
-def check_room(dataset: SegmentationDataset, folder: Path) -> None:
-    """Refuse to begin what the disk can't hold, going by the first image's size."""
-    need = PER_PIXEL * dataset[0].target.numel() * len(dataset)
-    free = shutil.disk_usage(folder.parent).free  # it has the lock
-    if need > free:
-        raise CwdError(
-            f"{dataset.name} {dataset.split}, decoded, takes about {need / 2**30:.1f} GiB and "
-            f"{folder.parent} has {free / 2**30:.1f} GiB free: free some disk space, or set "
-            "data.size to resize the images."
-        )
+        report(f"decoding {what}  {count}/{len(dataset)}", transient=True)
+    report(f"decoding {what}: {len(dataset)} images")
+    return _cache_of(dataset, root)[1]
 
 
 def describe(parts: Mapping[str, DecodedDataset]) -> pd.DataFrame:
@@ -280,11 +255,8 @@ def describe(parts: Mapping[str, DecodedDataset]) -> pd.DataFrame:
         ends = zip(part.sizes.amin(dim=0).tolist(), part.sizes.amax(dim=0).tolist(), strict=True)
         height, width = (low if low == high else f"{low} to {high}" for low, high in ends)
         ignored = part.label_counts[IGNORED] / part.label_counts.sum()
-        lines[split] = {
-            "images": len(part),
-            "height": height,
-            "width": width,
-            "ignored pixels (%)": round(100 * ignored.item(), 1),
-        }
+        share = round(100 * ignored.item(), 1)
+        lines[split] = {"images": len(part), "height": height, "width": width}
+        lines[split]["ignored pixels (%)"] = share
     name = next(iter(parts.values())).name
     return pd.DataFrame.from_dict(lines, orient="index").rename_axis(name)

@@ -36,7 +36,7 @@ class Batches(BatchSource):
             index = chosen.to(self.device)
             batch, target = cut(self.images[index], self.targets[index], at)
         else:
-            reading, draws = self.ready.take(step)
+            reading, draws = self.take(step)
             crops = [
                 cut(*(part.to(self.device, non_blocking=True) for part in pixels), at)
                 for *pixels, at in (future.result() for future in reading)

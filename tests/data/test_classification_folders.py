@@ -15,7 +15,7 @@ from torchvision.datasets import ImageFolder
 from cwd.config.run import Data
 from cwd.data import fake_trees
 from cwd.data.classification import crops, folders
-from cwd.data.classification.folders import build_folders, find_folders
+from cwd.data.classification.folders import FOLDER_LAYOUTS, build_folders
 from cwd.data.detection.coco import build_coco
 from cwd.data.opening import scenes_folder
 from cwd.system.errors import CwdError
@@ -67,13 +67,14 @@ def test_odd_files_of_imagenet(imagenet):
 
 
 def test_find(imagenet, tmp_path):
-    assert find_folders("imagenet", imagenet) == find_folders("imagenet", tmp_path) == imagenet
+    find = FOLDER_LAYOUTS["imagenet"].find
+    assert find(imagenet) == find(tmp_path) == imagenet
     for name in ("ImageNet", "ILSVRC2012"):
         imagenet = imagenet.rename(tmp_path / name)
-        assert find_folders("imagenet", tmp_path) == imagenet
-    assert find_folders("imagenet", tmp_path / "nowhere") is None
+        assert find(tmp_path) == imagenet
+    assert find(tmp_path / "nowhere") is None
     with pytest.raises(CwdError, match="no classification dataset 'coco': use one of imagenet, cr"):
-        find_folders("coco", tmp_path)
+        build_folders("coco", tmp_path, "val")
 
 
 def test_the_first_images_are_of_all_classes(imagenet):

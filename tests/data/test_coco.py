@@ -7,7 +7,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from cwd.data import fake_trees
-from cwd.data.detection.coco import build_coco, find_coco, to_learn
+from cwd.data.detection.coco import COCO_LAYOUTS, build_coco, to_learn
 from cwd.data.scenes.draw import THINGS
 from cwd.models.detection.outputs import Objects
 from cwd.system.errors import CwdError
@@ -56,12 +56,13 @@ def test_what_the_generated_datasets_are_for(coco, drawn):
 
 
 def test_find(coco, drawn, tmp_path):
-    assert find_coco("coco", coco) == find_coco("coco", coco.parent) == coco
-    assert find_coco("coco", coco.rename(tmp_path / "COCO").parent) == tmp_path / "COCO"
-    assert find_coco("coco", tmp_path / "nowhere") is None
-    assert find_coco("scenes", drawn) == drawn
+    find = COCO_LAYOUTS["coco"].find
+    assert find(coco) == find(coco.parent) == coco
+    assert find(coco.rename(tmp_path / "COCO").parent) == tmp_path / "COCO"
+    assert find(tmp_path / "nowhere") is None
+    assert COCO_LAYOUTS["scenes"].find(drawn) == drawn
     with pytest.raises(CwdError, match="no detection dataset 'voc': use one of scenes, coco"):
-        find_coco("voc", tmp_path)
+        build_coco("voc", tmp_path, "val")
 
 
 def test_missing(coco, drawn, tmp_path):

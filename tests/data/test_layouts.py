@@ -64,7 +64,7 @@ def test_voc_as_torchvision_reads_it(pascal):
 
 
 def test_voc_facts():
-    layout = datasets.layout_of("voc")
+    layout = datasets.LAYOUTS["voc"]
     assert (layout.classes[0], layout.classes[15]) == ("background", "person")
     for index, colour in enumerate(layout.palette):  # the devkit's rule: bits of the index, spread
         bits = [sum(((index >> (3 * k + c)) & 1) << (7 - k) for k in range(3)) for c in range(3)]

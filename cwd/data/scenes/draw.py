@@ -1,7 +1,6 @@
 """The embedded dataset: procedural street scenes in Cityscapes' classes, ids and layout."""
 
 import json
-import shutil
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -12,14 +11,13 @@ from numpy.random import Generator
 from PIL import Image, ImageFilter
 from pycocotools import mask as rle
 
+from cwd.data.base import SPLITS, made_once
 from cwd.data.scenes import objects
 from cwd.data.scenes.background import draw_ground, draw_hood, draw_roadside, draw_sky, draw_skyline
 from cwd.data.scenes.canvas import IDS, LIGHTS, SUPERSAMPLING, THINGS, Thing, View, shade
 from cwd.system.errors import CwdError
-from cwd.system.files import unwritable
 
 VERSION = 1  # of the drawing; another version draws other pictures from the same seed
-SPLITS = ("train", "val", "test")
 SMALLEST = 32  # pixels: below it, nothing can be told from anything
 # How strongly a surface's brightness varies from pixel to pixel, and over larger patches.
 TEXTURES = {
@@ -135,10 +133,8 @@ def write_dataset(
     `*_gtFine_instanceIds.png`, which `torchvision.datasets.Cityscapes` reads as they are;
     `annotations/instances_SPLIT.json` with boxes and masks of persons, riders and vehicles. The
     same arguments give the same bytes; a folder that holds this very dataset is left as it is.
-    `size` is height and width, and `splits` has the number of images by split.
-
-    Raises:
-        CwdError: an argument makes no sense, `root` holds something else, or can't be written.
+    `size` is height and width, and `splits` has the number of images by split. Arguments that make
+    no sense are a `CwdError`, as is anything else in `root`.
     """
     root, splits = Path(root), dict(splits or {"train": 600, "val": 100})
     if not splits.keys() <= {*SPLITS} or min(splits.values()) < 0 or seed < 0:
@@ -147,23 +143,12 @@ def write_dataset(
             f"{', '.join(SPLITS)}, and a seed from 0 on."
         )
     about = {"version": VERSION, "size": list(map(int, size)), "splits": splits, "seed": seed}
-    if root.exists():
-        described = root / "dataset.json"
-        if described.is_file() and json.loads(described.read_text()) == about:
-            return root
-        raise CwdError(f"{root} holds something else than these scenes: move it away or delete it.")
-    part = root.with_name(f".{root.name}.partial")
-    try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
+
+    def write(folder: Path) -> None:
         for number, (split, count) in enumerate(splits.items()):
-            _write_split(part, split, count, size, (seed, number))
-        (part / "dataset.json").write_text(json.dumps(about))
-        part.rename(root)
-    except OSError as error:
-        shutil.rmtree(part, ignore_errors=True)
-        raise unwritable(root, error) from error
-    return root
+            _write_split(folder, split, count, size, (seed, number))
+
+    return made_once(root, "these scenes", about, write)
 
 
 def _write_split(
