@@ -91,8 +91,7 @@ class Dataset(ABC):
         """Decode one image and its target; a file that is missing or damaged is a `CwdError`."""
 
     @abstractmethod
-    def some(self, count: int) -> Self:
-        """`count` of the images."""
+    def _some(self, count: int) -> Self: ...
 
     def first(self, count: int | None) -> Self:
         """The first so many images, or as many that stand for all; all if None."""
@@ -103,7 +102,7 @@ class Dataset(ABC):
                 f"{self.root} has {len(self)} images in {self.split} and {count} are asked for: "
                 "complete the dataset, or lower the number in the profile's data."
             )
-        return self.some(count)
+        return self._some(count)
 
     def take(self, count: int | None) -> Self:
         """As `first`, but all of a dataset must be as many as is official."""

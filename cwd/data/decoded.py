@@ -10,8 +10,7 @@ import functools
 import re
 import shutil
 import zlib
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,10 +37,11 @@ NAME = re.compile(r"(\d{6})_(\d+)x(\d+)_([0-9a-f]{8})\.bin")  # number, height, 
 
 
 @dataclass(frozen=True, eq=False)
-class DecodedDataset(ABC):
+class DecodedDataset:
     """A dataset decoded, of which it has the name, classes, palette and checksum.
 
-    `sizes` is the height and width of every image, int64 [N, 2].
+    `images` (uint8 [3, H, W] each) and `targets` (uint8 [H, W], 255 ignored) are indexed as tensors
+    are; `sizes` is the height and width of every image, int64 [N, 2].
     """
 
     name: str
@@ -55,23 +55,17 @@ class DecodedDataset(ABC):
         return len(self.classes)
 
     def __len__(self) -> int:
-        return len(self.sizes)
-
-    @abstractmethod
-    def _image(self, index: int) -> Tensor: ...  # uint8 [3, H, W]
-
-    @abstractmethod
-    def _target(self, index: int) -> Tensor: ...  # uint8 [H, W], 255 ignored
+        return len(self.images)
 
     def __getitem__(self, index: int) -> Sample:
-        return Sample(self._image(index), self._target(index).long())
+        return Sample(self.images[index], self.targets[index].long())
 
     @cached_property
     def label_counts(self) -> Tensor:
         """How many pixels have each value of a target, int64 [256]."""
         counts = torch.zeros(256, dtype=torch.int64)
         for index in range(len(self)):
-            counts += torch.bincount(self._target(index).flatten(), minlength=256)
+            counts += torch.bincount(self.targets[index].flatten(), minlength=256)
         return counts
 
     def class_frequencies(self) -> np.ndarray:
@@ -91,12 +85,6 @@ class InMemoryDataset(DecodedDataset):
     def sizes(self) -> Tensor:
         """Height and width of every image, int64 [N, 2]."""
         return torch.tensor(self.images.shape[2:]).expand(len(self.images), 2)
-
-    def _image(self, index: int) -> Tensor:
-        return self.images[index]
-
-    def _target(self, index: int) -> Tensor:
-        return self.targets[index]
 
 
 def known(dataset: SegmentationDataset) -> tuple[str, tuple[str, ...], np.ndarray, str]:
@@ -157,12 +145,15 @@ class CachedDataset(DecodedDataset):
     def _mapped(self) -> Callable[[int], np.ndarray]:
         return functools.cache(lambda index: np.memmap(self.files[index], np.uint8, "r"))
 
-    def _image(self, index: int) -> Tensor:
-        pixels = torch.from_numpy(self.window(index)[0].copy())
-        return pixels.permute(2, 0, 1).contiguous()
+    @property
+    def images(self) -> "View":
+        """The images, read when they are indexed."""
+        return View(self, 0)
 
-    def _target(self, index: int) -> Tensor:
-        return torch.from_numpy(self.window(index)[1].copy())
+    @property
+    def targets(self) -> "View":
+        """The targets, likewise."""
+        return View(self, 1)
 
     def window(
         self, index: int, rows: slice = slice(None), columns: slice = slice(None)
@@ -192,6 +183,27 @@ class CachedDataset(DecodedDataset):
         return CwdError(
             f"{self.files[index]} has changed on disk: delete it, and its image is decoded again."
         )
+
+
+class View(Sequence):
+    """The images (part 0) or targets (part 1) of a `CachedDataset`, indexed as a tensor is."""
+
+    def __init__(self, dataset: CachedDataset, part: int) -> None:
+        self.dataset, self.part = dataset, part
+
+    def __len__(self) -> int:
+        return len(self.dataset.files)
+
+    def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> Tensor | list[Tensor]:
+        """One, or several: stacked if they are of one size, else as a list."""
+        index = index.tolist() if torch.is_tensor(index) else index
+        index = range(len(self))[index] if isinstance(index, slice) else index
+        if isinstance(index, Sequence):
+            found = [self[i] for i in index]
+            return torch.stack(found) if len({one.shape for one in found}) == 1 else found
+        whole = self.dataset.window(range(len(self))[index])[self.part]
+        pixels = torch.from_numpy(whole.copy())
+        return pixels if self.part else pixels.permute(2, 0, 1).contiguous()
 
 
 def _cache_of(dataset: SegmentationDataset, root: Path) -> tuple[Path, dict[int, Path]]:

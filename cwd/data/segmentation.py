@@ -57,7 +57,6 @@ class Sample(NamedTuple):
 class SegmentationDataset(base.Dataset):
     """Images and targets on disk; see `cwd.data.datasets.build_dataset`."""
 
-    layout: Layout
     pairs: Pairs
 
     @property
@@ -73,8 +72,7 @@ class SegmentationDataset(base.Dataset):
     def _relative(self, path: Path) -> str:
         return Path(os.path.relpath(path, self.root)).as_posix()  # SBD may lie outside of `root`
 
-    def some(self, count: int) -> "SegmentationDataset":
-        """The first so many images."""
+    def _some(self, count: int) -> "SegmentationDataset":
         return replace(self, pairs=self.pairs[:count])
 
     def __getitem__(self, index: int) -> Sample:

@@ -11,8 +11,7 @@ from torchvision.transforms.v2 import functional as colour
 from cwd.data.segmentation import IGNORED
 from cwd.system.errors import CwdError
 
-# ImageNet statistics in RGB, for pixels from 0 to 1. The published code subtracts the mean only, in
-# BGR; dividing by the deviation too is what timm's weights expect.
+# ImageNet statistics in RGB, for pixels from 0 to 1
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -42,12 +41,9 @@ class Positions(NamedTuple):
 class RandomScaleCropFlip:
     """Random scale, random crop, random mirror image, as the published code does it.
 
-    An image is scaled by one of lo, lo + step, ..., hi; where it is then smaller than the crop, it
-    is padded below and at the right with the mean colour, and its target with 255. The crop is
-    sampled from the unscaled image in one pass, so the scaled image never exists.
-
-    Raises:
-        CwdError: the crop (height and width) or the scale isn't positive, or lo is above hi.
+    An image is scaled by one of lo, lo + step, ..., hi; where it is then smaller than the crop
+    (height and width), it is padded below and at the right with the mean colour, and its target
+    with 255. The crop is sampled from the unscaled image in one pass.
     """
 
     def __init__(
@@ -90,7 +86,7 @@ class RandomScaleCropFlip:
         return torch.cat([scales[:, None], corner, mirror[:, None], scaled], dim=1)
 
     def positions(self, drawn: Tensor, sizes: tuple[int, int] | Tensor) -> Positions:
-        """Where the pixels of the crops that were drawn (see `draw`) come from."""
+        """Where the pixels of crops come from, as `draw` gives them."""
         scale, top, left, mirror, high, wide = drawn.float()[:, :, None].unbind(dim=1)  # [B, 1]
         height, width = torch.as_tensor(sizes).expand(len(drawn), 2)[:, :, None].unbind(dim=1)
         rows, below = source(self.crop[0], top, scale, height, high)  # [B, h]
@@ -121,15 +117,10 @@ def cut(images: Tensor, targets: Tensor, at: Positions) -> tuple[Tensor, Tensor]
     """
     height, width = images.shape[-2:]
     rows, columns, outside = (part.to(images.device) for part in at)
-    grid = torch.stack(
-        torch.broadcast_tensors(
-            2 * (columns[:, None] + 0.5) / width - 1, 2 * (rows[:, :, None] + 0.5) / height - 1
-        ),
-        dim=3,
-    )  # [B, h, w, 2], x before y, from -1 to 1 over the image's edges
-    sampled = F.grid_sample(
-        normalise(images), grid, mode="bilinear", padding_mode="border", align_corners=False
-    )
+    # x before y, from -1 to 1 over the image's edges
+    x, y = 2 * (columns[:, None] + 0.5) / width - 1, 2 * (rows[:, :, None] + 0.5) / height - 1
+    grid = torch.stack(torch.broadcast_tensors(x, y), dim=3)  # [B, h, w, 2]
+    sampled = F.grid_sample(normalise(images), grid, padding_mode="border", align_corners=False)
     sampled = sampled.masked_fill(outside[:, None], 0)  # the mean colour
 
     y, x = rows.round().long(), columns.round().long()

@@ -4,6 +4,7 @@ Two measures of score maps, whose channels have a meaning, over validation image
 """
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -77,13 +78,11 @@ def measure_channels(workspace: Workspace) -> pd.DataFrame:
     runs = [("teacher", profile.teacher)]
     for recipe in RECIPES:
         runs += [(recipe, profile.run(BARE.get(recipe, recipe), seed)) for seed in profile.seeds]
-    samples = [val[index] for index in range(min(IMAGES, len(val)))]
     lines, taught = [], None
     for recipe, run in runs:
         network = workspace.network(run)
-        scores = [score_maps(network, image[None]) for image, _ in samples]
-        auc = mean_auc(scores, [target for _, target in samples])
-        line = {"recipe": recipe, "seed": run.seed, "auc": auc}
+        scores = [score_maps(network, image[None]) for image in islice(val.images, IMAGES)]
+        line = {"recipe": recipe, "seed": run.seed, "auc": mean_auc(scores, val.targets)}
         if taught:
             gaps = [salience_gaps(mine, its) for mine, its in zip(scores, taught, strict=True)]
             line["salient"], line["background"] = np.mean(gaps, axis=0).tolist()

@@ -52,6 +52,13 @@ def test_the_same_pixels(ade, tmp_path):
     assert (image == ade[3].image.permute(1, 2, 0).numpy()[2:5, 1:9]).all()
     assert (target == ade[3].target.numpy()[2:5, 1:9]).all()
     cached.verify()
+    assert torch.equal(cached.images[-1], ade[COUNT - 1].image)
+    assert torch.equal(cached.targets[torch.tensor(2)].long(), ade[2].target)
+    assert cached.images[[4, 4]].shape == (2, 3, 10, 24)  # of one size: stacked
+    assert [i.shape[2] for i in cached.images[:3]] == [16, 18, 20]  # of several: a list
+    assert len(list(cached.targets)) == COUNT
+    with pytest.raises(IndexError):
+        cached.images[COUNT]
     counts = sum(np.bincount(ade[i].target.flatten(), minlength=256) for i in range(COUNT))
     assert cached.class_frequencies() == pytest.approx(counts[:150] / counts[:150].sum())
 

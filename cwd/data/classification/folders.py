@@ -53,16 +53,12 @@ FOLDER_LAYOUTS = Layouts({"imagenet": _IMAGENET, "crops": _CROPS}, kind="classif
 class FolderDataset(Dataset):
     """Images on disk, class by class; see `build_folders`. Labels are int64 [N]."""
 
-    layout: FolderLayout
     classes: tuple[str, ...]
     names: tuple[str, ...]
     labels: Tensor
 
-    def some(self, count: int) -> "FolderDataset":
-        """So many images at equal distances, so that each class keeps about its share.
-
-        The first ones would be of one class.
-        """
+    def _some(self, count: int) -> "FolderDataset":
+        # at equal distances, so that each class keeps about its share: the first are of one class
         places = spread(len(self), count)
         names = tuple(self.names[place] for place in places)
         return replace(self, names=names, labels=self.labels[places])
@@ -102,9 +98,8 @@ def build_folders(name: str, root: str | Path, split: str) -> FolderDataset:
     order that public weights have. `name` is "imagenet" or "crops", `root` the dataset's folder or
     a data root that holds it, `split` "train" or "val".
 
-    Raises:
-        CwdError: the name is unknown, the dataset or the split isn't there, images aren't in class
-            folders, a class has no images, or the splits differ in classes.
+    A dataset that isn't there is a `CwdError`, as are images that aren't in class folders, a class
+    without images, and splits that differ in classes.
     """
     layout = FOLDER_LAYOUTS[name]
     folder = layout.folder(name, root)

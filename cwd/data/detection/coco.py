@@ -96,9 +96,7 @@ def build_coco(name: str, root: str | Path, split: str, *, masks: bool = False) 
 
     `name` is "scenes" or "coco", and `root` the dataset's folder or a data root that holds it.
 
-    Raises:
-        CwdError: the name or the split is unknown, the dataset isn't there, its annotations are
-            damaged (see `read_annotations`), or an image is missing.
+    A dataset that isn't there, or whose annotations are damaged, is a `CwdError`.
     """
     layout = COCO_LAYOUTS[name]
     if split not in layout.splits:
@@ -161,8 +159,7 @@ class CocoDataset(Dataset):
         """SHA-256 over the annotation file and the names of the images; no image is read."""
         return hashlib.sha256("\n".join([self.file.digest, *self.names]).encode()).hexdigest()
 
-    def some(self, count: int) -> "CocoDataset":
-        """The first so many images."""
+    def _some(self, count: int) -> "CocoDataset":
         return replace(self, chosen=self.chosen[:count])
 
     def trainable(self, smallest: int = SMALLEST_SIDE) -> "CocoDataset":
@@ -185,8 +182,7 @@ class CocoDataset(Dataset):
         return replace(self, chosen=chosen)
 
     def _objects(self, index: int) -> slice:
-        place = self.chosen[index]
-        return slice(*self.file.starts[place : place + 2].tolist())
+        return slice(*self.file.starts[self.chosen[index] :][:2].tolist())
 
     def annotated(self, index: int) -> Objects:
         """What the file says of an image, which isn't read; boxes without extent are among it.
