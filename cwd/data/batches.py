@@ -32,7 +32,7 @@ class BatchSource(ABC, Generic[Asked]):
     """The batch of every step, the same for a seed however often and from where it is asked.
 
     Threads (`pool`) read what the next steps need while one is computed: `take(step)` is what
-    `ask(step)` began to read. Of each batch, `rows` is this process's part. Fewer images than a
+    `_ask(step)` began to read. Of each batch, `rows` is this process's part. Fewer images than a
     batch has are a `CwdError`, as is an image that can't be read.
     """
 
@@ -49,25 +49,24 @@ class BatchSource(ABC, Generic[Asked]):
         self.device = torch.device(device)
         self.pool = ThreadPoolExecutor(min(schedule.batch, os.cpu_count() or 1))
         self.ready: dict[int, Asked] = {}  # what was asked for by step, and not yet taken
-        self.prepare()
+        self._prepare()
 
-    def prepare(self) -> None:
-        """What else a subclass needs before its first batch."""
+    @abstractmethod
+    def _prepare(self) -> None: ...
 
     def draws(self, step: int) -> torch.Generator:
         """The generator of a step's augmentation, on the CPU and at its beginning."""
         return torch.Generator().manual_seed(step_seed(self.seed, step))
 
     @abstractmethod
-    def ask(self, step: int) -> Asked:
-        """Begin to read what a step needs."""
+    def _ask(self, step: int) -> Asked: ...
 
     def take(self, step: int) -> Asked:
         """What was asked for a step; the run's next ones are asked for, and past ones dropped."""
         last = min(step + AHEAD, self.schedule.steps - 1)
         for soon in range(step, max(step, last) + 1):
             if soon not in self.ready:
-                self.ready[soon] = self.ask(soon)
+                self.ready[soon] = self._ask(soon)
         self.ready = {soon: asked for soon, asked in self.ready.items() if soon >= step}
         return self.ready.pop(step)
 

@@ -20,14 +20,12 @@ def normalise(images: Tensor) -> Tensor:
 
     The published code subtracts the mean only, in BGR; timm's weights expect the division too.
     """
-    mean, std = statistics(images.device)
+    mean, std = _statistics(images.device)
     return (images.float() - 255 * mean) / (255 * std)
 
 
-def statistics(device: torch.device) -> tuple[Tensor, Tensor]:
-    """ImageNet's mean and deviation, [3, 1, 1], for pixels from 0 to 1."""
-    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (MEAN, STD))
-    return mean, std
+def _statistics(device: torch.device) -> tuple[Tensor, ...]:  # [3, 1, 1] each
+    return tuple(torch.tensor(values, device=device).view(3, 1, 1) for values in (MEAN, STD))
 
 
 class Positions(NamedTuple):
@@ -143,11 +141,10 @@ def distort(
     used = torch.rand(count, 4, generator=generator) < 0.5
     first = torch.rand(count, generator=generator) < 0.5
     padding = (batch == 0).all(dim=1, keepdim=True)
-    mean, std = statistics(batch.device)
+    mean, std = _statistics(batch.device)
     changed = []
-    for image, amount, use, early in zip(
-        batch * std + mean, amounts[rows], used[rows], first[rows].tolist(), strict=True
-    ):
+    draws = amounts[rows], used[rows], first[rows].tolist()
+    for image, amount, use, early in zip(batch * std + mean, *draws, strict=True):
         shift, contrast, saturation, turn = amount.tolist()
         changes = [
             lambda x, a=shift: (x + (2 * a - 1) * 32 / 255).clamp(0, 1),
@@ -165,11 +162,9 @@ def distort(
 def source(
     count: int, first: Tensor, scale: Tensor, size: Tensor, extent: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Where the `count` pixels of a crop come from, along one axis of B images.
+    """Where a crop's pixels [B, count] come from along one axis, and which are beyond the image.
 
-    The crop begins at pixel `first` of the image scaled to `extent` pixels; it had `size`. All are
-    [B, 1]. Returns positions in the unscaled image, float [B, count], between its first and last
-    pixel; and whether the pixel lies beyond the scaled image, bool [B, count].
+    It begins at pixel `first` of the image scaled from `size` to `extent` pixels, all [B, 1].
     """
     scaled = first + torch.arange(count)  # [B, count]
     beyond = scaled >= extent

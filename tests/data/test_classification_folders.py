@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from pycocotools.coco import COCO
 from torchvision.datasets import ImageFolder
 
 from cwd.config.run import Data
-from cwd.data import fake_trees
+from cwd.data import download, fake_trees
 from cwd.data.classification import crops, folders
 from cwd.data.classification.folders import FOLDER_LAYOUTS, build_folders
 from cwd.data.detection.coco import build_coco
@@ -240,3 +241,21 @@ def test_a_margin_within_the_image():
     boxes = torch.tensor([[10.0, 20, 30, 40], [0, 0, 15, 100], [95, 3, 100, 17]])
     expected = [[8, 18, 32, 42], [0, 0, 17, 100], [94, 1, 100, 19]]
     assert crops.around(boxes, (100, 100)).tolist() == expected
+
+
+def test_make_data(tmp_path, monkeypatch):
+    with pytest.raises(CwdError, match=r"holds no imagenet .* register at image-net\.org"):
+        download.obtain("imagenet", tmp_path)
+    assert "need no download" in download.obtain("crops", tmp_path)
+    root = fake_trees.imagenet(tmp_path / "ImageNet")
+    with pytest.raises(CwdError, match="has 6 images in train, expected 1281167"):
+        download.obtain("imagenet", tmp_path)
+    small = replace(folders.FOLDER_LAYOUTS["imagenet"], counts={"train": 6, "val": 3})
+    monkeypatch.setitem(folders.FOLDER_LAYOUTS, "imagenet", small)
+    assert download.obtain("imagenet", tmp_path) == (
+        f"imagenet is in {root}: 6 train, 3 val, 3 classes; every file decoded and checked."
+    )
+    damaged = sorted((root / "val").rglob("*.JPEG"))[-1]
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    with pytest.raises(CwdError, match=f"{damaged.name} can't be decoded"):
+        download.obtain("imagenet", root)

@@ -203,11 +203,6 @@ def test_crops_read_windows_and_decode_nothing(tmp_path, labels_read, monkeypatc
     assert max(read) <= 19 * 19  # a crop of 16 at scale 1, and a pixel or two around it
 
 
-def test_fewer_images_than_a_batch(twins):
-    with pytest.raises(CwdError, match="camvid has 11 training images, fewer than a batch of 12"):
-        Batches(twins[1], replace(SCHEDULE, batch=12), 0, CPU)
-
-
 def test_the_loaders_race_counts_pixels():
     """What is read a crop: the whole image, or no more than the largest window (scale 0.7)."""
     table = loading_speed(images=8, size=(800, 1200), steps=1)

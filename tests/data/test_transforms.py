@@ -108,9 +108,6 @@ def test_ignored_stays_ignored_and_the_same_seed_gives_the_same_crop():
 def test_bad_arguments(wrong):
     with pytest.raises(CwdError, match="give"):
         RandomScaleCropFlip(**({"crop": (4, 4)} | wrong))
-
-
-def test_images_and_targets_of_different_sizes():
     images, targets = batch()
     with pytest.raises(CwdError, match="of one batch"):
         RandomScaleCropFlip((4, 4))(images, targets[:, 1:], torch.Generator())

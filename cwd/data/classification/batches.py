@@ -68,8 +68,7 @@ def middle(image: Tensor, schedule: ClassificationSchedule) -> Tensor:
 class ClassificationBatches(BatchSource):
     """Batches for classifiers; small datasets are decoded once and kept in memory."""
 
-    def prepare(self) -> None:
-        """Decode what fits into memory, going by a few images."""
+    def _prepare(self) -> None:
         self.images: Sequence[Labelled] = self.dataset
         some = self.dataset.first(min(len(self.dataset), LOOKED_AT))
         seen = [some[index].image.nbytes for index in range(len(some))]
@@ -87,8 +86,7 @@ class ClassificationBatches(BatchSource):
         chosen = chosen_images(len(self.dataset), batch, self.seed, step)
         return chosen.tolist(), draw(batch, self.draws(step))
 
-    def ask(self, step: int) -> list[Future]:
-        """A step's crops, to be waited for."""
+    def _ask(self, step: int) -> list[Future]:
         chosen, draws = self.plan(step)
         mine = list(zip(chosen, *draws, strict=True))[self.rows]
         return [self.pool.submit(self.crop, index, Draws(*drawn)) for index, *drawn in mine]

@@ -11,7 +11,6 @@ from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, is_image_file, make_dataset
 
 from cwd.data.base import SPLITS, WHOLE_CHECKSUM, Dataset, Layout, Layouts, photograph
-from cwd.data.fake_images import SIZE, Size, image, save
 from cwd.data.scenes.canvas import THINGS
 from cwd.system.errors import CwdError
 
@@ -59,7 +58,7 @@ class FolderDataset(Dataset):
 
     def _some(self, count: int) -> "FolderDataset":
         # at equal distances, so that each class keeps about its share: the first are of one class
-        places = spread(len(self), count)
+        places = _spread(len(self), count)
         names = tuple(self.names[place] for place in places)
         return replace(self, names=names, labels=self.labels[places])
 
@@ -77,7 +76,7 @@ class FolderDataset(Dataset):
         Where there is more, over the sizes instead, of 50,000 files at equal distances at most.
         """
         digest = hashlib.sha256("\n".join(self.names).encode())
-        files = [self.root / self.names[place] for place in spread(len(self), SIZED)]
+        files = [self.root / self.names[place] for place in _spread(len(self), SIZED)]
         sizes = [path.stat().st_size for path in files]
         whole = len(files) == len(self) and sum(sizes) <= WHOLE_CHECKSUM
         for path, size in zip(files, sizes, strict=True):
@@ -85,8 +84,7 @@ class FolderDataset(Dataset):
         return digest.hexdigest()
 
 
-def spread(count: int, wanted: int) -> list[int]:
-    """So many places below `count` at equal distances, all if there are fewer."""
+def _spread(count: int, wanted: int) -> list[int]:
     wanted = min(count, wanted)
     return [place * count // wanted for place in range(wanted)]
 
@@ -103,8 +101,8 @@ def build_folders(name: str, root: str | Path, split: str) -> FolderDataset:
     """
     layout = FOLDER_LAYOUTS[name]
     folder = layout.folder(name, root)
-    classes = class_folders(folder / "train", layout)
-    there = class_folders(folder / split, layout)
+    classes = _class_folders(folder / "train", layout)
+    there = _class_folders(folder / split, layout)
     if odd := sorted({*classes} ^ {*there}):
         where = "train" if odd[0] in classes else split
         raise CwdError(
@@ -125,8 +123,7 @@ def build_folders(name: str, root: str | Path, split: str) -> FolderDataset:
     return FolderDataset(name, split, folder, layout, tuple(classes), names, labels)
 
 
-def class_folders(folder: Path, layout: FolderLayout) -> list[str]:
-    """Names of the class folders in a split's folder, in alphabetical order."""
+def _class_folders(folder: Path, layout: FolderLayout) -> list[str]:
     if not folder.is_dir():
         raise CwdError(f"{folder} is missing: {layout.remedy}")
     try:
@@ -149,14 +146,3 @@ def few_of_each(dataset: FolderDataset, count: int, most: int = 8) -> dict[str, 
         name: [dataset[int(i)].image for i in (dataset.labels == label).nonzero()[:count, 0]]
         for label, name in enumerate(dataset.classes[:most])
     }
-
-
-def fake(root: Path, *, train: int = 2, val: int = 1, size: Size = SIZE, classes: int = 3) -> Path:
-    """ImageNet, `train` and `val` images of every class; they differ in width, some are grey."""
-    for offset, (split, count) in enumerate((("train", train), ("val", val))):
-        for i in range(classes * count):
-            wnid, number = f"n{1440764 + i // count:08}", i % count
-            pixels = image(2 * i + offset, (size[0], size[1] + 2 * number))
-            path = root / split / wnid / f"{wnid}_{number}.JPEG"
-            save(path, pixels if number else pixels[..., 0])
-    return root

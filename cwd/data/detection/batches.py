@@ -139,8 +139,7 @@ class DetectionBatches(BatchSource[list[Future]]):
     schedule: DetectionSchedule
     dataset: CocoDataset
 
-    def prepare(self) -> None:
-        """Read what fits into memory."""
+    def _prepare(self) -> None:
         sizes, schedule = self.dataset.sizes.tolist(), self.schedule
         self.sizes = [fitted(size, schedule.short, schedule.long) for size in sizes]
         self.upright = np.array([height > width for height, width in self.sizes])
@@ -179,6 +178,5 @@ class DetectionBatches(BatchSource[list[Future]]):
         """The same on the device."""
         return Picture(picture.image.to(self.device), picture.objects.to(self.device))
 
-    def ask(self, step: int) -> list[Future]:
-        """A step's images, to be waited for."""
+    def _ask(self, step: int) -> list[Future]:
         return [self.pool.submit(self.read, i) for i in self.plan(step)[0][self.rows]]

@@ -38,10 +38,9 @@ class Scene(NamedTuple):
 
 
 def draw_scene(rng: Generator, size: tuple[int, int] = (64, 128)) -> Scene:
-    """Draw one street scene of a height and width; it depends on nothing but the arguments.
+    """Draw one street scene of a height and width, from 32x32 pixels on.
 
-    Raises:
-        CwdError: the size is smaller than 32 by 32 pixels.
+    It depends on nothing but the arguments.
     """
     height, width = (int(n) for n in size)
     if min(height, width) < SMALLEST:
@@ -180,18 +179,17 @@ def _write_split(
 
 def _annotate(instances: np.ndarray, image_id: int) -> list[dict]:
     """COCO annotations of what is visible of every instance."""
-    annotations = []
+    annotations, ids = [], [IDS[name] for name in THINGS]
     for value in np.unique(instances[instances >= 1000]).tolist():
         mask = np.asfortranarray(instances == value, np.uint8)
         encoded = rle.encode(mask)
-        annotations.append(
-            {
-                "image_id": image_id,
-                "category_id": [IDS[name] for name in THINGS].index(value // 1000) + 1,
-                "segmentation": {"size": encoded["size"], "counts": encoded["counts"].decode()},
-                "bbox": list(map(int, rle.toBbox(encoded))),
-                "area": int(mask.sum()),
-                "iscrowd": 0,
-            }
-        )
+        annotation = {
+            "image_id": image_id,
+            "category_id": ids.index(value // 1000) + 1,
+            "segmentation": {"size": encoded["size"], "counts": encoded["counts"].decode()},
+            "bbox": list(map(int, rle.toBbox(encoded))),
+            "area": int(mask.sum()),
+            "iscrowd": 0,
+        }
+        annotations.append(annotation)
     return annotations
