@@ -24,11 +24,8 @@ LAYOUTS = Layouts(
 def build_dataset(name: str, root: str | Path, split: str) -> SegmentationDataset:
     """A split ("train", "val" or "test") of a dataset, its files found but not yet read.
 
-    `name` is a key of `LAYOUTS`, `root` the dataset's folder or a data root that holds it.
-
-    Raises:
-        CwdError: the name or the split is unknown, the dataset isn't there or isn't laid out as
-            expected, or an image has no label.
+    `name` is a key of `LAYOUTS`, `root` the dataset's folder or a data root that holds it. Whatever
+    isn't there or isn't laid out as expected is a `CwdError`.
     """
     layout = LAYOUTS[name]
     if split not in SPLITS:

@@ -15,10 +15,6 @@ from cwd.system.errors import CwdError
 from cwd.system.progress import report
 
 WAITING = 64  # images that may wait to be checked
-MADE = {
-    "scenes": "they are drawn into the data root",
-    "crops": "scenes are drawn into the data root and their objects cut out",
-}
 
 
 def obtain(name: str, data_root: str | Path) -> str:
@@ -28,8 +24,8 @@ def obtain(name: str, data_root: str | Path) -> str:
     hand.
     """
     root = Path(data_root)
-    if name in MADE:
-        return f"{name} need no download: {MADE[name]} when a notebook runs."
+    if name in ("scenes", "crops"):
+        return f"{name} need no download: they are made in the data root when a notebook runs."
     if name == "coco":
         get_coco(root)
         return check(name, root, build_coco, COCO_LAYOUTS[name].counts)

@@ -126,8 +126,7 @@ def decode_label(path: Path) -> np.ndarray:
 
 def complete(pairs: Pairs, labels: Iterable[Path]) -> Pairs:
     """`pairs`, if every label file belongs to one of them; else a `CwdError`."""
-    alone = sorted(set(labels) - {label for _, label in pairs})
-    if alone:
+    if alone := sorted(set(labels) - {label for _, label in pairs}):
         raise CwdError(
             f"{alone[0]} has no image beside it ({len(alone)} such labels): unpack the images "
             "again, into the folders that data/README.md shows."

@@ -23,10 +23,9 @@ def sbd_folder(root: Path) -> Path | None:
 
 
 def pairs(root: Path, split: str) -> Pairs:
-    """VOC's files; "train" is its training set with SBD's images added (10,582).
+    """VOC's files; "train" is all of VOC's and SBD's images but VOC's validation set (10,582).
 
-    That is all of VOC's and SBD's images but VOC's validation set; where both have labels of an
-    image, VOC's count.
+    Where both have labels of an image, VOC's count.
     """
     if split == "test":
         raise CwdError("the test labels of Pascal VOC 2012 aren't public: use the split val.")
@@ -41,10 +40,8 @@ def pairs(root: Path, split: str) -> Pairs:
         return list(found.values())
     sbd = sbd_folder(root)
     if sbd is None:
-        raise CwdError(
-            f"{root} holds no SBD (no {SBD_FOLDERS[0]}/cls/ in it): run `make data DATASET=voc`, "
-            "which gets both, or see data/README.md."
-        )
+        missing = f"{root} holds no SBD (no {SBD_FOLDERS[0]}/cls/ in it)"
+        raise CwdError(f"{missing}: {LAYOUT.remedy}")
     for part in ("train", "val"):
         for name in listed(sbd / f"{part}.txt", sbd, "voc"):
             if name not in names["val"]:
@@ -55,10 +52,9 @@ def pairs(root: Path, split: str) -> Pairs:
 def get(data_root: Path) -> None:
     """Download Pascal VOC 2012 and SBD, or the one of them that isn't there."""
     folder = LAYOUT.find(data_root) or data_root / FOLDERS[0]
-    if not (folder / DEVKIT).is_dir():
+    if not (place := folder / DEVKIT).is_dir():
         known = DATASET_YEAR_DICT["2012"]
-        source = known["url"], DEVKIT, folder / DEVKIT
-        fetch("Pascal VOC 2012", *source, size=SIZES[0], md5=known["md5"])
+        fetch("Pascal VOC 2012", known["url"], DEVKIT, place, size=SIZES[0], md5=known["md5"])
     if not sbd_folder(folder):
         source = SBDataset.url, "benchmark_RELEASE/dataset", folder / SBD_FOLDERS[0]
         fetch("SBD", *source, size=SIZES[1], md5=SBDataset.md5)

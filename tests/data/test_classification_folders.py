@@ -237,12 +237,6 @@ def test_no_crowds(drawn, tmp_path):
     assert left == set(whole.names[1:])
 
 
-def test_a_margin_within_the_image():
-    boxes = torch.tensor([[10.0, 20, 30, 40], [0, 0, 15, 100], [95, 3, 100, 17]])
-    expected = [[8, 18, 32, 42], [0, 0, 17, 100], [94, 1, 100, 19]]
-    assert crops.around(boxes, (100, 100)).tolist() == expected
-
-
 def test_make_data(tmp_path, monkeypatch):
     with pytest.raises(CwdError, match=r"holds no imagenet .* register at image-net\.org"):
         download.obtain("imagenet", tmp_path)

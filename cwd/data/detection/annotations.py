@@ -156,9 +156,8 @@ def _arranged(path: Path, digest: str, content: _File, masks: bool) -> Annotatio
 
 def _index(entries: list[Any], part: str, key: str = "id") -> pd.Index:
     index = pd.Index([entry[key] for entry in entries])
-    if index.has_duplicates:
-        twice = index[index.duplicated()].tolist()[0]
-        raise ValueError(f"has the {key} {twice!r} twice in {part}")
+    if twice := index[index.duplicated()].tolist():
+        raise ValueError(f"has the {key} {twice[0]!r} twice in {part}")
     return index
 
 

@@ -113,7 +113,8 @@ def build_coco(name: str, root: str | Path, split: str, *, masks: bool = False) 
             there[path.parent] = set(os.listdir(path.parent) if path.parent.is_dir() else ())
         if path.name not in there[path.parent]:
             raise CwdError(f"{path} is missing, an image that has annotations: {layout.remedy}")
-    return CocoDataset(name, split, folder, layout, file, tuple(range(len(file.files))))
+    known = file.classes, file.category_ids, masks
+    return CocoDataset(name, split, folder, layout, file, tuple(range(len(file.files))), *known)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,21 +123,9 @@ class CocoDataset(Dataset):
 
     file: AnnotationFile
     chosen: tuple[int, ...]  # which of the file's images these are
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names, in the order of category ids; their places are the labels."""
-        return self.file.classes
-
-    @property
-    def category_ids(self) -> tuple[int, ...]:
-        """The annotation file's number of every class."""
-        return self.file.category_ids
-
-    @property
-    def masked(self) -> bool:
-        """Whether its objects have masks."""
-        return self.file.outlines is not None
+    classes: tuple[str, ...]  # in the order of category ids; their places are the labels
+    category_ids: tuple[int, ...]  # the annotation file's number of every class
+    masked: bool  # whether its objects have masks
 
     @cached_property
     def image_ids(self) -> tuple[int, ...]:
@@ -173,13 +162,12 @@ class CocoDataset(Dataset):
         learnable, _ = to_learn(self.file.objects, self.file.sizes[owner])
         fit = torch.bincount(owner[learnable], minlength=len(counts)) > 0
         usable = (fit & (self.file.sizes >= smallest).all(dim=1)).tolist()
-        chosen = tuple(place for place in self.chosen if usable[place])
-        if not chosen:
-            raise CwdError(
-                f"{self.file.path} has no object to learn in {len(self)} images of at least "
-                f"{smallest}x{smallest} pixels: use more or larger images."
-            )
-        return replace(self, chosen=chosen)
+        if chosen := tuple(place for place in self.chosen if usable[place]):
+            return replace(self, chosen=chosen)
+        raise CwdError(
+            f"{self.file.path} has no object to learn in {len(self)} images of at least "
+            f"{smallest}x{smallest} pixels: use more or larger images."
+        )
 
     def _objects(self, index: int) -> slice:
         return slice(*self.file.starts[self.chosen[index] :][:2].tolist())
@@ -212,12 +200,10 @@ class CocoDataset(Dataset):
         """One image alone, uint8 [3, H, W]; raises as `__getitem__`."""
         path = self.root / self.names[index]
         image = photograph(path)
-        size, stated = tuple(image.shape[1:]), tuple(self.sizes[index].tolist())
-        if size != stated:
-            raise CwdError(
-                f"{path} is {size[1]}x{size[0]} pixels and {self.file.path.name} says "
-                f"{stated[1]}x{stated[0]}: {self.layout.remedy}"
-            )
+        (_, height, width), (h, w) = image.shape, self.sizes[index].tolist()
+        if (height, width) != (h, w):
+            found = f"{width}x{height} pixels and {self.file.path.name} says {w}x{h}"
+            raise CwdError(f"{path} is {found}: {self.layout.remedy}")
         return image
 
 
@@ -228,8 +214,7 @@ def to_learn(objects: Objects, size: Tensor) -> tuple[Tensor, Tensor]:
     pixel's width or height is on the image. The size is height and width of their image, or of the
     image of each, [2] or [N, 2]; the answers are bool [N] and float32 [N, 4].
     """
-    limit = size.to(objects.boxes).flip(-1)  # width, height
-    limit = torch.cat([limit, limit], dim=-1)
+    limit = size.to(objects.boxes)[..., [1, 0, 1, 0]]  # width and height, twice
     boxes = objects.boxes.clamp(min=0).minimum(limit)
     large = (boxes[:, 2:] - boxes[:, :2] >= 1).all(dim=1)
     return large & ~objects.crowd & (objects.area > 0), boxes
