@@ -33,11 +33,8 @@ class Layout:
         """The dataset's folder: `root` itself or one below it; None if it isn't there."""
         for marker in map(Path, self.markers):
             # given VOCdevkit/ or VOCdevkit/VOC2012/ itself, the dataset's folder is above it
-            above = [
-                root.parents[depth - 1]
-                for depth in range(1, len(marker.parts) + 1)
-                if root.parts[-depth:] == marker.parts[:depth]
-            ]
+            parents = root.parents[: len(marker.parts)]
+            above = [place for place in parents if (place / marker).is_relative_to(root)]
             for place in (root, *(root / folder for folder in self.folders), *above):
                 if (place / marker).exists():
                     return place
@@ -116,9 +113,7 @@ class Dataset(ABC):
         return self.first(count)
 
 
-def made_once(
-    root: Path, what: str, about: Mapping[str, Any], fill: Callable[[Path], None]
-) -> Path:
+def made_once(root: Path, what: str, about: dict, fill: Callable[[Path], None]) -> Path:
     """Have `fill` make the folder `root`, of which dataset.json says what it is `about`.
 
     One that is there with the same `about` is left as it is; anything else there is a `CwdError`.

@@ -267,8 +267,7 @@ def describe(parts: Mapping[str, DecodedDataset]) -> pd.DataFrame:
         ends = zip(part.sizes.amin(dim=0).tolist(), part.sizes.amax(dim=0).tolist(), strict=True)
         height, width = (low if low == high else f"{low} to {high}" for low, high in ends)
         ignored = part.label_counts[IGNORED] / part.label_counts.sum()
-        share = round(100 * ignored.item(), 1)
-        lines[split] = {"images": len(part), "height": height, "width": width}
-        lines[split]["ignored pixels (%)"] = share
-    name = next(iter(parts.values())).name
-    return pd.DataFrame.from_dict(lines, orient="index").rename_axis(name)
+        lines[split] = [len(part), height, width, round(100 * ignored.item(), 1)]
+    columns = ["images", "height", "width", "ignored pixels (%)"]
+    table = pd.DataFrame.from_dict(lines, orient="index", columns=columns)
+    return table.rename_axis(part.name)

@@ -138,13 +138,13 @@ def coco(root: Path, *, train: int = 4, val: int = 3, size: Size = (64, 96)) -> 
         rng = np.random.default_rng(seed)
         images, annotations = [], []
         for i in range(count):
-            height, width, name = size[0], size[1] + 8 * i, f"{100 * i + 7:012}.jpg"
+            height, width, number = size[0], size[1] + 8 * i, 100 * i + 7
+            name = f"{number:012}.jpg"
             pixels = image(100 * seed + i, (height, width))
             save(root / f"{split}2017" / name, pixels if i else pixels[..., 0])
-            about = {"id": 100 * i + 7, "file_name": name, "height": height, "width": width}
-            images.append(about)
+            images.append({"id": number, "file_name": name, "height": height, "width": width})
             if i == 0 or i < count - 1:
-                annotations += _objects(rng, about["id"], (height, width), crowd=i == 0)
+                annotations += _objects(rng, number, (height, width), crowd=i == 0)
         for number, annotation in enumerate(annotations):
             annotation["id"] = 1000 - number
         content = {"images": images[::-1], "annotations": annotations, "categories": categories}

@@ -20,7 +20,7 @@ class Batches(BatchSource):
         self.augment = RandomScaleCropFlip(
             schedule.crop, scale=schedule.scale, step=schedule.scale_step, flip=schedule.flip
         )
-        self.resident = isinstance(dataset, InMemoryDataset)
+        self.resident = isinstance(dataset, InMemoryDataset)  # on the device that augments it
         if self.resident:
             self.images = dataset.images.to(self.device)
             self.targets = dataset.targets.to(self.device)

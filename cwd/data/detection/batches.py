@@ -112,19 +112,17 @@ def alike(upright: np.ndarray, batch: int, seed: int, step: int) -> Tensor:
     """
     if upright.all() or not upright.any():
         return chosen_images(len(upright), batch, seed, step)
-    counts = [int((upright == kind).sum()) // batch for kind in (False, True)]
-    if not sum(counts):
+    per_epoch = int(upright.sum()) // batch + int((~upright).sum()) // batch
+    if not per_epoch:
         raise CwdError(
             f"{len(upright)} training images, upright or not, don't fill a batch of {batch} of one "
             "kind: lower the schedule's batch."
         )
-    epoch, position = divmod(step, sum(counts))
+    epoch, position = divmod(step, per_epoch)
     draws = np.random.default_rng([seed, epoch])
     order = draws.permutation(len(upright))
-    rows = [
-        order[upright[order] == kind][: count * batch].reshape(count, batch)
-        for kind, count in zip((False, True), counts, strict=True)
-    ]
+    kinds = order[~upright[order]], order[upright[order]]
+    rows = [kind[: len(kind) // batch * batch].reshape(-1, batch) for kind in kinds]
     return torch.from_numpy(draws.permutation(np.concatenate(rows))[position])
 
 

@@ -19,6 +19,7 @@ from cwd.system.errors import CwdError
 
 VERSION = 1  # of the drawing; another version draws other pictures from the same seed
 SMALLEST = 32  # pixels: below it, nothing can be told from anything
+Size = tuple[int, int]  # height and width
 # How strongly a surface's brightness varies from pixel to pixel, and over larger patches.
 TEXTURES = {
     "road": (4, 9), "sidewalk": (7, 8), "building": (6, 8), "wall": (11, 9), "vegetation": (17, 17),
@@ -37,7 +38,7 @@ class Scene(NamedTuple):
     instances: np.ndarray  # int32 [H, W]
 
 
-def draw_scene(rng: Generator, size: tuple[int, int] = (64, 128)) -> Scene:
+def draw_scene(rng: Generator, size: Size = (64, 128)) -> Scene:
     """Draw one street scene of a height and width, from 32x32 pixels on.
 
     It depends on nothing but the arguments.
@@ -122,7 +123,7 @@ def _develop(picture: Image.Image, label_ids: np.ndarray, rng: Generator) -> np.
 def write_dataset(
     root: str | Path,
     *,
-    size: tuple[int, int] = (64, 128),
+    size: Size = (64, 128),
     splits: Mapping[str, int] | None = None,
     seed: int = 0,
 ) -> Path:
@@ -150,9 +151,7 @@ def write_dataset(
     return made_once(root, "these scenes", about, write)
 
 
-def _write_split(
-    root: Path, split: str, count: int, size: tuple[int, int], seed: tuple[int, int]
-) -> None:
+def _write_split(root: Path, split: str, count: int, size: Size, seed: tuple[int, int]) -> None:
     folders = {name: root / name / split / "scenes" for name in ("leftImg8bit", "gtFine")}
     for folder in (*folders.values(), root / "annotations"):
         folder.mkdir(parents=True, exist_ok=True)
