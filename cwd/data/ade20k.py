@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 
-from cwd.data.fake_images import SIZE, Size, image, labels, save
 from cwd.data.segmentation import IGNORED, INVALID, Layout, Pairs, classes_of, complete
 
 ARCHIVE = "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip"
@@ -30,13 +29,3 @@ LAYOUT = Layout(
     typical=(512, 683),
     download=967_382_037,
 )
-
-
-def fake(root: Path, *, train: int = 2, val: int = 1, size: Size = SIZE) -> Path:
-    """ADE20K; images differ in width."""
-    for folder, short, count in (("training", "train", train), ("validation", "val", val)):
-        for i in range(count):
-            stem, shape = f"ADE_{short}_{i + 1:08}", (size[0], size[1] + 2 * i)
-            save(root / "images" / folder / f"{stem}.jpg", image(i, shape))
-            save(root / "annotations" / folder / f"{stem}.png", labels(range(151), shape))
-    return root

@@ -1,7 +1,9 @@
 """The contract of every dataset, whatever its targets are, and what is known of one beforehand."""
 
+import json
+import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -12,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from cwd.system.errors import CwdError
+from cwd.system.files import read_json, unwritable
 
 SPLITS = ("train", "val", "test")
 WHOLE_CHECKSUM = 256 * 2**20  # bytes up to which a checksum reads the files' contents
@@ -30,11 +33,8 @@ class Layout:
         """The dataset's folder: `root` itself or one below it; None if it isn't there."""
         for marker in map(Path, self.markers):
             # given VOCdevkit/ or VOCdevkit/VOC2012/ itself, the dataset's folder is above it
-            above = [
-                root.parents[depth - 1]
-                for depth in range(1, len(marker.parts) + 1)
-                if root.parts[-depth:] == marker.parts[:depth]
-            ]
+            parents = root.parents[: len(marker.parts)]
+            above = [place for place in parents if (place / marker).is_relative_to(root)]
             for place in (root, *(root / folder for folder in self.folders), *above):
                 if (place / marker).exists():
                     return place
@@ -50,12 +50,16 @@ class Layout:
 Known = TypeVar("Known", bound=Layout)
 
 
-def look_up(name: str, layouts: Mapping[str, Known], kind: str = "", others: str = "") -> Known:
-    """A dataset's layout by its name; an unknown one is a `CwdError` that says `others`."""
-    if name not in layouts:
-        names = ", ".join(layouts)
-        raise CwdError(f"there is no {kind}dataset {name!r}: use one of {names}{others}.")
-    return layouts[name]
+class Layouts(dict[str, Known]):
+    """Layouts by a dataset's name; an unknown one is a `CwdError`."""
+
+    def __init__(self, layouts: Mapping[str, Known], kind: str = "", others: str = "") -> None:
+        super().__init__(layouts)
+        self.kind, self.others = kind, others
+
+    def __missing__(self, name: str) -> Known:
+        names = ", ".join(self) + self.others
+        raise CwdError(f"there is no {self.kind}dataset {name!r}: use one of {names}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,16 +80,15 @@ class Dataset(ABC):
         """K."""
         return len(self.classes)
 
-    @abstractmethod
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        return len(self.names)
 
     @abstractmethod
     def __getitem__(self, index: int) -> Any:
         """Decode one image and its target; a file that is missing or damaged is a `CwdError`."""
 
     @abstractmethod
-    def some(self, count: int) -> Self:
-        """`count` of the images; see `first`."""
+    def _some(self, count: int) -> Self: ...
 
     def first(self, count: int | None) -> Self:
         """The first so many images, or as many that stand for all; all if None."""
@@ -96,31 +99,48 @@ class Dataset(ABC):
                 f"{self.root} has {len(self)} images in {self.split} and {count} are asked for: "
                 "complete the dataset, or lower the number in the profile's data."
             )
-        return self.some(count)
+        return self._some(count)
 
     def take(self, count: int | None) -> Self:
         """As `first`, but all of a dataset must be as many as is official."""
-        if count is None:
-            check_complete(self)
+        official = (self.layout.counts or {}).get(self.split)
+        if count is None and official and len(self) != official:
+            raise CwdError(
+                f"{self.root} has {len(self)} images in {self.split}, expected {official}: "
+                f"{self.layout.remedy} To use what is there, set data.train and data.val to its "
+                "numbers in a profile of your own."
+            )
         return self.first(count)
 
 
-def check_complete(dataset: Dataset) -> None:
-    """Refuse a split that hasn't its official number of images."""
-    official = (dataset.layout.counts or {}).get(dataset.split)
-    if official and len(dataset) != official:
-        raise CwdError(
-            f"{dataset.root} has {len(dataset)} images in {dataset.split}, expected {official}: "
-            f"{dataset.layout.remedy} To use what is there, set data.train and data.val to its "
-            "numbers in a profile of your own."
-        )
+def made_once(root: Path, what: str, about: dict, fill: Callable[[Path], None]) -> Path:
+    """Have `fill` make the folder `root`, of which dataset.json says what it is `about`.
+
+    One that is there with the same `about` is left as it is; anything else there is a `CwdError`.
+    """
+    described = root / "dataset.json"
+    if root.exists():
+        remedy = "delete its folder, and it is made again"
+        if described.is_file() and read_json(described, remedy) == about:
+            return root
+        raise CwdError(f"{root} holds something else than {what}: move it away or delete it.")
+    part = root.with_name(f".{root.name}.partial")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        fill(part)
+        (part / described.name).write_text(json.dumps(about))
+        part.rename(root)
+    except OSError as error:
+        shutil.rmtree(part, ignore_errors=True)
+        raise unwritable(root, error) from error
+    return root
 
 
 def decode(path: Path, mode: str | None) -> np.ndarray:
     """Pixels of an image file, [H, W] or [H, W, 3]; converted to a mode unless that is None.
 
-    Raises:
-        CwdError: the file is truncated or no image, or a label image where "RGB" is asked for.
+    A file that is truncated or no image, or a label image instead of "RGB", is a `CwdError`.
     """
     try:
         with Image.open(path) as image:

@@ -16,24 +16,6 @@ AHEAD = 3  # batches that are read from disk before they are asked for
 Asked, Item, Result = TypeVar("Asked"), TypeVar("Item"), TypeVar("Result")
 
 
-class Prefetch(dict[int, Asked]):
-    """What was asked for by step, and not yet taken; nothing after a run's `steps` is asked for."""
-
-    def __init__(self, ask: Callable[[int], Asked], steps: int) -> None:
-        super().__init__()
-        self.ask, self.steps = ask, steps
-
-    def take(self, step: int) -> Asked:
-        """What was asked for a step; the next ones are asked for, and what is past is dropped."""
-        last = min(step + AHEAD, self.steps - 1)
-        for soon in range(step, max(step, last) + 1):
-            if soon not in self:
-                self[soon] = self.ask(soon)
-        for past in [known for known in self if known < step]:
-            del self[past]
-        return self.pop(step)
-
-
 def ahead(work: Callable[[Item], Result], items: Iterable[Item], count: int) -> Iterator[Result]:
     """`work(item)` for each item, in order; threads work on the next `count` items meanwhile."""
     waiting: deque[Future] = deque()
@@ -49,11 +31,9 @@ def ahead(work: Callable[[Item], Result], items: Iterable[Item], count: int) -> 
 class BatchSource(ABC, Generic[Asked]):
     """The batch of every step, the same for a seed however often and from where it is asked.
 
-    Threads (`pool`) read what the next steps need while one is computed: `ready.take(step)` is what
-    `ask(step)` began to read. Of each batch, `rows` is this process's part.
-
-    Raises:
-        CwdError: there are fewer images than a batch has, or an image can't be read.
+    Threads (`pool`) read what the next steps need while one is computed: `take(step)` is what
+    `_ask(step)` began to read. Of each batch, `rows` is this process's part. Fewer images than a
+    batch has are a `CwdError`, as is an image that can't be read.
     """
 
     def __init__(
@@ -68,19 +48,27 @@ class BatchSource(ABC, Generic[Asked]):
         self.dataset, self.schedule, self.seed, self.rows = dataset, schedule, seed, rows
         self.device = torch.device(device)
         self.pool = ThreadPoolExecutor(min(schedule.batch, os.cpu_count() or 1))
-        self.ready: Prefetch[Asked] = Prefetch(self.ask, schedule.steps)
-        self.prepare()
+        self.ready: dict[int, Asked] = {}  # what was asked for by step, and not yet taken
+        self._prepare()
 
-    def prepare(self) -> None:
-        """What else a subclass needs before its first batch."""
+    @abstractmethod
+    def _prepare(self) -> None: ...
 
     def draws(self, step: int) -> torch.Generator:
         """The generator of a step's augmentation, on the CPU and at its beginning."""
         return torch.Generator().manual_seed(step_seed(self.seed, step))
 
     @abstractmethod
-    def ask(self, step: int) -> Asked:
-        """Begin to read what a step needs."""
+    def _ask(self, step: int) -> Asked: ...
+
+    def take(self, step: int) -> Asked:
+        """What was asked for a step; the run's next ones are asked for, and past ones dropped."""
+        last = min(step + AHEAD, self.schedule.steps - 1)
+        for soon in range(step, max(step, last) + 1):
+            if soon not in self.ready:
+                self.ready[soon] = self._ask(soon)
+        self.ready = {soon: asked for soon, asked in self.ready.items() if soon >= step}
+        return self.ready.pop(step)
 
     @abstractmethod
     def __call__(self, step: int) -> tuple[Tensor, Any]:

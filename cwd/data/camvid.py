@@ -1,11 +1,9 @@
 """CamVid, as the repository of SegNet's tutorial distributes it."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from cwd.data.fake_images import SIZE, Size, image, save, write_list
 from cwd.data.fetch import fetch
 from cwd.data.segmentation import IGNORED, INVALID, Layout, Pairs, classes_of, listed
 
@@ -41,20 +39,3 @@ LAYOUT = Layout(
     download=BYTES,
     get=get,
 )
-
-
-def fake(
-    root: Path,
-    *,
-    names: Sequence[str] = ("0001TP_006690.png", "0001TP_006720.png"),
-    size: Size = SIZE,
-) -> Path:
-    """CamVid's training images; its list has foreign paths."""
-    for i, name in enumerate(names):
-        save(root / "train" / name, image(i, size))
-        label = np.full(size, 3, np.uint8)
-        label[0, :12] = range(12)
-        save(root / "trainannot" / name, label)
-    lines = [f"/SegNet/CamVid/train/{n} /SegNet/CamVid/trainannot/{n}" for n in names]
-    write_list(root / "train.txt", lines)
-    return root

@@ -1,12 +1,11 @@
 """Cityscapes, and its layout under another name: the scenes."""
 
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from torchvision.datasets import Cityscapes
 
-from cwd.data.fake_images import SIZE, Size, image, labels, save
 from cwd.data.segmentation import IGNORED, INVALID, Layout, Pairs, complete
 from cwd.system.errors import CwdError
 
@@ -31,46 +30,26 @@ def pairs(root: Path, split: str) -> Pairs:
     return complete(both, folder.glob(f"*/*{suffix}.png"))
 
 
-def mapping() -> np.ndarray:
-    """Label ids to train ids, uint8 [256]; every id that is not evaluated becomes 255."""
-    ids = np.full(256, INVALID, np.uint8)
-    for cls in Cityscapes.classes:
-        if cls.id >= 0:
-            ids[cls.id] = IGNORED if cls.ignore_in_eval else cls.train_id
-    return ids
-
-
-def layout(name: str, remedy: str, **official: object) -> Layout:
-    """Cityscapes' layout under a name."""
-    return Layout(
-        classes=tuple(c.name for c in CLASSES),
-        palette=np.array([c.color for c in CLASSES], np.uint8),
-        mapping=mapping(),
-        pairs=pairs,
-        folders=(name, name.capitalize()),
-        markers=("leftImg8bit",),
-        remedy=remedy,
-        **official,
-    )
-
-
-SCENES = layout("scenes", "they are drawn by themselves when a notebook runs.")
-LAYOUT = layout(
-    "cityscapes",
-    REMEDY,
+MAPPING = np.full(256, INVALID, np.uint8)  # label ids to train ids
+for one in Cityscapes.classes[:-1]:  # the last is -1, the license plate
+    MAPPING[one.id] = IGNORED if one.ignore_in_eval else one.train_id
+LAYOUT = Layout(
+    classes=tuple(c.name for c in CLASSES),
+    palette=np.array([c.color for c in CLASSES], np.uint8),
+    mapping=MAPPING,
+    pairs=pairs,
+    folders=("cityscapes", "Cityscapes"),
+    markers=("leftImg8bit",),
+    remedy=REMEDY,
     counts={"train": 2975, "val": 500, "test": 1525},
     size=(1024, 2048),
     download=11_592_327_197 + 252_567_705,
 )
-
-
-def fake(
-    root: Path, *, splits: Sequence[str] = ("train",), count: int = 1, size: Size = SIZE
-) -> Path:
-    """Cityscapes, `count` images a split, of one city."""
-    for split in splits:
-        for i in range(count):
-            stem = f"{split}/aachen/aachen_{i:06}_000019"
-            save(root / "leftImg8bit" / f"{stem}_leftImg8bit.png", image(i, size))
-            save(root / "gtFine" / f"{stem}_gtFine_labelIds.png", labels(range(34), size))
-    return root
+SCENES = replace(
+    LAYOUT,
+    folders=("scenes", "Scenes"),
+    remedy="they are drawn by themselves when a notebook runs.",
+    counts=None,
+    size=None,
+    download=0,
+)

@@ -5,43 +5,29 @@ from pathlib import Path
 import pandas as pd
 
 from cwd.data import ade20k, camvid, cityscapes, voc
-from cwd.data.base import SPLITS, look_up
-from cwd.data.segmentation import Layout, SegmentationDataset
+from cwd.data.base import SPLITS, Layouts
+from cwd.data.segmentation import SegmentationDataset
 from cwd.system.errors import CwdError
 
-LAYOUTS = {
-    "scenes": cityscapes.SCENES,
-    "cityscapes": cityscapes.LAYOUT,
-    "voc": voc.LAYOUT,
-    "ade20k": ade20k.LAYOUT,
-    "camvid": camvid.LAYOUT,
-}
-
-
-def layout_of(name: str) -> Layout:
-    """A dataset's layout by its name; an unknown one is a `CwdError`."""
-    others = "; coco is for detectors, imagenet and crops for classifiers"
-    return look_up(name, LAYOUTS, others=others)
-
-
-def find_dataset(name: str, root: Path) -> Path | None:
-    """The dataset's folder: `root` itself or one below it; None if it isn't there."""
-    return layout_of(name).find(root)
+LAYOUTS = Layouts(
+    {
+        "scenes": cityscapes.SCENES,
+        "cityscapes": cityscapes.LAYOUT,
+        "voc": voc.LAYOUT,
+        "ade20k": ade20k.LAYOUT,
+        "camvid": camvid.LAYOUT,
+    },
+    others="; coco is for detectors, imagenet and crops for classifiers",
+)
 
 
 def build_dataset(name: str, root: str | Path, split: str) -> SegmentationDataset:
-    """A split of a dataset, its files found but not yet read.
+    """A split ("train", "val" or "test") of a dataset, its files found but not yet read.
 
-    Args:
-        name: a key of `LAYOUTS`.
-        root: the dataset's folder, or a data root that holds it.
-        split: "train", "val" or "test".
-
-    Raises:
-        CwdError: the name or the split is unknown, the dataset isn't there or isn't laid out as
-            expected, or an image has no label.
+    `name` is a key of `LAYOUTS`, `root` the dataset's folder or a data root that holds it. Whatever
+    isn't there or isn't laid out as expected is a `CwdError`.
     """
-    layout = layout_of(name)
+    layout = LAYOUTS[name]
     if split not in SPLITS:
         raise CwdError(f"{name} has no split {split!r}: use one of {', '.join(SPLITS)}.")
     folder = layout.folder(name, root)

@@ -84,7 +84,7 @@ class InMemoryDataset(DecodedDataset):
     @property
     def sizes(self) -> Tensor:
         """Height and width of every image, int64 [N, 2]."""
-        return torch.tensor(self.images.shape[2:]).expand(len(self), 2)
+        return torch.tensor(self.images.shape[2:]).expand(len(self.images), 2)
 
 
 def known(dataset: SegmentationDataset) -> tuple[str, tuple[str, ...], np.ndarray, str]:
@@ -97,11 +97,8 @@ def load_in_memory(
 ) -> InMemoryDataset:
     """Decode a dataset, and resize it if a height and width is given.
 
-    Images are resized bilinearly with antialiasing, targets to the nearest pixel.
-
-    Raises:
-        CwdError: as `SegmentationDataset`; or the images differ in size or don't fit into memory;
-            or `size` isn't positive.
+    Images are resized bilinearly with antialiasing, targets to the nearest pixel. Images that
+    differ in size or don't fit into memory are a `CwdError`, as is a `size` that isn't positive.
     """
     if size and min(size) < 1:
         raise CwdError(f"{dataset.name} can't be read with size {size}: give positive numbers.")
@@ -144,6 +141,10 @@ class CachedDataset(DecodedDataset):
         named = (NAME.fullmatch(path.name) for path in self.files)
         return torch.tensor([[int(name[2]), int(name[3])] for name in named])
 
+    @cached_property
+    def _mapped(self) -> Callable[[int], np.ndarray]:
+        return functools.cache(lambda index: np.memmap(self.files[index], np.uint8, "r"))
+
     @property
     def images(self) -> "View":
         """The images, read when they are indexed."""
@@ -153,10 +154,6 @@ class CachedDataset(DecodedDataset):
     def targets(self) -> "View":
         """The targets, likewise."""
         return View(self, 1)
-
-    @cached_property
-    def _mapped(self) -> Callable[[int], np.ndarray]:
-        return functools.cache(lambda index: np.memmap(self.files[index], np.uint8, "r"))
 
     def window(
         self, index: int, rows: slice = slice(None), columns: slice = slice(None)
@@ -209,39 +206,35 @@ class View(Sequence):
         return pixels if self.part else pixels.permute(2, 0, 1).contiguous()
 
 
-def folder_of(dataset: SegmentationDataset, root: Path) -> Path:
-    """Where a dataset's cache lies, or would lie."""
-    return root / f"{dataset.name}-{dataset.split}-{len(dataset)}-{dataset.checksum[:12]}"
-
-
-def decoded_files(folder: Path) -> dict[int, Path]:
-    """The decoded images in a cache by number."""
-    named = ((NAME.fullmatch(path.name), path) for path in sorted(folder.glob("*.bin")))
-    return {int(name[1]): path for name, path in named if name}
+def _cache_of(dataset: SegmentationDataset, root: Path) -> tuple[Path, dict[int, Path]]:
+    """A dataset's folder in `root`, and the decoded images that lie in it, by number."""
+    folder = root / f"{dataset.name}-{dataset.split}-{len(dataset)}-{dataset.checksum[:12]}"
+    files = (path for path in sorted(folder.glob("*.bin")) if NAME.fullmatch(path.name))
+    return folder, {int(path.name[:6]): path for path in files}
 
 
 def is_cached(dataset: SegmentationDataset, root: Path) -> bool:
     """Whether all of a dataset is decoded on disk."""
-    return len(decoded_files(folder_of(dataset, root))) == len(dataset)
+    return len(_cache_of(dataset, root)[1]) == len(dataset)
 
 
 def load_cached(dataset: SegmentationDataset, root: Path) -> CachedDataset:
     """The decoded dataset in `root`; it is decoded now, or the rest of it, if it isn't there.
 
-    Raises:
-        CwdError: an image is damaged, the disk is full or too small, or the cache was changed.
+    An image that is damaged, a disk that is too small, or a changed cache is a `CwdError`.
     """
-    folder = folder_of(dataset, root)
-    if not is_cached(dataset, root):
+    folder, files = _cache_of(dataset, root)
+    if len(files) < len(dataset):
         with exclusive(folder.with_suffix(".lock"), f"the cache {folder}", PATIENCE):
-            build(dataset, folder)
-    cached = CachedDataset(*known(dataset), tuple(decoded_files(folder).values()))
+            files = _build(dataset, root)
+    cached = CachedDataset(*known(dataset), tuple(files.values()))
     cached.verify(CHECKED)
     return cached
 
 
-def build(dataset: SegmentationDataset, folder: Path) -> None:
-    """Decode what isn't in `folder` yet; raises as `load_cached`."""
+def _build(dataset: SegmentationDataset, root: Path) -> dict[int, Path]:
+    folder, done = _cache_of(dataset, root)
+    what = f"{dataset.name} {dataset.split}"
 
     def write(index: int) -> None:
         image, target = dataset[index]
@@ -251,26 +244,20 @@ def build(dataset: SegmentationDataset, folder: Path) -> None:
         path = folder / f"{index:06}_{height}x{width}_{zlib.crc32(pixels):08x}.bin"
         write_atomic(path, lambda temporary: temporary.write_bytes(pixels))
 
-    done = decoded_files(folder)
     if not done:
-        check_room(dataset, folder)
-    what = f"decoding {dataset.name} {dataset.split}"
+        need = PER_PIXEL * dataset[0].target.numel() * len(dataset)  # about: sizes may differ
+        free = shutil.disk_usage(root).free  # it has the lock
+        if need > free:
+            raise CwdError(
+                f"{what}, decoded, takes about {need / 2**30:.1f} GiB and {root} has "
+                f"{free / 2**30:.1f} GiB free: free some disk space, or set data.size to resize "
+                "the images."
+            )
     missing = [index for index in range(len(dataset)) if index not in done]
     for count, _ in enumerate(ahead(write, missing, CHUNK), 1 + len(done)):
-        report(f"{what}  {count}/{len(dataset)}", transient=True)
-    report(f"{what}: {len(dataset)} images")
-
-
-def check_room(dataset: SegmentationDataset, folder: Path) -> None:
-    """Refuse to begin what the disk can't hold, going by the first image's size."""
-    need = PER_PIXEL * dataset[0].target.numel() * len(dataset)
-    free = shutil.disk_usage(folder.parent).free  # it has the lock
-    if need > free:
-        raise CwdError(
-            f"{dataset.name} {dataset.split}, decoded, takes about {need / 2**30:.1f} GiB and "
-            f"{folder.parent} has {free / 2**30:.1f} GiB free: free some disk space, or set "
-            "data.size to resize the images."
-        )
+        report(f"decoding {what}  {count}/{len(dataset)}", transient=True)
+    report(f"decoding {what}: {len(dataset)} images")
+    return _cache_of(dataset, root)[1]
 
 
 def describe(parts: Mapping[str, DecodedDataset]) -> pd.DataFrame:
@@ -280,11 +267,7 @@ def describe(parts: Mapping[str, DecodedDataset]) -> pd.DataFrame:
         ends = zip(part.sizes.amin(dim=0).tolist(), part.sizes.amax(dim=0).tolist(), strict=True)
         height, width = (low if low == high else f"{low} to {high}" for low, high in ends)
         ignored = part.label_counts[IGNORED] / part.label_counts.sum()
-        lines[split] = {
-            "images": len(part),
-            "height": height,
-            "width": width,
-            "ignored pixels (%)": round(100 * ignored.item(), 1),
-        }
-    name = next(iter(parts.values())).name
-    return pd.DataFrame.from_dict(lines, orient="index").rename_axis(name)
+        lines[split] = [len(part), height, width, round(100 * ignored.item(), 1)]
+    columns = ["images", "height", "width", "ignored pixels (%)"]
+    table = pd.DataFrame.from_dict(lines, orient="index", columns=columns)
+    return table.rename_axis(part.name)

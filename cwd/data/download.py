@@ -3,22 +3,18 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from cwd.data.base import Dataset, check_complete
+from cwd.data.base import Dataset
 from cwd.data.batches import ahead
-from cwd.data.classification.folders import build_folders, folder_layout
-from cwd.data.datasets import build_dataset, layout_of
+from cwd.data.classification.folders import FOLDER_LAYOUTS, build_folders
+from cwd.data.datasets import LAYOUTS, build_dataset
 from cwd.data.decoded import is_cached, load_cached
-from cwd.data.detection.coco import build_coco, coco_layout, get_coco
+from cwd.data.detection.coco import COCO_LAYOUTS, build_coco, get_coco
 from cwd.data.opening import large
 from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.system.progress import report
 
 WAITING = 64  # images that may wait to be checked
-MADE = {
-    "scenes": "they are drawn into the data root",
-    "crops": "scenes are drawn into the data root and their objects cut out",
-}
 
 
 def obtain(name: str, data_root: str | Path) -> str:
@@ -28,14 +24,14 @@ def obtain(name: str, data_root: str | Path) -> str:
     hand.
     """
     root = Path(data_root)
-    if name in MADE:
-        return f"{name} need no download: {MADE[name]} when a notebook runs."
+    if name in ("scenes", "crops"):
+        return f"{name} need no download: they are made in the data root when a notebook runs."
     if name == "coco":
         get_coco(root)
-        return check(name, root, build_coco, coco_layout(name).counts)
+        return check(name, root, build_coco, COCO_LAYOUTS[name].counts)
     if name == "imagenet":
-        return check(name, root, build_folders, folder_layout(name).counts)
-    layout = layout_of(name)
+        return check(name, root, build_folders, FOLDER_LAYOUTS[name].counts)
+    layout = LAYOUTS[name]
     if layout.get:
         layout.get(root)
     said = check(name, root, build_dataset, layout.counts)
@@ -48,13 +44,11 @@ def obtain(name: str, data_root: str | Path) -> str:
 def check(name: str, root: Path, build: Callable[..., Dataset], splits: Iterable[str]) -> str:
     """Decode a whole dataset, built by `build(name, root, split)`; returns a sentence.
 
-    Raises:
-        CwdError: a file is missing or damaged, or a count or size isn't the official one.
+    A file that is damaged, or a count or size that isn't the official one, is a `CwdError`.
     """
     counts = []
     for split in splits:
-        dataset = build(name, root, split)
-        check_complete(dataset)
+        dataset = build(name, root, split).take(None)
         report(f"decoding {len(dataset)} images of {split}")
         official = getattr(dataset.layout, "size", None)
         sizes = ahead(lambda i, d=dataset: tuple(d[i][0].shape[1:]), range(len(dataset)), WAITING)

@@ -4,21 +4,127 @@ Every label value that a dataset has occurs in every label image; COCO has boxes
 """
 
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
+from scipy.io import savemat
 
-from cwd.data.ade20k import fake as ade20k
-from cwd.data.camvid import fake as camvid
-from cwd.data.cityscapes import fake as cityscapes
-from cwd.data.classification.folders import fake as imagenet
-from cwd.data.fake_images import SIZE, Size, image, labels, save
-from cwd.data.voc import fake as voc
+from cwd.data.segmentation import IGNORED
+from cwd.data.voc import DEVKIT
 
-__all__ = [
-    "SIZE", "ade20k", "camvid", "cityscapes", "coco", "image", "imagenet", "labels", "save", "voc",
-]  # fmt: skip
+SIZE = (10, 16)  # height and width
+Size = tuple[int, int]
 GAPS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)  # category ids up to 90 that COCO 2017 hasn't
+
+
+def save(path: Path, pixels: np.ndarray, *, palette: bool = False) -> None:
+    """Write an image file, and the folders it needs; with a palette, as VOC's label images are."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = Image.fromarray(pixels)
+    if palette:
+        picture.putpalette(np.arange(768, dtype=np.uint8).tobytes())
+    picture.save(path)
+
+
+def image(seed: int = 0, size: Size = SIZE) -> np.ndarray:
+    """Random pixels, uint8 [H, W, 3]; large images are smooth, so their files are as photographs'.
+
+    A large one is a coarse grid, enlarged, and noise on it.
+    """
+    rng = np.random.default_rng(seed)
+    if min(size) < 64:
+        return rng.integers(0, 256, (*size, 3), np.uint8)
+    coarse = rng.integers(0, 240, (size[0] // 32, size[1] // 32, 3), np.uint8)
+    smooth = Image.fromarray(coarse).resize(size[::-1], Image.Resampling.BICUBIC)
+    return np.asarray(smooth) + rng.integers(0, 12, (*size, 3), np.uint8)
+
+
+def labels(values: Iterable[int], size: Size = SIZE) -> np.ndarray:
+    """A label image, uint8 [H, W], that begins with the values and repeats them."""
+    return np.resize(np.array(list(values), np.uint8), size)
+
+
+def write_list(path: Path, names: Iterable[str]) -> None:
+    """Write a list of files, a name a line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{name}\n" for name in names))
+
+
+def cityscapes(
+    root: Path, *, splits: Sequence[str] = ("train",), count: int = 1, size: Size = SIZE
+) -> Path:
+    """Cityscapes, `count` images a split, of one city."""
+    for split in splits:
+        for i in range(count):
+            stem = f"{split}/aachen/aachen_{i:06}_000019"
+            save(root / "leftImg8bit" / f"{stem}_leftImg8bit.png", image(i, size))
+            save(root / "gtFine" / f"{stem}_gtFine_labelIds.png", labels(range(34), size))
+    return root
+
+
+def voc(root: Path, *, train: int = 2, val: int = 1, added: int = 3, size: Size = SIZE) -> Path:
+    """VOC 2012 and SBD, `added` images of which VOC doesn't have; images differ in height."""
+    devkit, sbd = root / DEVKIT, root / "sbd"
+    trained = [f"2007_{i:06}" for i in range(train)]
+    held = [f"2008_{i:06}" for i in range(val)]
+    for name, stems in (("train", trained), ("val", held)):
+        for i, stem in enumerate(stems):
+            shape = size[0] + i, size[1]
+            save(devkit / "JPEGImages" / f"{stem}.jpg", image(i, shape))
+            label = labels([*range(21), IGNORED], shape)
+            save(devkit / "SegmentationClass" / f"{stem}.png", label, palette=True)
+        write_list(devkit / "ImageSets" / "Segmentation" / f"{name}.txt", stems)
+    others = [f"2009_{i:06}" for i in range(added)]
+    (sbd / "cls").mkdir(parents=True)
+    for i, stem in enumerate([*trained, *held, *others]):  # SBD has VOC's images too
+        save(sbd / "img" / f"{stem}.jpg", image(50 + i, size))
+        parts = {"Segmentation": labels([5, 6], size), "Boundaries": [], "CategoriesPresent": [1]}
+        savemat(sbd / "cls" / f"{stem}.mat", {"GTcls": parts})
+    write_list(sbd / "train.txt", [*held, *others[:-1]])
+    write_list(sbd / "val.txt", [*trained, *others[-1:]])
+    return root
+
+
+def ade20k(root: Path, *, train: int = 2, val: int = 1, size: Size = SIZE) -> Path:
+    """ADE20K; images differ in width."""
+    for folder, short, count in (("training", "train", train), ("validation", "val", val)):
+        for i in range(count):
+            stem, shape = f"ADE_{short}_{i + 1:08}", (size[0], size[1] + 2 * i)
+            save(root / "images" / folder / f"{stem}.jpg", image(i, shape))
+            save(root / "annotations" / folder / f"{stem}.png", labels(range(151), shape))
+    return root
+
+
+def camvid(
+    root: Path,
+    *,
+    names: Sequence[str] = ("0001TP_006690.png", "0001TP_006720.png"),
+    size: Size = SIZE,
+) -> Path:
+    """CamVid's training images; its list has foreign paths."""
+    for i, name in enumerate(names):
+        save(root / "train" / name, image(i, size))
+        label = np.full(size, 3, np.uint8)
+        label[0, :12] = range(12)
+        save(root / "trainannot" / name, label)
+    lines = [f"/SegNet/CamVid/train/{n} /SegNet/CamVid/trainannot/{n}" for n in names]
+    write_list(root / "train.txt", lines)
+    return root
+
+
+def imagenet(
+    root: Path, *, train: int = 2, val: int = 1, size: Size = SIZE, classes: int = 3
+) -> Path:
+    """ImageNet, `train` and `val` images of every class; they differ in width, some are grey."""
+    for offset, (split, count) in enumerate((("train", train), ("val", val))):
+        for i in range(classes * count):
+            wnid, number = f"n{1440764 + i // count:08}", i % count
+            pixels = image(2 * i + offset, (size[0], size[1] + 2 * number))
+            path = root / split / wnid / f"{wnid}_{number}.JPEG"
+            save(path, pixels if number else pixels[..., 0])
+    return root
 
 
 def coco(root: Path, *, train: int = 4, val: int = 3, size: Size = (64, 96)) -> Path:
@@ -32,15 +138,13 @@ def coco(root: Path, *, train: int = 4, val: int = 3, size: Size = (64, 96)) -> 
         rng = np.random.default_rng(seed)
         images, annotations = [], []
         for i in range(count):
-            shape = size[0], size[1] + 8 * i
-            name = f"{100 * i + 7:012}.jpg"
-            pixels = image(100 * seed + i, shape)
+            height, width, number = size[0], size[1] + 8 * i, 100 * i + 7
+            name = f"{number:012}.jpg"
+            pixels = image(100 * seed + i, (height, width))
             save(root / f"{split}2017" / name, pixels if i else pixels[..., 0])
-            images.append(
-                {"id": 100 * i + 7, "file_name": name, "height": shape[0], "width": shape[1]}
-            )
+            images.append({"id": number, "file_name": name, "height": height, "width": width})
             if i == 0 or i < count - 1:
-                annotations += coco_objects(rng, 100 * i + 7, shape, crowd=i == 0)
+                annotations += _objects(rng, number, (height, width), crowd=i == 0)
         for number, annotation in enumerate(annotations):
             annotation["id"] = 1000 - number
         content = {"images": images[::-1], "annotations": annotations, "categories": categories}
@@ -50,7 +154,7 @@ def coco(root: Path, *, train: int = 4, val: int = 3, size: Size = (64, 96)) -> 
     return root
 
 
-def coco_objects(rng: np.random.Generator, image_id: int, size: Size, *, crowd: bool) -> list[dict]:
+def _objects(rng: np.random.Generator, image_id: int, size: Size, *, crowd: bool) -> list[dict]:
     """Annotations of an image: three objects of the classes 1, 13 and 90, and a crowd if asked."""
     annotations = []
     for category in (1, 13, 90, *[1] * crowd):
@@ -67,6 +171,7 @@ def coco_objects(rng: np.random.Generator, image_id: int, size: Size, *, crowd: 
         }
         annotations.append(annotation)
     if crowd:
-        counts = [0, size[0] * size[1] // 2, size[0] * size[1] - size[0] * size[1] // 2]
-        annotations[-1] |= {"iscrowd": 1, "segmentation": {"size": list(size), "counts": counts}}
+        pixels = size[0] * size[1]
+        encoded = {"size": list(size), "counts": [0, pixels // 2, pixels - pixels // 2]}
+        annotations[-1] |= {"iscrowd": 1, "segmentation": encoded}
     return annotations

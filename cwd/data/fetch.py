@@ -19,18 +19,11 @@ DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError)
 def fetch(
     what: str, url: str, inside: str, destination: Path, *, size: int, md5: str | None = None
 ) -> None:
-    """Get an archive by torchvision; one that is there already, and whole, isn't got again.
+    """Get an archive (`what`, for people) by torchvision, unless it is there already and whole.
 
-    Args:
-        what: the archive, for people.
-        url: of a zip; or of a tar, which must have a checksum: its paths aren't looked at.
-        inside: the folder that is wanted, a pattern of its path in the archive.
-        destination: what the folder is to be called.
-        size: bytes; where there is no checksum, an archive of another size is got again.
-        md5: the checksum.
-
-    Raises:
-        CwdError: it can't be had or is damaged, can't be written, or something is in the way.
+    The folder `inside`, a pattern of its path in the archive, is then called `destination`. A tar
+    must have a checksum, since its paths aren't looked at; a zip without one is got again if it
+    hasn't its `size` in bytes. Whatever goes wrong is a `CwdError`.
     """
     if destination.is_dir() and any(destination.iterdir()):
         raise CwdError(

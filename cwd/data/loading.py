@@ -11,20 +11,16 @@ from cwd.data.batches import BatchSource
 from cwd.data.decoded import InMemoryDataset
 from cwd.data.transforms import Positions, RandomScaleCropFlip, cut, distort
 
-# uint8 images [B, 3, H, W], targets [B, H, W], and where the crops lie in them
-Windows = tuple[Tensor, Tensor, Positions]
-
 
 class Batches(BatchSource):
     """Batches for segmentation: crops of random scale and position, half of them mirrored."""
 
-    def prepare(self) -> None:
-        """Small datasets lie on the device that augments them."""
+    def _prepare(self) -> None:
         dataset, schedule = self.dataset, self.schedule
         self.augment = RandomScaleCropFlip(
             schedule.crop, scale=schedule.scale, step=schedule.scale_step, flip=schedule.flip
         )
-        self.resident = isinstance(dataset, InMemoryDataset)
+        self.resident = isinstance(dataset, InMemoryDataset)  # on the device that augments it
         if self.resident:
             self.images = dataset.images.to(self.device)
             self.targets = dataset.targets.to(self.device)
@@ -36,7 +32,7 @@ class Batches(BatchSource):
             index = chosen.to(self.device)
             batch, target = cut(self.images[index], self.targets[index], at)
         else:
-            reading, draws = self.ready.take(step)
+            reading, draws = self.take(step)
             crops = [
                 cut(*(part.to(self.device, non_blocking=True) for part in pixels), at)
                 for *pixels, at in (future.result() for future in reading)
@@ -54,13 +50,14 @@ class Batches(BatchSource):
         chosen = chosen[self.rows]
         return chosen, self.augment.positions(drawn[self.rows], self.dataset.sizes[chosen]), draws
 
-    def ask(self, step: int) -> tuple[list[Future], torch.Generator]:
-        """A step's windows, to be waited for, and the generator for what follows."""
+    def _ask(self, step: int) -> tuple[list[Future], torch.Generator]:
         chosen, at, draws = self.plan(step)
         parts = zip(chosen.tolist(), *at, strict=True)
-        return [self.pool.submit(self.read, i, *p) for i, *p in parts], draws
+        return [self.pool.submit(self._read, i, *p) for i, *p in parts], draws
 
-    def read(self, index: int, rows: Tensor, columns: Tensor, outside: Tensor) -> Windows:
+    def _read(
+        self, index: int, rows: Tensor, columns: Tensor, outside: Tensor
+    ) -> tuple[Tensor, Tensor, Positions]:
         """The part of an image that a crop needs, and the crop's positions in that part."""
         # from an even pixel on: halves are rounded to even ones, before and after the shift
         spans = [(int(p.min()) // 2 * 2, int(p.max()) + 2) for p in (rows, columns)]

@@ -29,12 +29,16 @@ def scenes_folder(data: Data, data_root: Path) -> Path:
 def scenes_root(data: Data, data_root: Path) -> Path:
     """As `scenes_folder`; they are drawn if they aren't there yet."""
     root = scenes_folder(data, data_root)
-    height, width = (int(n) for n in data.size)
     with exclusive(root.with_suffix(".lock"), f"drawing the scenes {root}", patience=DRAWING):
         if not root.exists():
             report(f"drawing {data.train + data.val} scenes into {root}")
         splits = {"train": data.train, data.split: data.val}
-        return write_dataset(root, size=(height, width), splits=splits, seed=data.seed)
+        return write_dataset(root, size=data.size, splits=splits, seed=data.seed)
+
+
+def large(layout: Layout) -> bool:
+    """Whether a dataset's images differ in size, or are too many to be kept in memory."""
+    return layout.typical is not None or layout.decoded("train") > MEMORY
 
 
 @functools.lru_cache(maxsize=4)
@@ -54,8 +58,3 @@ def open_data(data: Data, data_root: Path) -> tuple[DecodedDataset, DecodedDatas
         else:
             parts.append(load_cached(dataset, paths.CACHE))
     return parts[0], parts[1]
-
-
-def large(layout: Layout) -> bool:
-    """Whether a dataset's images differ in size, or are too many to be kept in memory."""
-    return layout.typical is not None or layout.decoded("train") > MEMORY

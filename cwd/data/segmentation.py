@@ -41,7 +41,7 @@ class Layout(base.Layout):
     get: Callable[[Path], None] | None = None  # downloads what is missing below a data root
 
     def decoded(self, split: str) -> int:
-        """About how many bytes the official images and targets of a split take, decoded."""
+        """About how many bytes a whole split takes, decoded."""
         size = self.size or self.typical
         return PER_PIXEL * (self.counts or {}).get(split, 0) * prod(size) if size else 0
 
@@ -57,7 +57,6 @@ class Sample(NamedTuple):
 class SegmentationDataset(base.Dataset):
     """Images and targets on disk; see `cwd.data.datasets.build_dataset`."""
 
-    layout: Layout
     pairs: Pairs
 
     @property
@@ -65,7 +64,7 @@ class SegmentationDataset(base.Dataset):
         """Names, in the order of train ids."""
         return self.layout.classes
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """Image files, relative to `root`, in the order of indices."""
         return tuple(self._relative(image) for image, _ in self.pairs)
@@ -73,12 +72,8 @@ class SegmentationDataset(base.Dataset):
     def _relative(self, path: Path) -> str:
         return Path(os.path.relpath(path, self.root)).as_posix()  # SBD may lie outside of `root`
 
-    def some(self, count: int) -> "SegmentationDataset":
-        """The first so many images."""
+    def _some(self, count: int) -> "SegmentationDataset":
         return replace(self, pairs=self.pairs[:count])
-
-    def __len__(self) -> int:
-        return len(self.pairs)
 
     def __getitem__(self, index: int) -> Sample:
         image_path, label_path = self.pairs[index]
@@ -96,11 +91,11 @@ class SegmentationDataset(base.Dataset):
         mapping = self.layout.mapping
         target = mapping[label]
         if (bad := label[target == INVALID]).size:
-            known = np.flatnonzero(mapping[:IGNORED] != INVALID)
+            last = np.flatnonzero(mapping[:IGNORED] != INVALID).max()
             void = " or 255" if mapping[IGNORED] != INVALID else ""
             raise CwdError(
-                f"{label_path} has the label {bad[0]}, expected 0 to {known.max()}{void}: get the "
-                "file again, as the dataset distributes it."
+                f"{label_path} has the label {bad[0]}, expected 0 to {last}{void}: get the file "
+                "again, as the dataset distributes it."
             )
         return Sample(image, torch.from_numpy(target).long())
 
@@ -131,8 +126,7 @@ def decode_label(path: Path) -> np.ndarray:
 
 def complete(pairs: Pairs, labels: Iterable[Path]) -> Pairs:
     """`pairs`, if every label file belongs to one of them; else a `CwdError`."""
-    alone = sorted(set(labels) - {label for _, label in pairs})
-    if alone:
+    if alone := sorted(set(labels) - {label for _, label in pairs}):
         raise CwdError(
             f"{alone[0]} has no image beside it ({len(alone)} such labels): unpack the images "
             "again, into the folders that data/README.md shows."
@@ -145,16 +139,15 @@ def listed(listing: Path, folder: Path, name: str) -> list[str]:
 
     Where the list is missing or no text, dataset `name` in `folder` is incomplete: a `CwdError`.
     """
-    remedy = (
-        f"the dataset is incomplete, so move {folder} away and run `make data DATASET={name}`, or "
-        "see data/README.md."
-    )
     try:
         lines = listing.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError as error:
-        raise CwdError(f"{listing} is missing: {remedy}") from error
     except (OSError, ValueError) as error:
-        raise CwdError(f"{listing} is no list of files ({error}): {remedy}") from error
+        missing = isinstance(error, FileNotFoundError)
+        raise CwdError(
+            f"{listing} is {'missing' if missing else f'no list of files ({error})'}: the dataset "
+            f"is incomplete, so move {folder} away and run `make data DATASET={name}`, or see "
+            "data/README.md."
+        ) from error
     return [line.strip() for line in lines if line.strip()]
 
 

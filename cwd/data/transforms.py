@@ -11,8 +11,7 @@ from torchvision.transforms.v2 import functional as colour
 from cwd.data.segmentation import IGNORED
 from cwd.system.errors import CwdError
 
-# ImageNet statistics in RGB, for pixels from 0 to 1. The published code subtracts the mean only, in
-# BGR; dividing by the deviation too is what timm's weights expect.
+# ImageNet statistics in RGB, for pixels from 0 to 1
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -21,14 +20,12 @@ def normalise(images: Tensor) -> Tensor:
 
     The published code subtracts the mean only, in BGR; timm's weights expect the division too.
     """
-    mean, std = statistics(images.device)
+    mean, std = _statistics(images.device)
     return (images.float() - 255 * mean) / (255 * std)
 
 
-def statistics(device: torch.device) -> tuple[Tensor, Tensor]:
-    """ImageNet's mean and deviation, [3, 1, 1], for pixels from 0 to 1."""
-    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (MEAN, STD))
-    return mean, std
+def _statistics(device: torch.device) -> tuple[Tensor, ...]:  # [3, 1, 1] each
+    return tuple(torch.tensor(values, device=device).view(3, 1, 1) for values in (MEAN, STD))
 
 
 class Positions(NamedTuple):
@@ -42,12 +39,9 @@ class Positions(NamedTuple):
 class RandomScaleCropFlip:
     """Random scale, random crop, random mirror image, as the published code does it.
 
-    An image is scaled by one of lo, lo + step, ..., hi; where it is then smaller than the crop, it
-    is padded below and at the right with the mean colour, and its target with 255. The crop is
-    sampled from the unscaled image in one pass, so the scaled image never exists.
-
-    Raises:
-        CwdError: the crop (height and width) or the scale isn't positive, or lo is above hi.
+    An image is scaled by one of lo, lo + step, ..., hi; where it is then smaller than the crop
+    (height and width), it is padded below and at the right with the mean colour, and its target
+    with 255. The crop is sampled from the unscaled image in one pass.
     """
 
     def __init__(
@@ -90,7 +84,7 @@ class RandomScaleCropFlip:
         return torch.cat([scales[:, None], corner, mirror[:, None], scaled], dim=1)
 
     def positions(self, drawn: Tensor, sizes: tuple[int, int] | Tensor) -> Positions:
-        """Where the pixels of the crops that were drawn (see `draw`) come from."""
+        """Where the pixels of crops come from, as `draw` gives them."""
         scale, top, left, mirror, high, wide = drawn.float()[:, :, None].unbind(dim=1)  # [B, 1]
         height, width = torch.as_tensor(sizes).expand(len(drawn), 2)[:, :, None].unbind(dim=1)
         rows, below = source(self.crop[0], top, scale, height, high)  # [B, h]
@@ -121,15 +115,10 @@ def cut(images: Tensor, targets: Tensor, at: Positions) -> tuple[Tensor, Tensor]
     """
     height, width = images.shape[-2:]
     rows, columns, outside = (part.to(images.device) for part in at)
-    grid = torch.stack(
-        torch.broadcast_tensors(
-            2 * (columns[:, None] + 0.5) / width - 1, 2 * (rows[:, :, None] + 0.5) / height - 1
-        ),
-        dim=3,
-    )  # [B, h, w, 2], x before y, from -1 to 1 over the image's edges
-    sampled = F.grid_sample(
-        normalise(images), grid, mode="bilinear", padding_mode="border", align_corners=False
-    )
+    # x before y, from -1 to 1 over the image's edges
+    x, y = 2 * (columns[:, None] + 0.5) / width - 1, 2 * (rows[:, :, None] + 0.5) / height - 1
+    grid = torch.stack(torch.broadcast_tensors(x, y), dim=3)  # [B, h, w, 2]
+    sampled = F.grid_sample(normalise(images), grid, padding_mode="border", align_corners=False)
     sampled = sampled.masked_fill(outside[:, None], 0)  # the mean colour
 
     y, x = rows.round().long(), columns.round().long()
@@ -152,11 +141,10 @@ def distort(
     used = torch.rand(count, 4, generator=generator) < 0.5
     first = torch.rand(count, generator=generator) < 0.5
     padding = (batch == 0).all(dim=1, keepdim=True)
-    mean, std = statistics(batch.device)
+    mean, std = _statistics(batch.device)
     changed = []
-    for image, amount, use, early in zip(
-        batch * std + mean, amounts[rows], used[rows], first[rows].tolist(), strict=True
-    ):
+    draws = amounts[rows], used[rows], first[rows].tolist()
+    for image, amount, use, early in zip(batch * std + mean, *draws, strict=True):
         shift, contrast, saturation, turn = amount.tolist()
         changes = [
             lambda x, a=shift: (x + (2 * a - 1) * 32 / 255).clamp(0, 1),
@@ -174,11 +162,9 @@ def distort(
 def source(
     count: int, first: Tensor, scale: Tensor, size: Tensor, extent: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Where the `count` pixels of a crop come from, along one axis of B images.
+    """Where a crop's pixels [B, count] come from along one axis, and which are beyond the image.
 
-    The crop begins at pixel `first` of the image scaled to `extent` pixels; it had `size`. All are
-    [B, 1]. Returns positions in the unscaled image, float [B, count], between its first and last
-    pixel; and whether the pixel lies beyond the scaled image, bool [B, count].
+    It begins at pixel `first` of the image scaled from `size` to `extent` pixels, all [B, 1].
     """
     scaled = first + torch.arange(count)  # [B, count]
     beyond = scaled >= extent

@@ -3,12 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-from scipy.io import savemat
 from torchvision.datasets import SBDataset
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 
-from cwd.data.fake_images import SIZE, Size, image, labels, save, write_list
 from cwd.data.fetch import fetch
 from cwd.data.segmentation import IGNORED, INVALID, Layout, Pairs, classes_of, listed
 from cwd.system.errors import CwdError
@@ -26,10 +23,9 @@ def sbd_folder(root: Path) -> Path | None:
 
 
 def pairs(root: Path, split: str) -> Pairs:
-    """VOC's files; "train" is its training set with SBD's images added (10,582).
+    """VOC's files; "train" is all of VOC's and SBD's images but VOC's validation set (10,582).
 
-    That is all of VOC's and SBD's images but VOC's validation set; where both have labels of an
-    image, VOC's count.
+    Where both have labels of an image, VOC's count.
     """
     if split == "test":
         raise CwdError("the test labels of Pascal VOC 2012 aren't public: use the split val.")
@@ -44,10 +40,8 @@ def pairs(root: Path, split: str) -> Pairs:
         return list(found.values())
     sbd = sbd_folder(root)
     if sbd is None:
-        raise CwdError(
-            f"{root} holds no SBD (no {SBD_FOLDERS[0]}/cls/ in it): run `make data DATASET=voc`, "
-            "which gets both, or see data/README.md."
-        )
+        missing = f"{root} holds no SBD (no {SBD_FOLDERS[0]}/cls/ in it)"
+        raise CwdError(f"{missing}: {LAYOUT.remedy}")
     for part in ("train", "val"):
         for name in listed(sbd / f"{part}.txt", sbd, "voc"):
             if name not in names["val"]:
@@ -58,10 +52,9 @@ def pairs(root: Path, split: str) -> Pairs:
 def get(data_root: Path) -> None:
     """Download Pascal VOC 2012 and SBD, or the one of them that isn't there."""
     folder = LAYOUT.find(data_root) or data_root / FOLDERS[0]
-    if not (folder / DEVKIT).is_dir():
+    if not (place := folder / DEVKIT).is_dir():
         known = DATASET_YEAR_DICT["2012"]
-        source = known["url"], DEVKIT, folder / DEVKIT
-        fetch("Pascal VOC 2012", *source, size=SIZES[0], md5=known["md5"])
+        fetch("Pascal VOC 2012", known["url"], DEVKIT, place, size=SIZES[0], md5=known["md5"])
     if not sbd_folder(folder):
         source = SBDataset.url, "benchmark_RELEASE/dataset", folder / SBD_FOLDERS[0]
         fetch("SBD", *source, size=SIZES[1], md5=SBDataset.md5)
@@ -79,35 +72,3 @@ LAYOUT = Layout(
     download=sum(SIZES),
     get=get,
 )
-
-
-def save_palette(path: Path, label: np.ndarray) -> None:
-    """Write a PNG with a palette, as VOC's label images are."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture = Image.fromarray(label).convert("P")
-    picture.putdata(label.flatten().tolist())
-    picture.putpalette(np.arange(768, dtype=np.uint8).tobytes())
-    picture.save(path)
-
-
-def fake(root: Path, *, train: int = 2, val: int = 1, added: int = 3, size: Size = SIZE) -> Path:
-    """VOC 2012 and SBD, `added` images of which VOC doesn't have; images differ in height."""
-    devkit, sbd = root / DEVKIT, root / "sbd"
-    trained = [f"2007_{i:06}" for i in range(train)]
-    held = [f"2008_{i:06}" for i in range(val)]
-    for name, stems in (("train", trained), ("val", held)):
-        for i, stem in enumerate(stems):
-            shape = size[0] + i, size[1]
-            save(devkit / "JPEGImages" / f"{stem}.jpg", image(i, shape))
-            label = devkit / "SegmentationClass" / f"{stem}.png"
-            save_palette(label, labels([*range(21), IGNORED], shape))
-        write_list(devkit / "ImageSets" / "Segmentation" / f"{name}.txt", stems)
-    others = [f"2009_{i:06}" for i in range(added)]
-    (sbd / "cls").mkdir(parents=True)
-    for i, stem in enumerate([*trained, *held, *others]):  # SBD has VOC's images too
-        save(sbd / "img" / f"{stem}.jpg", image(50 + i, size))
-        parts = {"Segmentation": labels([5, 6], size), "Boundaries": [], "CategoriesPresent": [1]}
-        savemat(sbd / "cls" / f"{stem}.mat", {"GTcls": parts})
-    write_list(sbd / "train.txt", [*held, *others[:-1]])
-    write_list(sbd / "val.txt", [*trained, *others[-1:]])
-    return root

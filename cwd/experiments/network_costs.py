@@ -4,7 +4,7 @@ import functools
 
 import pandas as pd
 
-from cwd.data.detection.coco import OBJECT_CLASSES
+from cwd.data.detection.coco import COCO_LAYOUTS
 from cwd.experiments.sections import PAPER_DETECTORS
 from cwd.models.build import build_network, count_multiply_adds, count_parameters
 from cwd.system import paths
@@ -43,7 +43,7 @@ def network_costs(names: tuple[str, ...] = MAIN) -> pd.DataFrame:
 
 @functools.cache
 def parameters_of(
-    detector: str, num_classes: int = OBJECT_CLASSES["coco"], *, trainable: bool = False
+    detector: str, num_classes: int = COCO_LAYOUTS["coco"].num_classes, *, trainable: bool = False
 ) -> float:
     """A detector's parameters in millions, maybe without those that stay as ImageNet left them."""
     built = build_network(detector, num_classes, device="meta")

@@ -13,17 +13,17 @@ from PIL import Image
 
 from cwd.config.run import Data, Run
 from cwd.data.classification.crops import crops_folder
-from cwd.data.classification.folders import find_folders
-from cwd.data.datasets import build_dataset, find_dataset, layout_of
+from cwd.data.classification.folders import FOLDER_LAYOUTS
+from cwd.data.datasets import LAYOUTS, build_dataset
 from cwd.data.decoded import is_cached
-from cwd.data.detection.coco import ARCHIVES, find_coco, missing_archives
+from cwd.data.detection.coco import ARCHIVES, COCO_LAYOUTS, missing_archives
 from cwd.data.opening import large, scenes_folder
 from cwd.data.segmentation import PER_PIXEL, SegmentationDataset
 from cwd.models.names import CLASSIFIER, kind_of
 from cwd.models.weights import is_public
 from cwd.system import paths
 from cwd.system.errors import CwdError
-from cwd.tools.operations import IMAGE_CLASSES, classes_of, described
+from cwd.tools.operations import classes_of, described
 from cwd.training.tasks import task_of
 
 # bytes that the two file formats add to each tensor, as seen on finished runs
@@ -91,15 +91,16 @@ def dataset_needs(data: Data, data_root: Path) -> list[Need]:
         place = crops_folder(data, data_root)
         return [scenes, _drawn("crops: cut out of the scenes", place, 1, data)]
     if name == "coco":
-        root = find_coco(name, data_root)
+        root = COCO_LAYOUTS[name].find(data_root)
         missing = {a.inside: a.size for a in missing_archives(root or data_root / name)}
         return [_archives(name, root, data_root, missing, len(ARCHIVES))]
     if name == "imagenet":
-        root = find_folders(name, data_root)
+        root = FOLDER_LAYOUTS[name].find(data_root)
         place = root or data_root / name
         missing = {n: size for n, size in IMAGENET_ARCHIVES.items() if not (place / n).is_dir()}
         return [_archives(name, root, data_root, missing, len(IMAGENET_ARCHIVES))]
-    layout, root = layout_of(name), find_dataset(name, data_root)
+    layout = LAYOUTS[name]
+    root = layout.find(data_root)
     needs = [_archives(name, root, data_root, {} if root else {name: layout.download}, 1)]
     decoded = {"train": data.train, data.split: data.val}
     for split, limit in {} if data.size or not large(layout) else decoded.items():
@@ -159,7 +160,9 @@ def weight_needs(runs: Iterable[Run]) -> list[Need]:
         if run.init != "random":
             used = described(run.network, classes_of(run)).backbone
             if kind_of(run.network) == CLASSIFIER and is_public(run.init):
-                used = described(run.network, IMAGE_CLASSES["imagenet"])  # their classifier too
+                used = described(
+                    run.network, FOLDER_LAYOUTS["imagenet"].num_classes
+                )  # their classifier too
             found.setdefault((run.init, _nbytes(used.state_dict().values())), []).append(
                 run.network
             )

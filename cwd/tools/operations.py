@@ -8,16 +8,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import DeformConv2d
 
 from cwd.config.run import Run
-from cwd.data.classification.folders import folder_layout
-from cwd.data.datasets import layout_of
+from cwd.data.classification.folders import FOLDER_LAYOUTS
+from cwd.data.datasets import LAYOUTS
 from cwd.data.detection.batches import fitted, padded_size
-from cwd.data.detection.coco import OBJECT_CLASSES, coco_layout
-from cwd.data.scenes.draw import THINGS
+from cwd.data.detection.coco import COCO_LAYOUTS
 from cwd.models.build import count_multiply_adds
 from cwd.models.names import CLASSIFIER, DETECTOR, kind_of, parse_name
 from cwd.training.tasks import task_of
 
-IMAGE_CLASSES = {"crops": len(THINGS), "imagenet": 1000}  # of the datasets for classifiers
 Size = tuple[int, int]  # height and width in pixels
 
 
@@ -29,12 +27,10 @@ def classes_of(run: Run) -> int:
     """
     kind, name = kind_of(run.network), run.data.name
     if kind == DETECTOR:
-        coco_layout(name)
-        return OBJECT_CLASSES[name]
+        return COCO_LAYOUTS[name].num_classes
     if kind == CLASSIFIER:
-        folder_layout(name)
-        return IMAGE_CLASSES[name]
-    return len(layout_of(name).classes)
+        return FOLDER_LAYOUTS[name].num_classes
+    return len(LAYOUTS[name].classes)
 
 
 @functools.cache

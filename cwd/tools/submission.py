@@ -12,7 +12,7 @@ from torch import nn
 from cwd.config.run import Data, Run
 from cwd.data import cityscapes
 from cwd.data.base import decode
-from cwd.data.datasets import find_dataset, layout_of
+from cwd.data.datasets import LAYOUTS
 from cwd.data.opening import scenes_root
 from cwd.evaluation.miou import predict
 from cwd.models.build import build_network, load_network_weights
@@ -49,7 +49,7 @@ def submission(run: Run, data_root: Path, split: str, device: str, output: Path)
     if not folder.finished:
         raise CwdError(f"{folder.done} does not exist: train the run first, see README.md.")
     images = _images_of(run.data, data_root, split)
-    official = (layout_of("cityscapes").counts or {}).get(split)
+    official = (LAYOUTS["cityscapes"].counts or {}).get(split)
     if len(images) != official:
         report(f"{len(images)} images in {split}: the server expects {official}")
     network = build_network(run.network, len(LABEL_IDS))
@@ -83,10 +83,10 @@ def check_submittable(run: Run) -> None:
 def _images_of(data: Data, data_root: Path, split: str) -> list[Path]:
     """Image files of a split, which needs no labels; there are some."""
     scenes = data.name == "scenes"
-    root = scenes_root(data, data_root) if scenes else find_dataset(data.name, data_root)
+    root = scenes_root(data, data_root) if scenes else LAYOUTS[data.name].find(data_root)
     found = cityscapes.images(root, split) if root else []
     if not found:
-        remedy = layout_of(data.name).remedy
+        remedy = LAYOUTS[data.name].remedy
         raise CwdError(f"{root or data_root} has no images in leftImg8bit/{split}/: {remedy}")
     return found
 

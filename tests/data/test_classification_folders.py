@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,9 @@ from pycocotools.coco import COCO
 from torchvision.datasets import ImageFolder
 
 from cwd.config.run import Data
-from cwd.data import fake_trees
+from cwd.data import download, fake_trees
 from cwd.data.classification import crops, folders
-from cwd.data.classification.folders import build_folders, find_folders
+from cwd.data.classification.folders import FOLDER_LAYOUTS, build_folders
 from cwd.data.detection.coco import build_coco
 from cwd.data.opening import scenes_folder
 from cwd.system.errors import CwdError
@@ -67,13 +68,14 @@ def test_odd_files_of_imagenet(imagenet):
 
 
 def test_find(imagenet, tmp_path):
-    assert find_folders("imagenet", imagenet) == find_folders("imagenet", tmp_path) == imagenet
+    find = FOLDER_LAYOUTS["imagenet"].find
+    assert find(imagenet) == find(tmp_path) == imagenet
     for name in ("ImageNet", "ILSVRC2012"):
         imagenet = imagenet.rename(tmp_path / name)
-        assert find_folders("imagenet", tmp_path) == imagenet
-    assert find_folders("imagenet", tmp_path / "nowhere") is None
+        assert find(tmp_path) == imagenet
+    assert find(tmp_path / "nowhere") is None
     with pytest.raises(CwdError, match="no classification dataset 'coco': use one of imagenet, cr"):
-        find_folders("coco", tmp_path)
+        build_folders("coco", tmp_path, "val")
 
 
 def test_the_first_images_are_of_all_classes(imagenet):
@@ -235,7 +237,19 @@ def test_no_crowds(drawn, tmp_path):
     assert left == set(whole.names[1:])
 
 
-def test_a_margin_within_the_image():
-    boxes = torch.tensor([[10.0, 20, 30, 40], [0, 0, 15, 100], [95, 3, 100, 17]])
-    expected = [[8, 18, 32, 42], [0, 0, 17, 100], [94, 1, 100, 19]]
-    assert crops.around(boxes, (100, 100)).tolist() == expected
+def test_make_data(tmp_path, monkeypatch):
+    with pytest.raises(CwdError, match=r"holds no imagenet .* register at image-net\.org"):
+        download.obtain("imagenet", tmp_path)
+    assert "need no download" in download.obtain("crops", tmp_path)
+    root = fake_trees.imagenet(tmp_path / "ImageNet")
+    with pytest.raises(CwdError, match="has 6 images in train, expected 1281167"):
+        download.obtain("imagenet", tmp_path)
+    small = replace(folders.FOLDER_LAYOUTS["imagenet"], counts={"train": 6, "val": 3})
+    monkeypatch.setitem(folders.FOLDER_LAYOUTS, "imagenet", small)
+    assert download.obtain("imagenet", tmp_path) == (
+        f"imagenet is in {root}: 6 train, 3 val, 3 classes; every file decoded and checked."
+    )
+    damaged = sorted((root / "val").rglob("*.JPEG"))[-1]
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    with pytest.raises(CwdError, match=f"{damaged.name} can't be decoded"):
+        download.obtain("imagenet", root)

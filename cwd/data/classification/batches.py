@@ -11,7 +11,7 @@ from torchvision.transforms.v2.functional import center_crop, resize, resized_cr
 
 from cwd.config.schedule import ClassificationSchedule, chosen_images
 from cwd.data.batches import BatchSource
-from cwd.data.classification.folders import FolderDataset, Labelled
+from cwd.data.classification.folders import Labelled
 from cwd.data.transforms import normalise
 
 TRIES = 10  # for a crop that fits into its image
@@ -40,12 +40,8 @@ def window(size: Size, drawn: Draws, scale: tuple[float, float]) -> tuple[int, i
     """Top, left, height and width of a crop in pixels, as torchvision's RandomResizedCrop has it.
 
     The first of ten tries that fits; if none does, the largest middle crop of a fitting aspect.
-    The corner is one draw for all tries, which gives the same distribution.
-
-    Args:
-        size: height and width of the image.
-        drawn: of this image alone.
-        scale: least and largest share of the image's area.
+    The corner is one draw for all tries, which gives the same distribution. `size` is height and
+    width of the image, `drawn` of this image alone, `scale` least and largest share of its area.
     """
     height, width = size
     area = height * width * (scale[0] + (scale[1] - scale[0]) * drawn.area)  # [10]
@@ -64,10 +60,7 @@ def window(size: Size, drawn: Draws, scale: tuple[float, float]) -> tuple[int, i
 
 
 def middle(image: Tensor, schedule: ClassificationSchedule) -> Tensor:
-    """What is measured of an image uint8 [3, H, W]: its middle, [3, crop, crop].
-
-    Its short side was resized to the schedule's `short` before.
-    """
+    """What is measured of an image uint8 [3, H, W], resized to `short`: its middle, as `size`."""
     resized = resize(image, [int(schedule.short)], antialias=True)
     return center_crop(resized, list(schedule.size))
 
@@ -75,15 +68,16 @@ def middle(image: Tensor, schedule: ClassificationSchedule) -> Tensor:
 class ClassificationBatches(BatchSource):
     """Batches for classifiers; small datasets are decoded once and kept in memory."""
 
-    def prepare(self) -> None:
-        """Decode what fits into memory."""
+    def _prepare(self) -> None:
         self.images: Sequence[Labelled] = self.dataset
-        if decoded(self.dataset) <= MEMORY:
+        some = self.dataset.first(min(len(self.dataset), LOOKED_AT))
+        seen = [some[index].image.nbytes for index in range(len(some))]
+        if sum(seen) / len(seen) * len(self.dataset) <= MEMORY:
             self.images = list(self.pool.map(self.dataset.__getitem__, range(len(self.dataset))))
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """The batch of a step: float32 [B, 3, crop, crop], normalised, and int64 [B]."""
-        crops, labels = zip(*(future.result() for future in self.ready.take(step)), strict=True)
+        crops, labels = zip(*(future.result() for future in self.take(step)), strict=True)
         return normalise(torch.stack(crops).to(self.device)), torch.tensor(labels).to(self.device)
 
     def plan(self, step: int) -> tuple[list[int], Draws]:
@@ -92,11 +86,9 @@ class ClassificationBatches(BatchSource):
         chosen = chosen_images(len(self.dataset), batch, self.seed, step)
         return chosen.tolist(), draw(batch, self.draws(step))
 
-    def ask(self, step: int) -> list[Future]:
-        """A step's crops, to be waited for."""
+    def _ask(self, step: int) -> list[Future]:
         chosen, draws = self.plan(step)
-        each = zip(chosen, *draws, strict=True)
-        mine = list(each)[self.rows]
+        mine = list(zip(chosen, *draws, strict=True))[self.rows]
         return [self.pool.submit(self.crop, index, Draws(*drawn)) for index, *drawn in mine]
 
     def crop(self, index: int, drawn: Draws) -> Labelled:
@@ -106,10 +98,3 @@ class ClassificationBatches(BatchSource):
         crop = resized_crop(image, *place, size=list(self.schedule.size), antialias=True)
         mirrored = self.schedule.flip and drawn.mirror < 0.5
         return Labelled(crop.flip(-1) if mirrored else crop, label)
-
-
-def decoded(dataset: FolderDataset) -> float:
-    """About how many bytes all images take once they are decoded, judged by a few of them."""
-    some = dataset.first(min(len(dataset), LOOKED_AT))
-    seen = [some[index].image.nbytes for index in range(len(some))]
-    return sum(seen) / len(seen) * len(dataset)

@@ -1,7 +1,5 @@
 """Objects cut out of the scenes: a small dataset for classifiers, laid out as ImageNet is."""
 
-import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +8,11 @@ from PIL import Image
 from torch import Tensor
 
 from cwd.config.run import Data
+from cwd.data.base import made_once
 from cwd.data.detection.coco import CocoDataset, build_coco
 from cwd.data.opening import DRAWING, scenes_folder, scenes_root
 from cwd.system.errors import CwdError
-from cwd.system.files import exclusive, read_json, unwritable
+from cwd.system.files import exclusive, read_json
 from cwd.system.progress import report
 
 VERSION = 1  # of the cutting; another version cuts other pictures out of the same scenes
@@ -30,37 +29,20 @@ def crops_root(data: Data, data_root: Path) -> Path:
     """Folder of the objects of the scenes that `data` describes; both are made if need be.
 
     `SPLIT/CLASS/SCENE_NUMBER.png` for every object that isn't a crowd and whose box has at least
-    12 pixels to both sides. The scenes are those that detectors see with the same data.
-
-    Raises:
-        CwdError: `data` leaves open what to draw, the scenes have no object that large, or the
-            folder holds something else or can't be written.
+    12 pixels to both sides. The scenes are those that detectors see with the same data; if they
+    have no object that large, that is a `CwdError`.
     """
     scenes, root = scenes_root(data, data_root), crops_folder(data, data_root)
     drawn = read_json(scenes / "dataset.json", "delete the folder, and the scenes are drawn again")
     about = {"version": VERSION, "scenes": drawn}
-    with exclusive(root.with_suffix(".lock"), f"cutting the objects {root}", patience=DRAWING):
-        if root.exists():
-            described = root / "dataset.json"
-            remedy = "delete its folder, and the objects are cut out again"
-            if described.is_file() and read_json(described, remedy) == about:
-                return root
-            raise CwdError(
-                f"{root} holds something else than the objects of {scenes}: move it away or delete "
-                "it."
-            )
+
+    def cut(folder: Path) -> None:
         report(f"cutting the objects of {scenes} out into {root}")
-        part = root.with_name(f".{root.name}.partial")
-        try:
-            shutil.rmtree(part, ignore_errors=True)
-            for split in drawn["splits"]:
-                write_split(build_coco("scenes", scenes, split), part / split)
-            (part / "dataset.json").write_text(json.dumps(about))
-            part.rename(root)
-        except OSError as error:
-            shutil.rmtree(part, ignore_errors=True)
-            raise unwritable(root, error) from error
-    return root
+        for split in drawn["splits"]:
+            write_split(build_coco("scenes", scenes, split), folder / split)
+
+    with exclusive(root.with_suffix(".lock"), f"cutting the objects {root}", patience=DRAWING):
+        return made_once(root, f"the objects of {scenes}", about, cut)
 
 
 def write_split(scenes: CocoDataset, folder: Path) -> None:

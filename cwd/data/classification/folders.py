@@ -1,7 +1,6 @@
 """Images in a folder for each class: ImageNet, and whatever else is laid out like it."""
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +10,8 @@ import torch
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, is_image_file, make_dataset
 
-from cwd.data.base import SPLITS, WHOLE_CHECKSUM, Dataset, Layout, look_up, photograph
-from cwd.data.fake_images import SIZE, Size, image, save
+from cwd.data.base import SPLITS, WHOLE_CHECKSUM, Dataset, Layout, Layouts, photograph
+from cwd.data.scenes.canvas import THINGS
 from cwd.system.errors import CwdError
 
 SIZED = 50_000  # files at most whose size a checksum asks for; 1.28 million take minutes
@@ -29,56 +28,39 @@ class Labelled(NamedTuple):
 class FolderLayout(Layout):
     """A layout in class folders; in one that is `sparse`, a class may be without an image."""
 
+    num_classes: int
     markers: tuple[str, ...] = SPLITS
     sparse: bool = False
 
 
-FOLDER_LAYOUTS = {
-    "imagenet": FolderLayout(
-        remedy=(
-            "register at image-net.org, get ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar, "
-            "unpack them there into a folder for each class, and see data/README.md."
-        ),
-        folders=("imagenet", "ImageNet", "ILSVRC2012"),
-        counts={"train": 1_281_167, "val": 50_000},
-    ),
-    "crops": FolderLayout(
-        remedy="delete the folder, and the objects are cut out again when a notebook runs.",
-        sparse=True,
-    ),
-}
-
-
-def folder_layout(name: str) -> FolderLayout:
-    """A dataset's layout by its name; an unknown one is a `CwdError`."""
-    return look_up(name, FOLDER_LAYOUTS, "classification ")
-
-
-def find_folders(name: str, root: Path) -> Path | None:
-    """The dataset's folder: `root` itself or one below it; None if it isn't there."""
-    return folder_layout(name).find(root)
+_IMAGENET = FolderLayout(
+    remedy="register at image-net.org, get ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar, "
+    "unpack them there into a folder for each class, and see data/README.md.",
+    num_classes=1000,
+    folders=("imagenet", "ImageNet", "ILSVRC2012"),
+    counts={"train": 1_281_167, "val": 50_000},
+)
+_CROPS = FolderLayout(
+    remedy="delete the folder, and the objects are cut out again when a notebook runs.",
+    num_classes=len(THINGS),
+    sparse=True,
+)
+FOLDER_LAYOUTS = Layouts({"imagenet": _IMAGENET, "crops": _CROPS}, kind="classification ")
 
 
 @dataclass(frozen=True, eq=False)
 class FolderDataset(Dataset):
     """Images on disk, class by class; see `build_folders`. Labels are int64 [N]."""
 
-    layout: FolderLayout
     classes: tuple[str, ...]
     names: tuple[str, ...]
     labels: Tensor
 
-    def some(self, count: int) -> "FolderDataset":
-        """So many images at equal distances, so that each class keeps about its share.
-
-        The first ones would be of one class.
-        """
-        places = spread(len(self), count)
+    def _some(self, count: int) -> "FolderDataset":
+        # at equal distances, so that each class keeps about its share: the first are of one class
+        places = _spread(len(self), count)
         names = tuple(self.names[place] for place in places)
-        return replace(self, names=names, labels=self.labels[list(places)])
-
-    def __len__(self) -> int:
-        return len(self.names)
+        return replace(self, names=names, labels=self.labels[places])
 
     def __getitem__(self, index: int) -> Labelled:
         try:
@@ -94,7 +76,7 @@ class FolderDataset(Dataset):
         Where there is more, over the sizes instead, of 50,000 files at equal distances at most.
         """
         digest = hashlib.sha256("\n".join(self.names).encode())
-        files = [self.root / self.names[place] for place in spread(len(self), SIZED)]
+        files = [self.root / self.names[place] for place in _spread(len(self), SIZED)]
         sizes = [path.stat().st_size for path in files]
         whole = len(files) == len(self) and sum(sizes) <= WHOLE_CHECKSUM
         for path, size in zip(files, sizes, strict=True):
@@ -102,8 +84,7 @@ class FolderDataset(Dataset):
         return digest.hexdigest()
 
 
-def spread(count: int, wanted: int) -> Sequence[int]:
-    """So many places below `count` at equal distances, all if there are fewer."""
+def _spread(count: int, wanted: int) -> list[int]:
     wanted = min(count, wanted)
     return [place * count // wanted for place in range(wanted)]
 
@@ -112,21 +93,16 @@ def build_folders(name: str, root: str | Path, split: str) -> FolderDataset:
     """A split of a dataset, its files found but not yet read.
 
     Labels are the places of the class folders in alphabetical order, which for ImageNet's is the
-    order that public weights have.
+    order that public weights have. `name` is "imagenet" or "crops", `root` the dataset's folder or
+    a data root that holds it, `split` "train" or "val".
 
-    Args:
-        name: "imagenet" or "crops".
-        root: the dataset's folder, or a data root that holds it.
-        split: "train" or "val"; the labels of ImageNet's test images aren't public.
-
-    Raises:
-        CwdError: the name is unknown, the dataset or the split isn't there, images aren't in class
-            folders, a class has no images, or the splits differ in classes.
+    A dataset that isn't there is a `CwdError`, as are images that aren't in class folders, a class
+    without images, and splits that differ in classes.
     """
-    layout = folder_layout(name)
+    layout = FOLDER_LAYOUTS[name]
     folder = layout.folder(name, root)
-    classes = class_folders(folder / "train", layout)
-    there = class_folders(folder / split, layout)
+    classes = _class_folders(folder / "train", layout)
+    there = _class_folders(folder / split, layout)
     if odd := sorted({*classes} ^ {*there}):
         where = "train" if odd[0] in classes else split
         raise CwdError(
@@ -147,8 +123,7 @@ def build_folders(name: str, root: str | Path, split: str) -> FolderDataset:
     return FolderDataset(name, split, folder, layout, tuple(classes), names, labels)
 
 
-def class_folders(folder: Path, layout: FolderLayout) -> list[str]:
-    """Names of the class folders in a split's folder, in alphabetical order."""
+def _class_folders(folder: Path, layout: FolderLayout) -> list[str]:
     if not folder.is_dir():
         raise CwdError(f"{folder} is missing: {layout.remedy}")
     try:
@@ -161,8 +136,7 @@ def class_folders(folder: Path, layout: FolderLayout) -> list[str]:
             "archives and ILSVRC2012_devkit_t12.tar.gz, and see data/README.md."
         )
         raise CwdError(
-            f"{folder} has {flat} images and no class folders, expected a folder for each class: "
-            f"{sort if flat else layout.remedy}"
+            f"{folder} has {flat} images and no class folders: {sort if flat else layout.remedy}"
         ) from None
 
 
@@ -172,14 +146,3 @@ def few_of_each(dataset: FolderDataset, count: int, most: int = 8) -> dict[str, 
         name: [dataset[int(i)].image for i in (dataset.labels == label).nonzero()[:count, 0]]
         for label, name in enumerate(dataset.classes[:most])
     }
-
-
-def fake(root: Path, *, train: int = 2, val: int = 1, size: Size = SIZE, classes: int = 3) -> Path:
-    """ImageNet, `train` and `val` images of every class; they differ in width, some are grey."""
-    for offset, (split, count) in enumerate((("train", train), ("val", val))):
-        for i in range(classes * count):
-            wnid, number = f"n{1440764 + i // count:08}", i % count
-            pixels = image(2 * i + offset, (size[0], size[1] + 2 * number))
-            path = root / split / wnid / f"{wnid}_{number}.JPEG"
-            save(path, pixels if number else pixels[..., 0])
-    return root

@@ -80,30 +80,24 @@ _FORMATS = {False: TypeAdapter(_File[_Annotation]), True: TypeAdapter(_File[_Out
 def read_annotations(path: Path, remedy: str, *, masks: bool = False) -> AnnotationFile:
     """Read an annotation file, and if masks are wanted the objects' segmentations.
 
-    Where an object has no `area` its box's counts, where it has no `iscrowd` it is no crowd.
-
-    Raises:
-        CwdError: the file is missing, damaged or not in COCO's format, an id or a class's name
-            occurs twice, an annotation belongs to no image or category of the file, or a
-            segmentation that is wanted isn't there or doesn't fit its image; the remedy follows.
+    Where an object has no `area` its box's counts, where it has no `iscrowd` it is no crowd. A file
+    that is missing, not in COCO's format or not consistent is a `CwdError` with the remedy.
     """
     try:
         data = path.read_bytes()
         content = _FORMATS[masks].validate_json(data)
         return _arranged(path, hashlib.sha256(data).hexdigest(), content, masks)
-    except FileNotFoundError:
-        found = "is missing, the annotations"
     except ValidationError as error:
         found = _first_of(error)
     except OSError as error:
-        found = f"can't be read ({error})"
+        found = f"can't be read ({error})" if path.exists() else "is missing, the annotations"
     except ValueError as error:
         found = str(error)
     raise CwdError(f"{path} {found}: {remedy}")
 
 
 def _first_of(error: ValidationError) -> str:
-    found = error.errors(include_url=False)[0]
+    found = error.errors()[0]
     if found["type"] == "json_invalid":
         return f"can't be read as JSON ({found['msg']})"
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in found["loc"])
@@ -149,22 +143,21 @@ def _arranged(path: Path, digest: str, content: _File, masks: bool) -> Annotatio
     return AnnotationFile(
         path,
         digest,
-        tuple(image["file_name"] for image in images),
-        tuple(image_ids.tolist()),
-        torch.tensor(sizes),
-        tuple(category["name"] for category in categories),
-        tuple(category_ids.tolist()),
-        objects.keep(order),
-        torch.from_numpy(np.concatenate([[0], counts.cumsum()])),
-        tuple(outlines[number] for number in order.tolist()) if masks else None,
+        files=tuple(image["file_name"] for image in images),
+        image_ids=tuple(image_ids.tolist()),
+        sizes=torch.tensor(sizes),
+        classes=tuple(category["name"] for category in categories),
+        category_ids=tuple(category_ids.tolist()),
+        objects=objects.keep(order),
+        starts=torch.from_numpy(np.concatenate([[0], counts.cumsum()])),
+        outlines=tuple(outlines[number] for number in order.tolist()) if masks else None,
     )
 
 
 def _index(entries: list[Any], part: str, key: str = "id") -> pd.Index:
     index = pd.Index([entry[key] for entry in entries])
-    if index.has_duplicates:
-        twice = index[index.duplicated()].tolist()[0]
-        raise ValueError(f"has the {key} {twice!r} twice in {part}")
+    if twice := index[index.duplicated()].tolist():
+        raise ValueError(f"has the {key} {twice[0]!r} twice in {part}")
     return index
 
 

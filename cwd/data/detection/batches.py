@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,8 +27,7 @@ def fitted(size: Size, short: int, long: int) -> Size:
     Its short side gets `short` pixels, or fewer, so that its long side has at most `long`.
     """
     factor = min(short / min(size), long / max(size))
-    height, width = (max(1, int(side * factor + 0.5)) for side in size)
-    return height, width
+    return tuple(max(1, int(side * factor + 0.5)) for side in size)
 
 
 def prepare(image: Tensor, short: int, long: int) -> tuple[Tensor, Tensor]:
@@ -65,11 +63,8 @@ def resized(masks: Tensor, size: Size) -> Tensor:
 
     Other than plain nearest neighbours this moves no mask by half a pixel against its box.
     """
-    if tuple(masks.shape[-2:]) == size:
-        return masks
-    if not len(masks):
-        return masks.new_zeros(0, *size)
-    return resize(masks, list(size), InterpolationMode.NEAREST_EXACT)
+    exact = InterpolationMode.NEAREST_EXACT
+    return resize(masks, list(size), exact) if len(masks) else masks.new_zeros(0, *size)
 
 
 def mirrored(picture: Picture) -> Picture:
@@ -92,8 +87,7 @@ def padded(objects: Objects, size: Size) -> Objects:
 
 def padded_size(sizes: Iterable[Size]) -> Size:
     """The least height and width that all images fit into, in multiples of 32."""
-    height, width = (-(-max(sides) // DIVISOR) * DIVISOR for sides in zip(*sizes, strict=True))
-    return height, width
+    return tuple(-(-max(sides) // DIVISOR) * DIVISOR for sides in zip(*sizes, strict=True))
 
 
 def stacked(images: Sequence[Tensor], size: Size | None = None) -> Tensor:
@@ -113,26 +107,22 @@ def alike(upright: np.ndarray, batch: int, seed: int, step: int) -> Tensor:
     """Which images a step trains on, all upright or none: as `cwd.config.schedule.chosen_images`.
 
     An epoch leaves out the incomplete end of both kinds; its batches come in random order. Where
-    there is one kind only, the two functions give the same. `upright` is bool [N].
-
-    Raises:
-        CwdError: neither kind fills a batch.
+    there is one kind only, the two functions give the same. `upright` is bool [N]. Where neither
+    kind fills a batch, that is a `CwdError`.
     """
     if upright.all() or not upright.any():
         return chosen_images(len(upright), batch, seed, step)
-    counts = [int((upright == kind).sum()) // batch for kind in (False, True)]
-    if not sum(counts):
+    per_epoch = int(upright.sum()) // batch + int((~upright).sum()) // batch
+    if not per_epoch:
         raise CwdError(
             f"{len(upright)} training images, upright or not, don't fill a batch of {batch} of one "
             "kind: lower the schedule's batch."
         )
-    epoch, position = divmod(step, sum(counts))
+    epoch, position = divmod(step, per_epoch)
     draws = np.random.default_rng([seed, epoch])
     order = draws.permutation(len(upright))
-    rows = [
-        order[upright[order] == kind][: count * batch].reshape(count, batch)
-        for kind, count in zip((False, True), counts, strict=True)
-    ]
+    kinds = order[~upright[order]], order[upright[order]]
+    rows = [kind[: len(kind) // batch * batch].reshape(-1, batch) for kind in kinds]
     return torch.from_numpy(draws.permutation(np.concatenate(rows))[position])
 
 
@@ -147,13 +137,15 @@ class DetectionBatches(BatchSource[list[Future]]):
     schedule: DetectionSchedule
     dataset: CocoDataset
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def _prepare(self) -> None:
         sizes, schedule = self.dataset.sizes.tolist(), self.schedule
         self.sizes = [fitted(size, schedule.short, schedule.long) for size in sizes]
         self.upright = np.array([height > width for height, width in self.sizes])
+        counts = self.dataset.file.starts.diff()[list(self.dataset.chosen)].tolist()
+        layers = (3 + count * self.dataset.masked for count in counts)  # with the crowds' masks
+        need = sum(n * h * w for n, (h, w) in zip(layers, self.sizes, strict=True))
         self.resident: list[Picture] | None = None
-        if self.nbytes() <= MEMORY:
+        if need <= MEMORY:
             pictures = self.pool.map(self.read, range(len(self.dataset)))
             self.resident = [self.placed(picture) for picture in pictures]
 
@@ -164,23 +156,16 @@ class DetectionBatches(BatchSource[list[Future]]):
         if self.resident is not None:
             pictures = [self.resident[index] for index in chosen[self.rows]]
         else:
-            pictures = [self.placed(future.result()) for future in self.ready.take(step)]
+            pictures = [self.placed(future.result()) for future in self.take(step)]
         pairs = zip(pictures, flips[self.rows], strict=True)
         pictures = [mirrored(picture) if flip else picture for picture, flip in pairs]
         images, targets = zip(*pictures, strict=True)
         return stacked(images, size), [padded(target, size) for target in targets]
 
-    def nbytes(self) -> int:
-        """Bytes of all resized images and masks, those of crowds and the like among them."""
-        counts = self.dataset.file.starts.diff()[list(self.dataset.chosen)].tolist()
-        layers = (3 + count * self.dataset.masked for count in counts)
-        return sum(n * h * w for n, (h, w) in zip(layers, self.sizes, strict=True))
-
     def plan(self, step: int) -> tuple[list[int], list[bool]]:
         """Which images the whole batch has, and which of them are mirrored."""
-        batch = self.schedule.batch
-        chosen = alike(self.upright, batch, self.seed, step)
-        draws = torch.rand(batch, generator=self.draws(step))
+        chosen = alike(self.upright, self.schedule.batch, self.seed, step)
+        draws = torch.rand(self.schedule.batch, generator=self.draws(step))
         return chosen.tolist(), (draws < (0.5 if self.schedule.flip else 0)).tolist()
 
     def read(self, index: int) -> Picture:
@@ -191,7 +176,5 @@ class DetectionBatches(BatchSource[list[Future]]):
         """The same on the device."""
         return Picture(picture.image.to(self.device), picture.objects.to(self.device))
 
-    def ask(self, step: int) -> list[Future]:
-        """A step's images, to be waited for."""
-        chosen, _ = self.plan(step)
-        return [self.pool.submit(self.read, index) for index in chosen[self.rows]]
+    def _ask(self, step: int) -> list[Future]:
+        return [self.pool.submit(self.read, i) for i in self.plan(step)[0][self.rows]]

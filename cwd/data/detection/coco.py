@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cwd.data.base import Dataset, Layout, look_up, photograph
+from cwd.data.base import SPLITS, Dataset, Layout, Layouts, photograph
 from cwd.data.detection.annotations import AnnotationFile, read_annotations
 from cwd.data.detection.masks import Rle, decoded, encoded
 from cwd.data.fetch import fetch
@@ -20,24 +19,22 @@ from cwd.models.detection.outputs import Objects
 from cwd.system.errors import CwdError
 
 SMALLEST_SIDE = 32  # pixels; mmdetection trains on no smaller images
-OBJECT_CLASSES = {"scenes": len(THINGS), "coco": 80}
 
 
 class Archive(NamedTuple):
-    """One of COCO's archives: where it is, its bytes, the folder in it, and what shows that."""
+    """One of COCO's archives."""
 
     url: str
-    size: int
-    inside: str
-    markers: tuple[str, ...]
+    size: int  # bytes
+    inside: str  # the folder in it
+    markers: tuple[str, ...]  # paths that show that it was unpacked
 
 
 _SITE = "http://images.cocodataset.org"
 _LISTS = ("annotations/instances_train2017.json", "annotations/instances_val2017.json")
+_LISTED = f"{_SITE}/annotations/annotations_trainval2017.zip"
 ARCHIVES = (
-    Archive(
-        f"{_SITE}/annotations/annotations_trainval2017.zip", 252_907_541, "annotations", _LISTS
-    ),
+    Archive(_LISTED, 252_907_541, "annotations", _LISTS),
     Archive(f"{_SITE}/zips/val2017.zip", 815_585_330, "val2017", ("val2017",)),
     Archive(f"{_SITE}/zips/train2017.zip", 19_336_861_798, "train2017", ("train2017",)),
 )
@@ -57,38 +54,29 @@ class CocoLayout(Layout):
     images: str  # the folder of a split's images, with {} for the split
     annotations: str  # the file of a split's annotations, likewise
     splits: tuple[str, ...]  # that have annotations
+    num_classes: int
 
 
-COCO_LAYOUTS = {
-    "scenes": CocoLayout(
-        images="leftImg8bit/{}",
-        annotations="annotations/instances_{}.json",
-        splits=("train", "val", "test"),
-        markers=("leftImg8bit", "annotations"),
-        remedy="delete the folder, and the scenes are drawn again when a notebook runs.",
-    ),
-    "coco": CocoLayout(
-        images="{}2017",
-        annotations="annotations/instances_{}2017.json",
-        splits=("train", "val"),  # the annotations of its test images aren't public
-        markers=("train2017", "val2017", *_LISTS),
-        remedy="run `make data DATASET=coco`, or get "
-        f"{', '.join(archive.url for archive in ARCHIVES)}, unpack them there, and see "
-        "data/README.md.",
-        folders=("coco", "COCO"),
-        counts={"train": 118_287, "val": 5_000},
-    ),
-}
-
-
-def coco_layout(name: str) -> CocoLayout:
-    """A dataset's layout by its name; an unknown one is a `CwdError`."""
-    return look_up(name, COCO_LAYOUTS, "detection ")
-
-
-def find_coco(name: str, root: Path) -> Path | None:
-    """The dataset's folder: `root` itself or one below it; None if it isn't there."""
-    return coco_layout(name).find(root)
+_SCENES = CocoLayout(
+    images="leftImg8bit/{}",
+    annotations="annotations/instances_{}.json",
+    splits=SPLITS,
+    num_classes=len(THINGS),
+    markers=("leftImg8bit", "annotations"),
+    remedy="delete the folder, and the scenes are drawn again when a notebook runs.",
+)
+_COCO = CocoLayout(
+    images="{}2017",
+    annotations="annotations/instances_{}2017.json",
+    splits=("train", "val"),  # the annotations of its test images aren't public
+    num_classes=80,
+    markers=("train2017", "val2017", *_LISTS),
+    remedy=f"run `make data DATASET=coco`, or get {', '.join(one.url for one in ARCHIVES)}, "
+    "unpack them there, and see data/README.md.",
+    folders=("coco", "COCO"),
+    counts={"train": 118_287, "val": 5_000},
+)
+COCO_LAYOUTS = Layouts({"scenes": _SCENES, "coco": _COCO}, kind="detection ")
 
 
 def missing_archives(root: Path) -> list[Archive]:
@@ -98,10 +86,9 @@ def missing_archives(root: Path) -> list[Archive]:
 
 def get_coco(data_root: Path) -> None:
     """Download those of COCO's archives that aren't there; see `cwd.data.fetch.fetch`."""
-    folder = find_coco("coco", data_root) or data_root / "coco"
-    for archive in missing_archives(folder):
-        what = f"COCO's {Path(archive.url).name}"
-        fetch(what, archive.url, archive.inside, folder / archive.inside, size=archive.size)
+    folder = _COCO.find(data_root) or data_root / "coco"
+    for what, size, inside, _ in missing_archives(folder):
+        fetch(f"COCO's {Path(what).name}", what, inside, folder / inside, size=size)
 
 
 def build_coco(name: str, root: str | Path, split: str, *, masks: bool = False) -> "CocoDataset":
@@ -109,29 +96,25 @@ def build_coco(name: str, root: str | Path, split: str, *, masks: bool = False) 
 
     `name` is "scenes" or "coco", and `root` the dataset's folder or a data root that holds it.
 
-    Raises:
-        CwdError: the name or the split is unknown, the dataset isn't there, its annotations are
-            damaged (see `read_annotations`), or an image is missing.
+    A dataset that isn't there, or whose annotations are damaged, is a `CwdError`.
     """
-    layout = coco_layout(name)
+    layout = COCO_LAYOUTS[name]
     if split not in layout.splits:
         splits = ", ".join(layout.splits)
         raise CwdError(f"{name} has no split {split!r} with annotations: use one of {splits}.")
     folder = layout.folder(name, root)
     path = folder / layout.annotations.format(split)
     file = read_annotations(path, layout.remedy, masks=masks)
-    _check_images(folder / layout.images.format(split), file.files, layout.remedy)
-    return CocoDataset(name, split, folder, layout, file, tuple(range(len(file.files))))
-
-
-def _check_images(folder: Path, files: Sequence[str], remedy: str) -> None:
+    images = folder / layout.images.format(split)
     # a folder is listed once: asking for each of 118,287 files takes long on a network's disk
     there: dict[Path, set[str]] = {}
-    for path in (folder / file for file in files):
+    for path in (images / name for name in file.files):
         if path.parent not in there:
             there[path.parent] = set(os.listdir(path.parent) if path.parent.is_dir() else ())
         if path.name not in there[path.parent]:
-            raise CwdError(f"{path} is missing, an image that has annotations: {remedy}")
+            raise CwdError(f"{path} is missing, an image that has annotations: {layout.remedy}")
+    known = file.classes, file.category_ids, masks
+    return CocoDataset(name, split, folder, layout, file, tuple(range(len(file.files))), *known)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,21 +123,9 @@ class CocoDataset(Dataset):
 
     file: AnnotationFile
     chosen: tuple[int, ...]  # which of the file's images these are
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names, in the order of category ids; their places are the labels."""
-        return self.file.classes
-
-    @property
-    def category_ids(self) -> tuple[int, ...]:
-        """The annotation file's number of every class."""
-        return self.file.category_ids
-
-    @property
-    def masked(self) -> bool:
-        """Whether its objects have masks."""
-        return self.file.outlines is not None
+    classes: tuple[str, ...]  # in the order of category ids; their places are the labels
+    category_ids: tuple[int, ...]  # the annotation file's number of every class
+    masked: bool  # whether its objects have masks
 
     @cached_property
     def image_ids(self) -> tuple[int, ...]:
@@ -177,34 +148,29 @@ class CocoDataset(Dataset):
         """SHA-256 over the annotation file and the names of the images; no image is read."""
         return hashlib.sha256("\n".join([self.file.digest, *self.names]).encode()).hexdigest()
 
-    def some(self, count: int) -> "CocoDataset":
-        """The first so many images."""
+    def _some(self, count: int) -> "CocoDataset":
         return replace(self, chosen=self.chosen[:count])
 
     def trainable(self, smallest: int = SMALLEST_SIDE) -> "CocoDataset":
         """The images to train on: with an object to learn, and `smallest` pixels to both sides.
 
-        Masks aren't looked at, so an image whose objects all turn out to have none may be left.
-
-        Raises:
-            CwdError: none is left.
+        Masks aren't looked at, so an image whose objects all turn out to have none may be left. No
+        image at all is a `CwdError`.
         """
         counts = self.file.starts.diff()
         owner = torch.repeat_interleave(torch.arange(len(counts)), counts)
         learnable, _ = to_learn(self.file.objects, self.file.sizes[owner])
         fit = torch.bincount(owner[learnable], minlength=len(counts)) > 0
         usable = (fit & (self.file.sizes >= smallest).all(dim=1)).tolist()
-        chosen = tuple(place for place in self.chosen if usable[place])
-        if not chosen:
-            raise CwdError(
-                f"{self.file.path} has no object to learn in {len(self)} images of at least "
-                f"{smallest}x{smallest} pixels: use more or larger images."
-            )
-        return replace(self, chosen=chosen)
+        if chosen := tuple(place for place in self.chosen if usable[place]):
+            return replace(self, chosen=chosen)
+        raise CwdError(
+            f"{self.file.path} has no object to learn in {len(self)} images of at least "
+            f"{smallest}x{smallest} pixels: use more or larger images."
+        )
 
     def _objects(self, index: int) -> slice:
-        place = self.chosen[index]
-        return slice(*self.file.starts[place : place + 2].tolist())
+        return slice(*self.file.starts[self.chosen[index] :][:2].tolist())
 
     def annotated(self, index: int) -> Objects:
         """What the file says of an image, which isn't read; boxes without extent are among it.
@@ -218,14 +184,10 @@ class CocoDataset(Dataset):
         size = tuple(self.sizes[index].tolist())
         return [encoded(outline, size) for outline in self.file.outlines[self._objects(index)]]
 
-    def __len__(self) -> int:
-        return len(self.chosen)
-
     def __getitem__(self, index: int) -> Picture:
         """Decode one image; its objects are those whose boxes have a width and a height.
 
-        Raises:
-            CwdError: the file is missing or damaged, or has another size than its annotation says.
+        A file that is missing or damaged, or of another size than annotated, is a `CwdError`.
         """
         image, objects = self.image(index), self.annotated(index)
         if self.masked:
@@ -238,12 +200,10 @@ class CocoDataset(Dataset):
         """One image alone, uint8 [3, H, W]; raises as `__getitem__`."""
         path = self.root / self.names[index]
         image = photograph(path)
-        size, stated = tuple(image.shape[1:]), tuple(self.sizes[index].tolist())
-        if size != stated:
-            raise CwdError(
-                f"{path} is {size[1]}x{size[0]} pixels and {self.file.path.name} says "
-                f"{stated[1]}x{stated[0]}: {self.layout.remedy}"
-            )
+        (_, height, width), (h, w) = image.shape, self.sizes[index].tolist()
+        if (height, width) != (h, w):
+            found = f"{width}x{height} pixels and {self.file.path.name} says {w}x{h}"
+            raise CwdError(f"{path} is {found}: {self.layout.remedy}")
         return image
 
 
@@ -254,8 +214,7 @@ def to_learn(objects: Objects, size: Tensor) -> tuple[Tensor, Tensor]:
     pixel's width or height is on the image. The size is height and width of their image, or of the
     image of each, [2] or [N, 2]; the answers are bool [N] and float32 [N, 4].
     """
-    limit = size.to(objects.boxes).flip(-1)  # width, height
-    limit = torch.cat([limit, limit], dim=-1)
+    limit = size.to(objects.boxes)[..., [1, 0, 1, 0]]  # width and height, twice
     boxes = objects.boxes.clamp(min=0).minimum(limit)
     large = (boxes[:, 2:] - boxes[:, :2] >= 1).all(dim=1)
     return large & ~objects.crowd & (objects.area > 0), boxes

@@ -25,40 +25,34 @@ Outline = list[np.ndarray] | Rle  # polygons float64 [2 P], x and y in turn; or 
 def read_polygons(value: Any) -> Outline:
     """Polygons of COCO's format, in the form in which they take little memory.
 
-    A run-length encoding stays as it is, for `read_rle`.
-
-    Raises:
-        ValueError: it is neither; the message says what was expected.
+    A run-length encoding stays as it is, for `read_rle`; anything else is a `ValueError`.
     """
     if isinstance(value, dict):
         return value
     if not isinstance(value, list) or not value:
         raise ValueError("expected polygons or a run-length encoding")
+    polygons = []
+    for part in value:
+        try:
+            numbers = np.array(part)
+        except ValueError as error:  # lists of several lengths
+            raise ValueError(POLYGONS) from error
+        fit = numbers.ndim == 1 and len(numbers) % 2 == 0 and numbers.dtype.kind in "iuf"
+        if not fit or not (np.abs(numbers) <= FAR).all():
+            raise ValueError(POLYGONS)
+        polygons.append(numbers.astype(np.float64))
     # a polygon of fewer than three points has no area, as in pycocotools, and so no mask alone
-    whole = [polygon for part in value if len(polygon := _polygon(part)) >= 6]
-    if not whole:
+    polygons = [polygon for polygon in polygons if len(polygon) >= 6]
+    if not polygons:
         raise ValueError(POLYGONS)
-    return whole
-
-
-def _polygon(value: Any) -> np.ndarray:
-    try:
-        numbers = np.array(value)
-    except ValueError:  # lists of several lengths
-        numbers = np.empty(1)
-    fit = numbers.ndim == 1 and len(numbers) % 2 == 0 and numbers.dtype.kind in "iuf"
-    if not fit or not (np.abs(numbers) <= FAR).all():
-        raise ValueError(POLYGONS)
-    return numbers.astype(np.float64)
+    return polygons
 
 
 def read_rle(value: dict[str, Any], size: Size) -> Rle:
     """A run-length encoding of COCO's format for an image of that size, checked and compressed.
 
-    pycocotools doesn't check: a damaged encoding makes it read and write beyond its memory.
-
-    Raises:
-        ValueError: it is none; the message says what was expected.
+    pycocotools doesn't check: a damaged encoding makes it read and write beyond its memory. Here it
+    is a `ValueError`.
     """
     pixels, counts = prod(size), value.get("counts")
     if value.get("size") != [*size] or pixels > LARGE:

@@ -36,24 +36,21 @@ def draw_skyline(view: View) -> None:
             view.box((x, row - tall, x + wide, row + 1), colour, IDS["building"])
         else:
             colour = view.lit(pick(rng, LEAVES), 12)
-            place = x + wide / 2, row, wide / 1.6, tall
-            view.ellipse(place, colour, IDS["vegetation"])
+            view.ellipse((x + wide / 2, row, wide / 1.6, tall), colour, IDS["vegetation"])
         x += wide * rng.uniform(0.7, 1.1)
 
 
 def draw_ground(view: View, road: float, walk: float) -> None:
     """Terrain to the horizon, sidewalks, the road and its markings."""
     rng = view.rng
-    grass = pick(rng, ((96, 134, 70), (124, 136, 78), (150, 136, 98)))
-    below = 0, view.horizon, view.width, view.height
-    view.box(below, view.lit(grass, 2), IDS["terrain"])
+    grass = view.lit(pick(rng, ((96, 134, 70), (124, 136, 78), (150, 136, 98))), 2)
+    view.box((0, view.horizon, view.width, view.height), grass, IDS["terrain"])
 
     def strip(left: float, right: float, colour: Colour, kind: str | None = None,
               near: float = 0.9, far: float = 40.0) -> None:  # fmt: skip
         corners = ((left, near), (left, far), (right, far), (right, near))
-        points = [view.at(x, z) for x, z in corners]
         shown = view.lit(colour, (far * near) ** 0.5 / 2 + 0.5)
-        view.polygon(points, shown, IDS[kind] if kind else None)
+        view.polygon([view.at(x, z) for x, z in corners], shown, IDS[kind] if kind else None)
 
     stone = pick(rng, ((168, 162, 156), (186, 170, 152), (146, 142, 144)))
     asphalt = pick(rng, ((92, 92, 98), (110, 108, 108), (78, 80, 88)))

@@ -125,8 +125,7 @@ class Thing:
 
     def __init__(self, view: View, x: float, z: float, kind: str, lift: float = 0.0) -> None:
         self.view, self.rng, self.x, self.z, self.kind = view, view.rng, x, z, kind
-        self.metre, self.foot = view.metre / z, view.at(x, z, lift)
-        self.value = IDS[kind]
+        self.metre, self.foot, self.value = view.metre / z, view.at(x, z, lift), IDS[kind]
         if kind in THINGS:
             self.value = 1000 * IDS[kind] + view.counts[kind]
             view.counts[kind] += 1

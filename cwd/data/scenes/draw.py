@@ -1,7 +1,6 @@
 """The embedded dataset: procedural street scenes in Cityscapes' classes, ids and layout."""
 
 import json
-import shutil
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -11,17 +10,17 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image, ImageFilter
 
+from cwd.data.base import SPLITS, made_once
 from cwd.data.scenes import objects
 from cwd.data.scenes.background import draw_ground, draw_hood, draw_roadside, draw_sky, draw_skyline
 from cwd.data.scenes.canvas import IDS, LIGHTS, SUPERSAMPLING, THINGS, Thing, View, shade
 from cwd.system.errors import CwdError
 from cwd.system.extras import Lazy
-from cwd.system.files import unwritable
 
 rle = Lazy("pycocotools.mask")
 VERSION = 1  # of the drawing; another version draws other pictures from the same seed
-SPLITS = ("train", "val", "test")
 SMALLEST = 32  # pixels: below it, nothing can be told from anything
+Size = tuple[int, int]  # height and width
 # How strongly a surface's brightness varies from pixel to pixel, and over larger patches.
 TEXTURES = {
     "road": (4, 9), "sidewalk": (7, 8), "building": (6, 8), "wall": (11, 9), "vegetation": (17, 17),
@@ -40,11 +39,10 @@ class Scene(NamedTuple):
     instances: np.ndarray  # int32 [H, W]
 
 
-def draw_scene(rng: Generator, size: tuple[int, int] = (64, 128)) -> Scene:
-    """Draw one street scene of a height and width; it depends on nothing but the arguments.
+def draw_scene(rng: Generator, size: Size = (64, 128)) -> Scene:
+    """Draw one street scene of a height and width, from 32x32 pixels on.
 
-    Raises:
-        CwdError: the size is smaller than 32 by 32 pixels.
+    It depends on nothing but the arguments.
     """
     height, width = (int(n) for n in size)
     if min(height, width) < SMALLEST:
@@ -126,7 +124,7 @@ def _develop(picture: Image.Image, label_ids: np.ndarray, rng: Generator) -> np.
 def write_dataset(
     root: str | Path,
     *,
-    size: tuple[int, int] = (64, 128),
+    size: Size = (64, 128),
     splits: Mapping[str, int] | None = None,
     seed: int = 0,
 ) -> Path:
@@ -136,10 +134,8 @@ def write_dataset(
     `*_gtFine_instanceIds.png`, which `torchvision.datasets.Cityscapes` reads as they are;
     `annotations/instances_SPLIT.json` with boxes and masks of persons, riders and vehicles. The
     same arguments give the same bytes; a folder that holds this very dataset is left as it is.
-    `size` is height and width, and `splits` has the number of images by split.
-
-    Raises:
-        CwdError: an argument makes no sense, `root` holds something else, or can't be written.
+    `size` is height and width, and `splits` has the number of images by split. Arguments that make
+    no sense are a `CwdError`, as is anything else in `root`.
     """
     root, splits = Path(root), dict(splits or {"train": 600, "val": 100})
     if not splits.keys() <= {*SPLITS} or min(splits.values()) < 0 or seed < 0:
@@ -148,28 +144,15 @@ def write_dataset(
             f"{', '.join(SPLITS)}, and a seed from 0 on."
         )
     about = {"version": VERSION, "size": list(map(int, size)), "splits": splits, "seed": seed}
-    if root.exists():
-        described = root / "dataset.json"
-        if described.is_file() and json.loads(described.read_text()) == about:
-            return root
-        raise CwdError(f"{root} holds something else than these scenes: move it away or delete it.")
-    part = root.with_name(f".{root.name}.partial")
-    try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
+
+    def write(folder: Path) -> None:
         for number, (split, count) in enumerate(splits.items()):
-            _write_split(part, split, count, size, (seed, number))
-        (part / "dataset.json").write_text(json.dumps(about))
-        part.rename(root)
-    except OSError as error:
-        shutil.rmtree(part, ignore_errors=True)
-        raise unwritable(root, error) from error
-    return root
+            _write_split(folder, split, count, size, (seed, number))
+
+    return made_once(root, "these scenes", about, write)
 
 
-def _write_split(
-    root: Path, split: str, count: int, size: tuple[int, int], seed: tuple[int, int]
-) -> None:
+def _write_split(root: Path, split: str, count: int, size: Size, seed: tuple[int, int]) -> None:
     folders = {name: root / name / split / "scenes" for name in ("leftImg8bit", "gtFine")}
     for folder in (*folders.values(), root / "annotations"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -196,18 +179,17 @@ def _write_split(
 
 def _annotate(instances: np.ndarray, image_id: int) -> list[dict]:
     """COCO annotations of what is visible of every instance."""
-    annotations = []
+    annotations, ids = [], [IDS[name] for name in THINGS]
     for value in np.unique(instances[instances >= 1000]).tolist():
         mask = np.asfortranarray(instances == value, np.uint8)
         encoded = rle.encode(mask)
-        annotations.append(
-            {
-                "image_id": image_id,
-                "category_id": [IDS[name] for name in THINGS].index(value // 1000) + 1,
-                "segmentation": {"size": encoded["size"], "counts": encoded["counts"].decode()},
-                "bbox": list(map(int, rle.toBbox(encoded))),
-                "area": int(mask.sum()),
-                "iscrowd": 0,
-            }
-        )
+        annotation = {
+            "image_id": image_id,
+            "category_id": ids.index(value // 1000) + 1,
+            "segmentation": {"size": encoded["size"], "counts": encoded["counts"].decode()},
+            "bbox": list(map(int, rle.toBbox(encoded))),
+            "area": int(mask.sum()),
+            "iscrowd": 0,
+        }
+        annotations.append(annotation)
     return annotations

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from cwd.config.run import Data, Run
 from cwd.config.schedule import BaseSchedule
-from cwd.data.base import check_complete
 
 
 class Task(ABC):
@@ -78,10 +77,4 @@ class Task(ABC):
 
 def both_parts(data: Data, build: Callable[[str], Any]) -> list[Any]:
     """What `build` gives for the split to train on and for the one to measure on."""
-    parts = []
-    for split, count in (("train", data.train), (data.split, data.val)):
-        dataset = build(split)
-        if count is None:
-            check_complete(dataset)
-        parts.append(dataset.first(count))
-    return parts
+    return [build("train").take(data.train), build(data.split).take(data.val)]
