@@ -46,7 +46,7 @@ def cpu_has_bf16() -> bool:
 
 @functools.cache
 def has_compiler() -> bool:
-    """Whether `torch.compile` can build kernels: a C++ compiler and Python's headers are there."""
+    """Whether `torch.compile` finds what it needs: a C++ compiler and Python's headers."""
     header = Path(sysconfig.get_paths()["include"]) / "Python.h"
     return header.is_file() and any(map(shutil.which, ("g++", "clang++", "c++")))
 

@@ -1,8 +1,8 @@
 """Several processes that train one run together: what each of them has to know of the others.
 
 torchrun starts them. Each computes the same step on its rows of the batch, and what they compute
-together is what one process computes on the whole batch; detectors alone sample regions and count
-objects in each process's images. In one process nothing here does anything.
+together is what one computes on the whole batch; detectors alone sample regions and count objects
+in each process's images. In one process nothing here does anything.
 """
 
 import atexit
@@ -17,11 +17,8 @@ from torch import Tensor, nn
 
 from cwd.system.device import pick_device
 from cwd.system.errors import CwdError
-from cwd.system.progress import report
 
-# The longest that processes wait for each other: one of them may have to decode a dataset. A
-# process that died is noticed at once, by torchrun.
-PATIENCE = timedelta(hours=2)
+PATIENCE = timedelta(hours=2)  # of processes for one that decodes a dataset
 Value = TypeVar("Value")
 
 
@@ -42,16 +39,15 @@ def open_fabric(accelerator: str, precision: str) -> Any:
             f"torchrun started {here} processes on a machine with {gpus} GPUs: start it with "
             f"--nproc-per-node {gpus}, or train with --device cpu."
         )
-    nodes, ddp = int(os.environ["GROUP_WORLD_SIZE"]), DDPStrategy(timeout=PATIENCE)
-    fabric = Fabric(
-        accelerator=accelerator, devices=here, num_nodes=nodes, strategy=ddp, precision=precision
-    )
+    several = {"devices": here, "num_nodes": int(os.environ["GROUP_WORLD_SIZE"])}
+    ddp = DDPStrategy(timeout=PATIENCE)
+    fabric = Fabric(accelerator=accelerator, strategy=ddp, precision=precision, **several)
     fabric.launch()
     return fabric
 
 
 def join(device: str) -> None:
-    """Meet the other processes that torchrun started, if it did; raises as `open_fabric` does."""
+    """Meet the other processes that torchrun started, if it did."""
     if dist.is_torchelastic_launched() and not _connected():
         open_fabric(pick_device(device), "32-true")
         atexit.register(_leave)
@@ -97,8 +93,8 @@ def mine(whole: Tensor) -> Tensor:
 class _Total(torch.autograd.Function):
     """Sum over processes, to be differentiated any number of times.
 
-    Each process has its own loss, and their sum is what is differentiated: a value that all of
-    them use gets the sum of their gradients, which is a sum over processes itself.
+    What is differentiated is the sum of all processes' losses: a value that all of them use gets
+    the sum of their gradients.
     """
 
     @staticmethod
@@ -155,19 +151,12 @@ def wait() -> None:
         dist.barrier()
 
 
-def tell(line: str, *, transient: bool = False) -> None:
-    """Show a line of progress, once for all processes; see `cwd.system.progress.report`."""
-    if rank() == 0:
-        report(line, transient=transient)
-
-
 def in_turns(work: Callable[[], Value]) -> Value:
     """Do work that may write files: process 0 first, then one on each machine, then the rest.
 
     What the first wrote, the others find: scenes are drawn once, a dataset is decoded once.
     """
     turn = 0 if rank() == 0 else 1 if os.environ.get("LOCAL_RANK") == "0" else 2
-    result = None
     for number in range(3 if processes() > 1 else 1):
         if turn == number:
             result = work()

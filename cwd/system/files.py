@@ -1,12 +1,10 @@
 """Writing files and folders so that a reader never sees half of one."""
 
 import contextlib
-import csv
 import errno
-import io
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +34,7 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def unwritable(path: Path, error: OSError | RuntimeError) -> CwdError:
-    """The sentence for a failed write; torch reports a full disk as a RuntimeError."""
+    """What is raised for a failed write; torch reports a full disk as a RuntimeError."""
     full = getattr(error, "errno", None) == errno.ENOSPC or isinstance(error, RuntimeError)
     remedy = "free some disk space" if full else "make its folder writable"
     return CwdError(f"{path} could not be written ({error}): {remedy} and start the command again.")
@@ -45,15 +43,6 @@ def unwritable(path: Path, error: OSError | RuntimeError) -> CwdError:
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     write_atomic(path, lambda temporary: temporary.write_text(text))
-
-
-def write_csv(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str] = ()) -> None:
-    """Write rows as CSV, atomically; `columns` are those of a table without rows."""
-    table = io.StringIO()
-    writer = csv.DictWriter(table, fieldnames=list(rows[0]) if rows else columns)
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, table.getvalue())
 
 
 def write_json(path: Path, value: object) -> None:
@@ -79,17 +68,15 @@ def save_figure(figure: Any, path: Path) -> None:
 def exclusive(path: Path, what: str, patience: float = 5.0) -> Iterator[None]:
     """Hold an advisory lock on `path` while the block runs.
 
-    The lock belongs to the process: it is gone the moment the process dies, even by SIGKILL. A
-    notebook's kernel outlives its killed runner by two seconds, hence five of patience; after them
-    a `CwdError` says that `what` is another process's.
+    It is gone the moment the process dies, even by SIGKILL. A notebook's kernel outlives its killed
+    runner by two seconds; after `patience` a `CwdError` says that `what` is another process's.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         held = FileLock(path).acquire(timeout=patience)
     except Timeout as error:
         raise CwdError(
-            f"{what} is in the hands of another process: wait for it to end, or stop it and start "
-            "this command again."
+            f"{what} is in the hands of another process: wait for it, or stop it and start again."
         ) from error
     except OSError as error:
         raise unwritable(path, error) from error

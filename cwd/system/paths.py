@@ -3,11 +3,9 @@
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
-CHECKOUT = PACKAGE.parent
 # in a checkout everything lies below it; an installed package works in the current folder
-INSTALLED = not (CHECKOUT / "notebooks").is_dir()
-ROOT = Path.cwd() if INSTALLED else CHECKOUT
-
+INSTALLED = not (PACKAGE.parent / "notebooks").is_dir()
+ROOT = Path.cwd() if INSTALLED else PACKAGE.parent
 PROFILES = PACKAGE / "profiles"
 NOTEBOOKS = ROOT / "notebooks"
 BUILD = ROOT / "build"

@@ -1,7 +1,7 @@
-"""One line of progress from wherever a run is trained to the terminal where somebody waits.
+"""Progress from wherever a run is trained to the terminal where somebody waits.
 
-Notebooks train in a kernel, whose output is not the terminal. What reports therefore appends to the
-file that CWD_PROGRESS_FILE names, and `reproduce` shows what arrives there.
+A notebook's kernel has no terminal: what it reports is appended to the file that CWD_PROGRESS_FILE
+names, and `reproduce` shows it.
 """
 
 import math
@@ -51,17 +51,14 @@ class Terminal:
         """Remove the transient line, if there is one."""
         if self.bar is not None:
             self.bar.close()
-            self.bar = None
+        self.bar = None
 
 
 TERMINAL = Terminal()
 
 
 class ProgressTail(threading.Thread):
-    """Shows what other processes report, while the block runs.
-
-    `path` is the file that CWD_PROGRESS_FILE names in those processes.
-    """
+    """Shows what processes report whose CWD_PROGRESS_FILE is `path`, while the block runs."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(daemon=True)
@@ -80,7 +77,7 @@ class ProgressTail(threading.Thread):
         TERMINAL.clear()
 
     def run(self) -> None:
-        """Show lines as they come; complete ones only."""
+        """Show complete lines as they come."""
         with open(self.path) as file:
             rest, last = "", False
             while not last:

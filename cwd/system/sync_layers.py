@@ -12,8 +12,7 @@ class _WholeBatchNorm2d(nn.BatchNorm2d):
     """Batch norm with mean and variance over the images of all processes, in the place of `norm`.
 
     torch's own (`nn.SyncBatchNorm`) computes on GPUs only and can't be differentiated twice, as the
-    critic's penalty is. This one is slower and needs more memory, but is only arithmetic. All
-    processes have equally many images.
+    critic's penalty is. This one is slower and needs more memory, but is only arithmetic.
     """
 
     def __init__(self, norm: nn.BatchNorm2d) -> None:
@@ -26,10 +25,8 @@ class _WholeBatchNorm2d(nn.BatchNorm2d):
         self.train(norm.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self._normalised(x) if self.training else super().forward(x)
-        return self.act(self.drop(x))
-
-    def _normalised(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return self.act(self.drop(super().forward(x)))
         full = x.to(self.running_mean.dtype)  # as torch does: statistics of bf16 in float32
         count = processes() * x.numel() // x.shape[1]  # values of a channel
         mean = total(full.sum(dim=(0, 2, 3))) / count  # [C]
@@ -40,7 +37,8 @@ class _WholeBatchNorm2d(nn.BatchNorm2d):
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
         scale = self.weight * (variance + self.eps).rsqrt()
-        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+        y = centred * scale[:, None, None] + self.bias[:, None, None]
+        return self.act(self.drop(y.to(x.dtype)))
 
 
 class _WholeBatchDropout(nn.Module):

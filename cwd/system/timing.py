@@ -17,8 +17,7 @@ Calls = Sequence[Callable[[], object]]
 def laps(steps: Calls, device: str, repeats: int = REPEATS, warm: int = 3) -> list[list[float]]:
     """Seconds of each call, `repeats` of them after `warm` others (a compiled call compiles then).
 
-    The calls take turns, so that whatever else the machine is doing slows all of them alike, and
-    the times of one round belong together.
+    The calls take turns, so that whatever else the machine does slows all of them alike.
     """
     times: list[list[float]] = [[] for _ in steps]
     for _ in range(repeats + warm):
@@ -32,16 +31,15 @@ def laps(steps: Calls, device: str, repeats: int = REPEATS, warm: int = 3) -> li
 
 
 def race(steps: Calls, device: str, repeats: int = REPEATS, warm: int = 3) -> list[float]:
-    """Median seconds of each call; arguments as for `laps`."""
+    """Median seconds of each call, as `laps` measures them."""
     return [statistics.median(taken) for taken in laps(steps, device, repeats, warm)]
 
 
 def peak_bytes(step: Callable[[], object], device: str) -> int:
     """The most memory that a call holds at once, beyond what is there before it.
 
-    On a GPU the allocator knows it. On a CPU it is the highest running sum of the profiler's
-    allocations and releases in their order, one thread's, so that it is the same at every call.
-    The step leaves nothing behind that it frees at its next call.
+    On a CPU it is the highest running sum of what one thread allocates and releases, the same at
+    every call. The step leaves nothing behind that it frees at its next call.
     """
     if device == "cuda":
         step()  # libraries allocate their workspaces now

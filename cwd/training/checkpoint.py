@@ -23,17 +23,13 @@ def save(student: Student, step: int) -> None:
 
 
 def load(student: Student) -> int:
-    """Restore what `save` wrote, if it's there; returns the step to go on from.
-
-    Raises:
-        CwdError: the file can't be read, or this process doesn't find it and another did.
-    """
+    """Restore what `save` wrote, if it's there; returns the step to go on from."""
     path = student.path / NAME
     found = path.exists()
     if found != agreed(found):
         raise CwdError(
-            f"{path} isn't the same for all processes that train run {student.run.name}: put the "
-            "folder of the runs on a disk that their machines share."
+            f"{path} isn't the same for all processes of run {student.run.name}: put the folder of "
+            "the runs on a disk that their machines share."
         )
     if not found:
         return 0

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
+import pandas as pd
 import torch
 from safetensors.torch import save_file
 
@@ -13,8 +14,9 @@ from cwd.config.run import Run
 from cwd.models.build import count_parameters
 from cwd.system import distributed
 from cwd.system.device import pick_device, pick_precision
-from cwd.system.distributed import agreed, join, open_fabric, rank, tell
-from cwd.system.files import write_atomic, write_csv, write_json
+from cwd.system.distributed import agreed, join, open_fabric, rank
+from cwd.system.files import write_atomic, write_json
+from cwd.system.progress import report
 from cwd.training import checkpoint, provenance
 from cwd.training.run_folder import RunFolder
 from cwd.training.student import Student
@@ -26,22 +28,14 @@ WINDOW = 20  # steps between two looks at the losses: a look makes the device wa
 
 
 def train(
-    run: Run,
-    *,
-    runs: Path,
-    data_root: Path,
-    device: str = "auto",
-    allow_weak_teacher: bool = False,
+    run: Run, *, runs: Path, data_root: Path, device: str = "auto", allow_weak_teacher: bool = False
 ) -> RunFolder:
     """Train a run, or go on where it was interrupted; a finished run is returned as it is.
 
     Processes that torchrun started train it together and share every batch; all of them call this.
     It distils from a teacher that is worse than the student alone only with `allow_weak_teacher`.
-    `runs` is the folder of all runs, `data_root` that of the datasets.
-
-    Raises:
-        CwdError: the data, the teacher or a setting is unfit; a loss is zero, not in the graph or
-            not finite; the disk is full; another process trains the run.
+    `runs` is the folder of all runs, `data_root` that of the datasets. A `CwdError` says what is
+    unfit: the data, the teacher, a setting, a loss, the disk; or that another process trains it.
     """
     join(device)
     folder = RunFolder(Path(runs), run)
@@ -101,20 +95,15 @@ class Training:
             if save or done % WINDOW == 0:
                 student.history.look(done)
                 seconds = time.monotonic() - began
-                self.progress(done, (done - start) / seconds)
                 session["seconds"] = round(seconds, 1)
+                if rank() == 0:
+                    rate = (done - start) / seconds
+                    left = (schedule.steps - done) / rate
+                    line = f"{self.run.title}  {done}/{schedule.steps}  {rate:.1f} steps/s  "
+                    report(f"{line}{left // 60:.0f}:{left % 60:02.0f} left", transient=True)
             if save:
                 checkpoint.save(student, done)
         self.finish()
-
-    def progress(self, done: int, rate: float) -> None:
-        """Show how far the run is, at so many steps a second."""
-        left = (self.run.schedule.steps - done) / rate
-        tell(
-            f"{self.run.title}  {done}/{self.run.schedule.steps}  {rate:.1f} steps/s  "
-            f"{left // 60:.0f}:{left % 60:02.0f} left",
-            transient=True,
-        )
 
     def finish(self) -> None:
         """Measure the student and write what makes the run complete."""
@@ -126,7 +115,8 @@ class Training:
             return
         metrics["parameters"] = count_parameters(student.network)
         # a network that is measured as it comes has no steps, and no history but its columns
-        write_csv(path / "history.csv", student.history.rows, ("step", "lr"))
+        history = pd.DataFrame(student.history.rows or {"step": [], "lr": []})
+        write_atomic(path / "history.csv", lambda file: history.to_csv(file, index=False))
         weights = {k: v.contiguous().cpu() for k, v in student.network.state_dict().items()}
         about = {"run": run.name}  # one entry: safetensors writes several in any order
         write_atomic(path / "student.safetensors", lambda file: save_file(weights, file, about))
@@ -135,4 +125,4 @@ class Training:
         origin = self.origin | {"seconds": round(seconds, 1), "sessions": student.sessions}
         write_json(path / "provenance.json", origin)
         write_json(path / "metrics.json", metrics)
-        tell(f"{run.title}: {score_of(run.network, metrics)} after {seconds:.0f} s")
+        report(f"{run.title}: {score_of(run.network, metrics)} after {seconds:.0f} s")

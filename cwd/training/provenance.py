@@ -20,11 +20,9 @@ def session(device: torch.device) -> dict[str, Any]:
 
     `commit` and `dirty` (whether it has uncommitted changes) are None outside a git checkout.
     """
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return _git_state() | {
-        "versions": {"python": platform.python_version()} | versions,
-        "hardware": hardware(device),
-    }
+    versions = {"python": platform.python_version()}
+    versions |= {name: importlib.metadata.version(name) for name in PACKAGES}
+    return _git_state() | {"versions": versions, "hardware": hardware(device)}
 
 
 def hardware(device: torch.device) -> dict[str, Any]:
@@ -35,7 +33,7 @@ def hardware(device: torch.device) -> dict[str, Any]:
 
 
 def first_weights(init: str, report: dict[str, list[str]]) -> dict[str, Any]:
-    """Where a network's first weights came from: its run's `init`, and its own `init_report`."""
+    """Where a network's first weights came from: its run's `init`, and its own report."""
     if not report["matched"]:
         return {"from": init}
     counts = {name: len(tensors) for name, tensors in report.items()}

@@ -44,10 +44,7 @@ class RunFolder:
         """Hold the run for this process; yields the folder to write into.
 
         When the block ends well, the folder becomes the finished run. When it doesn't, what was
-        written stays for the next attempt.
-
-        Raises:
-            CwdError: another process is training this run.
+        written stays for the next attempt. A run that another process trains is a `CwdError`.
         """
         with exclusive(self.root / ".locks" / self.run.name, f"run {self.run.name}"):
             self.partial.mkdir(parents=True, exist_ok=True)

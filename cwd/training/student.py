@@ -1,4 +1,4 @@
-"""A student in training: all that one run learns, and one step of it."""
+"""A student in training: all that one run learns, one step of it, and its losses so far."""
 
 from pathlib import Path
 from typing import Any
@@ -11,27 +11,69 @@ from torch.nn.utils import clip_grad_norm_
 from cwd.config.run import Run
 from cwd.config.schedule import step_seed
 from cwd.system import distributed
+from cwd.system.errors import CwdError
 from cwd.system.sync_layers import synchronise
-from cwd.training.history import History
 from cwd.training.tasks import task_of
 from cwd.training.teacher import Teacher
 
 CRITIC_LR, CRITIC_BETAS = 4e-4, (0.9, 0.99)  # SKDS's; the rate follows the student's schedule
 
 
+class History:
+    """The losses of a run whose checkpoint is in `path`.
+
+    Its `rows`, one a look: the step, the learning rate, the mean of each term since the last.
+    """
+
+    def __init__(self, run: Run, path: Path) -> None:
+        self.run, self.path = run, path
+        self.rows: list[dict[str, float]] = []
+        self._seen: list[dict[str, Tensor]] = []
+
+    def add(self, terms: dict[str, Tensor]) -> None:
+        """Note a step's terms, without waiting for the device."""
+        self._seen.append({name: value.detach() for name, value in terms.items()})
+
+    def check(self, terms: dict[str, Tensor]) -> None:
+        """Refuse a term that is exactly zero or depends on nothing that is trained."""
+        means = distributed.average(torch.stack([value.detach() for value in terms.values()]))
+        for (name, value), mean in zip(terms.items(), means.tolist(), strict=True):
+            if not value.requires_grad or mean == 0:
+                fault = "is exactly zero" if value.requires_grad else "is not in the graph"
+                raise CwdError(
+                    f"run {self.run.name}: the loss term {name} {fault} and can teach nothing: "
+                    "check that the networks differ, and that its map and weight are meant."
+                )
+
+    def look(self, done: int) -> None:
+        """Fetch the terms since the last look and add their means; refuse what isn't finite."""
+        if not self._seen:
+            return
+        names = list(self._seen[0])
+        values = torch.stack([torch.stack([*terms.values()]) for terms in self._seen])
+        values = distributed.average(values).cpu()
+        if bad := (~values.isfinite()).nonzero().tolist():
+            row, column = bad[0]
+            raise CwdError(
+                f"run {self.run.name}: the loss term {names[column]} is {values[row, column]} at "
+                f"step {done - len(values) + row + 1}; the last good checkpoint stays in "
+                f"{self.path}: lower the learning rate or the term's weight."
+            )
+        rate = self.run.schedule.lr * self.run.schedule.lr_factor(done - 1)
+        means = dict(zip(names, values.mean(dim=0).tolist(), strict=True))
+        self.rows.append({"step": done, "lr": rate} | means)
+        self._seen.clear()
+
+
 class Student:
     """What one run trains: a network, and what its recipe trains with it.
 
     Attributes:
-        path: the folder that the run's files are written into.
-        history: the losses so far.
         sessions: where and for how long it was trained, each time that it was started.
-        network: the network that learns.
-        distiller: the recipe at work on it and its teacher, or None without one.
+        distiller: the recipe at work on the network and its teacher, or None without one.
         critic: the distiller's, which learns in turns with the network, or None.
         trained: what of the distiller is trained together with the network.
-        learnt: network and distiller, as a checkpoint has them.
-        optimizers: by their names in a checkpoint.
+        learnt: network and distiller, as a checkpoint has them, beside the `optimizers` by name.
     """
 
     def __init__(
@@ -70,28 +112,26 @@ class Student:
         self, step: int, batch: Tensor, target: Any, teacher: Teacher | None
     ) -> dict[str, Tensor]:
         """One step of training; gives every term of eq. 5 and 8 by name, times its weight."""
-        self.prepare(step)
+        self._prepare(step)
         out = self.task.forward(self.model, batch, target)
         terms = self.task.losses(out, target, self.schedule)
         if teacher:
             with self.fabric.autocast():
                 taught = teacher(batch, step)
                 terms |= self.distiller(out, taught, target, batch)
-        self.backward(sum(terms.values()))
+        self._backward(sum(terms.values()))
         self.optimizer.step()
         if self.critic:
             terms["HO_critic"] = self.critic_step(out.score, taught.score, batch)
         return terms
 
-    def prepare(self, step: int) -> None:
-        """Set random numbers and learning rates, which depend on the step alone."""
+    def _prepare(self, step: int) -> None:  # random numbers and rates depend on the step alone
         torch.manual_seed(step_seed(self.run.seed, step))
         for name, optimizer in self.optimizers.items():
             rate = CRITIC_LR if name == "critic" else self.schedule.lr
             optimizer.param_groups[0]["lr"] = rate * self.schedule.lr_factor(step)
 
-    def backward(self, loss: Tensor) -> None:
-        """The gradients of a step, the mean over several processes, clipped."""
+    def _backward(self, loss: Tensor) -> None:
         self.optimizer.zero_grad()
         self.fabric.backward(loss)
         distributed.average_gradients(self.trained)  # DDP does it with the network's

@@ -21,22 +21,20 @@ def check_teacher(run: Run, runs: Path, allow_weak: bool) -> RunFolder:
     teacher, baseline = RunFolder(runs, run.teacher), RunFolder(runs, run.baseline())
     if not teacher.finished:
         raise CwdError(
-            f"run {run.name}: its teacher was never trained ({teacher.done} does not exist): train "
-            "the teacher first."
+            f"run {run.name}: {teacher.done} is missing, its teacher was never trained: train it."
         )
     task = task_of(run.network)
     score = teacher.metrics.get(task.measure)
     if not isinstance(score, float) or not math.isfinite(score):
         raise CwdError(
             f"run {run.name}: {teacher.done / 'metrics.json'} records no {task.unit} of the "
-            "teacher: delete that folder and train the teacher again."
+            "teacher: delete that folder and train it again."
         )
     alone = baseline.metrics[task.measure] if baseline.finished else -math.inf
     if score < alone and not allow_weak:
         raise CwdError(
             f"run {run.name}: the teacher's {task.unit} ({score:.2f}) is below the student's own "
-            f"({alone:.2f}): train the teacher for longer, or set allow_weak_teacher: true in the "
-            "profile."
+            f"({alone:.2f}): train it for longer, or set allow_weak_teacher: true in the profile."
         )
     return teacher
 
@@ -48,8 +46,7 @@ class Kept:
     """
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.runs: dict[tuple, dict[int, Any]] = {}
+        self.limit, self.runs = limit, {}
 
     def room(self, key: tuple, need: int) -> dict[int, Any] | None:
         """A run's maps by step, to be read and added to; None if they `need` too many bytes."""
@@ -73,8 +70,7 @@ class Teacher:
     """The network of a finished run, frozen and in eval mode, asked once for every step."""
 
     def __init__(self, folder: RunFolder, num_classes: int, device: torch.device) -> None:
-        weights = folder.done / "student.safetensors"
-        self.task = task_of(folder.run.network)
+        weights, self.task = folder.done / "student.safetensors", task_of(folder.run.network)
         network = self.task.build(folder.run.network, num_classes)
         load_network_weights(network, weights)
         self.network = network.to(device, memory_format=torch.channels_last)

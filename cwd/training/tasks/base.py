@@ -10,29 +10,23 @@ from torch import Tensor, nn
 
 from cwd.config.run import Data, Run
 from cwd.config.schedule import BaseSchedule
+from cwd.models.build import build_network
 
 
 class Task(ABC):
-    """A kind of network.
+    """A kind of network."""
 
-    Attributes:
-        measure: the metric by which networks are ranked, a key of what `evaluate` gives.
-        unit: the same for people.
-        schedule: the class of its schedules.
-    """
-
-    measure: str
-    unit: str
-    schedule: type[BaseSchedule]
+    measure: str  # the metric by which networks are ranked, a key of what `evaluate` gives
+    unit: str  # the same for people
+    schedule: type[BaseSchedule]  # the class of its schedules
+    build = staticmethod(build_network)
 
     @abstractmethod
     def open_data(self, data: Data, data_root: Path) -> tuple[Any, Any]:
         """The training images and those that are measured on, opened once in a process.
 
-        Each has a length, `name`, `num_classes` and `checksum`.
-
-        Raises:
-            CwdError: the dataset is missing, incomplete, damaged, or has nothing to learn.
+        Each has a length, `name`, `num_classes` and `checksum`. A dataset that is missing,
+        incomplete or damaged, or has nothing to learn, is a `CwdError`.
         """
 
     @abstractmethod
@@ -44,13 +38,9 @@ class Task(ABC):
         Of the whole batch these are the `rows`, see `cwd.system.distributed.rows`.
         """
 
-    @abstractmethod
-    def build(self, name: str, num_classes: int, **options: Any) -> nn.Module:
-        """The network of that name; options are `init` and `device`."""
-
     def student(self, run: Run, num_classes: int) -> nn.Module:
         """The network that a run begins with."""
-        return self.build(run.network, num_classes, init=run.init)
+        return build_network(run.network, num_classes, init=run.init)
 
     def forward(self, network: nn.Module, images: Tensor, target: Any) -> Any:
         """The network's output for a batch; a teacher's target is None."""
@@ -62,7 +52,7 @@ class Task(ABC):
 
     @abstractmethod
     def distiller(self, run: Run, student: nn.Module, teacher: nn.Module) -> nn.Module:
-        """The run's recipe at work, see `cwd.recipes.parse.Distiller`."""
+        """The run's recipe at work, see `cwd.recipes.distiller.Distiller`."""
 
     @abstractmethod
     def evaluate(
@@ -75,6 +65,6 @@ class Task(ABC):
         return None
 
 
-def both_parts(data: Data, build: Callable[[str], Any]) -> list[Any]:
+def both_parts(data: Data, build: Callable[[str], Any]) -> tuple[Any, Any]:
     """What `build` gives for the split to train on and for the one to measure on."""
-    return [build("train").take(data.train), build(data.split).take(data.val)]
+    return build("train").take(data.train), build(data.split).take(data.val)

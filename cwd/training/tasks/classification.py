@@ -14,7 +14,6 @@ from cwd.data.classification.batches import ClassificationBatches
 from cwd.data.classification.crops import crops_root
 from cwd.data.classification.folders import FolderDataset, build_folders
 from cwd.evaluation.top1 import evaluate
-from cwd.models.build import build_network
 from cwd.models.classification import ClassificationOutput, Classifier
 from cwd.recipes.distiller import Distiller
 from cwd.recipes.parse import parse_recipe
@@ -33,24 +32,23 @@ def open_data(data: Data, data_root: Path) -> tuple[FolderDataset, FolderDataset
             f"dataset {data.name}: size is for crops, whose scenes are drawn at it; classifiers "
             "resize images by the schedule's short and crop."
         )
-    return tuple(both_parts(data, lambda split: build_folders(data.name, data_root, split)))
+    return both_parts(data, lambda split: build_folders(data.name, data_root, split))
 
 
 class ClassificationTask(Task):
     """Cross-entropy, a recipe on the last feature map, top-1 accuracy."""
 
     measure, unit, schedule = "top1", "top-1", ClassificationSchedule
-    open_data, build = staticmethod(open_data), staticmethod(build_network)
-    batches, evaluate = ClassificationBatches, staticmethod(evaluate)
+    batches = ClassificationBatches
+    open_data, evaluate = staticmethod(open_data), staticmethod(evaluate)
 
     def losses(
         self, out: ClassificationOutput, target: Tensor, schedule: ClassificationSchedule
     ) -> dict[str, Tensor]:
-        """Cross-entropy; over equal rows in several processes its mean is that over the batch."""
+        # over equal rows in several processes its mean is that over the batch
         return {"CE": F.cross_entropy(out.score, target)}
 
     def distiller(self, run: Run, student: Classifier, teacher: Classifier) -> Any:
-        """The run's recipe for feature maps of its crops."""
         # strided convolutions round up
         map_size = tuple(math.ceil(side / teacher.stride) for side in run.schedule.size)
         return Distiller(parse_recipe(run.recipe), student, teacher, map_size)

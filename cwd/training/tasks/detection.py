@@ -12,7 +12,6 @@ from cwd.data.detection.batches import DetectionBatches
 from cwd.data.detection.coco import CocoDataset, build_coco
 from cwd.data.opening import scenes_root
 from cwd.evaluation.coco_ap import evaluate
-from cwd.models.build import build_network
 from cwd.models.detection.base import Detector
 from cwd.models.detection.outputs import DetectionOutput, Objects
 from cwd.recipes.detection.distil import DetectionDistiller
@@ -42,40 +41,32 @@ def open_data(data: Data, data_root: Path, masks: bool) -> tuple[CocoDataset, Co
 class DetectionTask(Task):
     """The detector's own losses, a recipe on its pyramid, COCO's average precision.
 
-    Args:
-        masks: whether objects have masks, which then are what is measured.
+    Of objects with `masks` these are what is measured.
     """
 
-    schedule, batches, build = DetectionSchedule, DetectionBatches, staticmethod(build_network)
+    schedule, batches = DetectionSchedule, DetectionBatches
 
     def __init__(self, masks: bool) -> None:
         self.masks = masks
         self.measure, self.unit = ("mask_ap", "mask AP") if masks else ("ap", "AP")
 
     def open_data(self, data: Data, data_root: Path) -> tuple[CocoDataset, CocoDataset]:
-        """The images, whose objects have masks if they are measured."""
         return open_data(data, data_root, self.masks)
 
-    def forward(
-        self, network: nn.Module, images: Tensor, target: list[Objects] | None
-    ) -> DetectionOutput:
-        """The detector's output, with its own losses where there are targets."""
+    def forward(self, network: nn.Module, images: Tensor, target: Any) -> DetectionOutput:
         return network(images, target)
 
     def losses(
         self, out: DetectionOutput, target: list[Objects], schedule: DetectionSchedule
     ) -> dict[str, Tensor]:
-        """The detector's own terms, which its forward pass computed."""
         return dict(out.losses)
 
     def distiller(self, run: Run, student: Detector, teacher: Detector) -> DetectionDistiller:
-        """The run's recipe at work."""
         return DetectionDistiller(parse_recipe(run.recipe), student, teacher)
 
     def evaluate(
         self, network: Detector, dataset: CocoDataset, schedule: DetectionSchedule, **where: Any
     ) -> dict[str, Any]:
-        """COCO's average precision, on images of the size trained on."""
         return evaluate(network, dataset, short=schedule.short, long=schedule.long, **where)
 
 

@@ -12,13 +12,11 @@ from cwd.data.loading import Batches
 from cwd.data.opening import open_data
 from cwd.data.segmentation import IGNORED
 from cwd.evaluation.miou import evaluate, upsample
-from cwd.models.build import build_network
 from cwd.models.segmentation import OUTPUT_STRIDE, SegmentationNetwork, SegmentationOutput
 from cwd.recipes.distiller import Distiller
 from cwd.recipes.parse import parse_recipe
-from cwd.system import distributed
 from cwd.system.device import compile_where_it_pays
-from cwd.system.distributed import processes
+from cwd.system.distributed import processes, total
 from cwd.training.tasks.base import Task
 
 
@@ -30,7 +28,7 @@ def cross_entropy(score: Tensor, target: Tensor) -> Tensor:
     score = upsample(score, target.shape[-2:])
     if processes() == 1:
         return F.cross_entropy(score, target, ignore_index=IGNORED)
-    share = processes() / distributed.total((target != IGNORED).sum())
+    share = processes() / total((target != IGNORED).sum())
     return share * F.cross_entropy(score, target, ignore_index=IGNORED, reduction="sum")
 
 
@@ -38,11 +36,9 @@ class SegmentationTask(Task):
     """Cross-entropy of every pixel, a recipe on score and feature maps, mIoU."""
 
     measure, unit, schedule = "miou", "mIoU", Schedule
-    batches = Batches
-    open_data, build = staticmethod(open_data), staticmethod(build_network)
+    open_data, batches = staticmethod(open_data), Batches
 
     def student(self, run: Run, num_classes: int) -> SegmentationNetwork:
-        """The network that a run begins with; what isn't trained asks for no gradients."""
         student = super().student(run, num_classes)
         if processes() > 1 and student.aux_head and not run.schedule.aux_weight:
             student.aux_head.requires_grad_(False)  # DDP would wait for its gradients
@@ -58,7 +54,6 @@ class SegmentationTask(Task):
         return terms
 
     def distiller(self, run: Run, student: nn.Module, teacher: nn.Module) -> Distiller:
-        """The run's recipe for maps of its crops."""
         map_size = tuple(side // OUTPUT_STRIDE for side in run.schedule.size)
         built = Distiller(parse_recipe(run.recipe), student, teacher, map_size)
         # no compiler differentiates twice, as the critic's penalty does, or speeds convolutions up
@@ -70,11 +65,9 @@ class SegmentationTask(Task):
     def evaluate(
         self, network: nn.Module, dataset: Any, schedule: Schedule, **where: Any
     ) -> dict[str, Any]:
-        """mIoU; images keep their size whatever the schedule."""
-        return evaluate(network, dataset, **where)
+        return evaluate(network, dataset, **where)  # images keep their size
 
     def kept(self, schedule: Schedule, teacher: SegmentationNetwork) -> tuple[tuple, int]:
-        """See the base class."""
         batches = schedule.batch, schedule.crop, schedule.scale, schedule.flip
         batches += schedule.scale_step, schedule.photometric
         positions = math.prod(side // OUTPUT_STRIDE + 1 for side in schedule.crop)
