@@ -1,5 +1,8 @@
 """What holds for every loss on two maps, whichever it is; the holistic one has its own file."""
 
+import math
+from functools import partial
+
 import pytest
 import torch
 from maps import agree, gradient, maps
@@ -158,3 +161,24 @@ def test_compiled_equals_eager(loss):
     student, teacher = maps(dtype=torch.float32)
     eager = loss(student, teacher, TARGET)
     agree(torch.compile(loss, dynamic=False)(student, teacher, TARGET), eager, student)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "words"),
+    [
+        *[(losses.ChannelWise, {"temperature": t}, "positive number")
+          for t in (0, -1, math.inf, math.nan, "warm")],
+        *[(kind, {"metric": "cosine"}, "metric=cosine is unknown")
+          for kind in (ChannelWise, PixelWise, losses.ChannelMean, losses.Unnormalised)],
+        *[(losses.AttentionTransfer, {"p": p}, f"p={p} is no power")
+          for p in (0, -1, math.inf, math.nan, "two")],
+        *[(losses.PairwiseAffinity, {"pool_scale": scale}, f"pool_scale={scale} is no share")
+          for scale in (2, -0.1, math.nan, "half")],
+        *[(partial(losses.ChannelTransformation, 3, 4), {option: value}, option)
+          for option, values in {"hidden": (-1.0, "many", math.nan), "kernel": (2, "3x3"),
+                                 "activation": ("gelu",)}.items() for value in values],
+    ],
+)  # fmt: skip
+def test_options_that_are_refused(kind, options, words):
+    with pytest.raises(CwdError, match=words):
+        kind(**options)

@@ -72,23 +72,6 @@ def test_what_is_refused(head, rest):
 
 
 @pytest.mark.parametrize(
-    ("name", "sentence"),
-    [
-        ("SSD-R50", "there is no network 'SSD-R50': its name begins with one of PSPNet, Deeplab"),
-        ("FCN-R18", "there is no network 'FCN-R18': FCN stands on one of R50, R101, as in"),
-        ("RepPoints-R50(anchor=16)", "'anchor=16' can't stand in parentheses; a width such as 0.5, "
-         "fpn=64 (a multiple of 8) can, each once."),
-        ("FCN-R50(0.5)", "'0.5' can't stand in parentheses; nothing can."),
-        ("PSPNet-MBV2(0.3)", "MBV2 has no width 0.3: use one of 0.35, 0.5, 0.75, 1.0, 1.4."),
-    ],
-)  # fmt: skip
-def test_what_errors_name(name, sentence):
-    with pytest.raises(CwdError) as error:
-        names.parse_name(name)
-    assert sentence in str(error.value)
-
-
-@pytest.mark.parametrize(
     ("name", "classes"), [("PSPNet-R18", 1), ("Classifier-R18", 1), ("RepPoints-R18", 0)]
 )
 def test_too_few_classes(name, classes):

@@ -136,33 +136,17 @@ def test_an_object_has_the_nearest_cell_of_its_level(box, stride, x, y):
     assert {i: v for i, v in enumerate(assigned.tolist()) if v >= 0} == {cell(stride, x, y): 0}
 
 
-@pytest.mark.parametrize(
-    ("objects", "owner", "left"),
-    [
-        # both nearest to (24, 24): one 2 pixels off and 10 wide, one 3.5 pixels off and 40 wide
-        ([(21, 4, 31, 44), (7.5, 19, 47.5, 29)], 1, set()),
-        # centres at (24, 25) and (24, 26), and an object far from both
-        ([(14, 15, 34, 35), (90, 90, 110, 110), (14, 16, 34, 36)], 0, {1}),
-        ([(14, 16, 34, 36), (90, 90, 110, 110), (14, 15, 34, 35)], 2, {1}),
-        ([(14, 15, 34, 35)] * 3, 0, set()),  # of equals, the first
-    ],
-)
-def test_a_contested_cell_goes_to_the_nearer_in_units_of_its_sides(objects, owner, left):
-    assigned = nearest_cells(grid(), boxes(*sum(objects, ())))
-    assert assigned[cell(8, 3, 3)] == owner
-    assert set(assigned.tolist()) == {-1, owner} | left  # the farther ones have none
-
-
 def test_nearest_cells_as_published():
     where, contested = grid(), 0
     places = list(zip(where.places.tolist(), where.strides.tolist(), strict=True))
     for seed in range(20):
         objects = random_boxes(40, seed=seed)
+        objects = torch.cat((objects, objects[:3]))  # of equals, the first
         expected = plain_nearest(objects.tolist(), places)
         assigned = nearest_cells(where, objects).tolist()
         assert {i: index for i, index in enumerate(assigned) if index >= 0} == expected
         contested += len(objects) - len(expected)
-    assert contested > 10
+    assert contested > 70
 
 
 def test_overlaps_by_hand():
