@@ -14,17 +14,16 @@ from cwd.experiments.claims.judging import layout, verdict
 from cwd.experiments.profile import load_profile
 from cwd.experiments.records import Records
 from cwd.experiments.rows_losses import BARE
-from cwd.experiments.study import STUDIES, study
+from cwd.experiments.study import every_run
 from cwd.recipes.parse import parse_recipe
 
 T_2 = 4.30265  # Student's t, two degrees of freedom, 97.5 %
 
 
 def test_the_interval_by_hand():
-    finding = Finding("a - b", [1.0, 2.0, 3.0])
-    low, high = finding.interval()
-    assert low == pytest.approx(2 - T_2 / math.sqrt(3), abs=1e-4)
-    assert high == pytest.approx(2 + T_2 / math.sqrt(3), abs=1e-4)
+    half = T_2 / math.sqrt(3)
+    interval = Finding("a - b", [1.0, 2.0, 3.0]).interval()
+    assert interval == pytest.approx((2 - half, 2 + half), abs=1e-4)
     assert Finding("a - b", [1.0]).interval() == (-math.inf, math.inf)
 
 
@@ -84,11 +83,11 @@ def test_a_claim_with_a_missing_run_is_not_run(tmp_path):
 def test_classes_are_averaged(tmp_path):
     names = ("traffic light", "terrain", "wall", "truck", "bus", "train")
     low, high = dict.fromkeys(names, 10.0), dict.fromkeys(names, 10.0) | {"bus": 40.0}
-    miou = {"CW_f": (1.0, 1.0, 1.0), "PA_f": (1.0, 1.0, 1.0), "IFV_f": (1.0, 1.0, 1.0)}
+    miou = dict.fromkeys(("CW_f", "PA_f", "IFV_f"), (1.0, 1.0, 1.0))
     source = Invented(miou, classes={"CW_f": high, "PA_f": low, "IFV_f": low})
     line = find(verdicts(recorded(tmp_path, source)), "traffic light")
     assert line.ours == pytest.approx(30 / 6)
-    lacking = {"CW_f": {"bus": 1.0}, "PA_f": {"bus": 1.0}, "IFV_f": {"bus": 1.0}}
+    lacking = {recipe: {"bus": 1.0} for recipe in miou}
     table = verdicts(recorded(tmp_path, Invented(miou, classes=lacking)))
     assert find(table, "traffic light").verdict == "not run"
 
@@ -117,8 +116,7 @@ def test_every_dataset_counts(tmp_path):
 
 
 def test_claims_ask_for_recipes_that_the_studies_train():
-    rows = [row for name in STUDIES for row in study(name, Invented({})).rows]
-    trained = {run.recipe for row in rows for run in row.runs}
+    trained = {run.recipe for run in every_run(Invented({}))}
     named = ("better", "worse", "recipe", "others", "loss")
     for claim in CLAIMS:
         kind, given = type(claim.test).__name__, vars(claim.test)

@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from invented import Invented
+from invented import Invented, TwoStarts
 
 from cwd.experiments import Workspace, every_run, study
 from cwd.experiments.profile import Student, load_profile
@@ -12,12 +12,8 @@ from cwd.system import paths
 from cwd.system.errors import CwdError
 
 
-def table(name, source):
-    return study(name, source).table()
-
-
 def test_table6_has_the_papers_rows():
-    rows = table("table6", Invented({}))
+    rows = study("table6", Invented({})).table()
     printed = rows[rows["paper val mIoU"].notna() | rows["paper test mIoU"].notna()]
     assert len(printed) == 39  # lines of the paper's table
     at = ("PSPNet-R18", "ImageNet", "CWD")
@@ -37,7 +33,7 @@ def test_tables_7_and_8_leave_pi_and_ho_out():
         if row.runs and row.printed["network"] == "Deeplab-MBV2"
     }
     assert recipes == {"student": "", "SKDS": "PA_f", "IFVD": "IFV_f", "CWD": "CW_f"}
-    rows = table("table8", Invented({}, profile=load_profile("ade20k")))
+    rows = study("table8", Invented({}, profile=load_profile("ade20k"))).table()
     numbers = rows.loc[("PSPNet-MBV2", "", "CWD"), ["paper val mIoU", "paper mAcc"]]
     assert numbers.tolist() == [27.97, 37.16]
     assert rows.loc[("OCRNet", "", "reference"), "paper val mIoU"] == 43.70
@@ -58,7 +54,7 @@ def test_the_cityscapes_profile_has_all_of_table_6():
 
 def test_scratch_never_stands_beside_imagenet():
     source = Invented({}, others={"PSPNet-MBV2(0.35)": {"": (40.0,), "PI + HO + CW_f": (44.0,)}})
-    rows = table("table6", source)
+    rows = study("table6", source).table()
     measured = rows.loc[("PSPNet-MBV2", "scratch", "CWD")]
     assert measured["our mIoU (scenes)"] == 44
     assert measured["our gain"] == 4
@@ -84,7 +80,7 @@ def test_torchvisions_networks_can_stand_for_references():
     run = replace(profile.student, network="FCN-R101", init="imagenet")
     profile = replace(profile, students=(*profile.students, Student("FCN", run)))
     source = Invented({}, profile=profile, others={"FCN-R101": {"": (61.0,)}})
-    row = table("table7", source).loc[("FCN", "", "reference")]
+    row = study("table7", source).table().loc[("FCN", "", "reference")]
     assert row["paper val mIoU"] == 69.9
     assert row["our mIoU (voc)"] == 61
     assert row["our network"] == "FCN-R101, ImageNet"
@@ -97,12 +93,7 @@ def test_two_starts_of_one_network_are_two_rows():
     scratch = Student("PSPNet-R18", replace(profile.student, init="random"))
     profile = replace(profile, students=(*profile.students, scratch))
 
-    class TwoStarts(Invented):
-        def metrics(self, run):
-            miou = 50.0 if run.init == "random" else 70.0
-            return {"miou": miou, "macc": miou, "class_iou": {}}
-
-    rows = table("table7", TwoStarts({}, profile=profile))
+    rows = study("table7", TwoStarts({}, profile=profile)).table()
     beside = rows.loc[("PSPNet-R18", "", "CWD")]
     assert (beside["our mIoU (voc)"], beside["our network"]) == (70, "PSPNet-R18, ImageNet")
     alone = rows.loc[("PSPNet-R18", "scratch", "CWD")]

@@ -71,7 +71,6 @@ def test_the_papers_schedule_is_the_default(write):
         ({"sede": 1}, "mine.yaml has the unknown key 'sede', write one of name, about"),
         ({"seeds": []}, "mine.yaml: seeds is [], expected different whole numbers"),
         ({"seeds": [0, 0]}, "seeds is [0, 0]"),
-        ({"seeds": "one"}, "seeds is 'one'"),
         ({"seeds": [1.5]}, "seeds is [1.5]"),
         ({"data": {"name": "scenes", "sise": [1, 2]}}, "data has the unknown key 'sise'"),
         ({"data": {"name": 3}}, "data: name is 3, expected a text"),
@@ -85,30 +84,22 @@ def test_the_papers_schedule_is_the_default(write):
         ({"schedule": {"steps": 0}}, "steps is 0, give at least 1"),
         ({"schedule": {"lr": "1e-3"}}, "write 1.0e-3"),
         ({"schedule": {"lr": math.inf}}, "lr is inf, expected a finite number"),
-        ({"schedule": {"lr": math.nan}}, "lr is nan, expected a finite number"),
         ({"schedule": {"lr": True}}, "lr is True, expected a finite number"),
         ({"schedule": {"precision": "fp16"}}, "precision is 'fp16'"),
-        ({"schedule": {"crop": [32]}}, "crop is [32]"),
         ({"schedule": {"scale": [2, 1]}}, "scale is [2, 1]"),
         ({"schedule": {"flip": 1}}, "flip is 1"),
-        ({"schedule": None}, "needs data and schedule"),
         ({"student": None}, "has no student"),
         ({"student": {"network": "PSPNet-R19"}}, "student: there is no network 'PSPNet-R19'"),
         ({"student": {"net": "PSPNet-R18"}}, "student has the unknown key 'net'"),
         ({"students": [{}]}, "students: number 1: network is missing"),
-        ({"students": {"network": "PSPNet-R18"}}, "students is {'network'"),
         ({"teacher": {"network": "PSPNet-R18", "schedule": {"step": 1}}}, "unknown key 'step'"),
         ({"transformation": {}}, "transformation: seeds is missing"),
         ({"transformation": {"seeds": [-1]}}, "transformation: seeds is [-1]"),
         ({"transformation": {"instances": {}}}, "transformation has the unknown key 'instances'"),
-        (
-            {"transformation": {"seeds": [0], "instance": {"data": {"name": "scenes"}}}},
-            "transformation: instance: teacher is missing",
-        ),
+        ({"transformation": {"seeds": [0], "instance": {}}}, "instance: teacher is missing"),
         (task("Classifier-R18", "PSPNet-R18"), "no pair of one kind: use two of Classifier"),
-        (task("Classifier-R18", "Classifier-VGG"), "no classifier 'Classifier-VGG'"),
+        (task("Classifier-R18", "Classifier-VGG"), "no network 'Classifier-VGG'"),
         (task("Classifier-R18", "Classifier-MBV1", schedule={"steps": 0}), "random weights"),
-        ({"transformation": "seeds"}, "transformation is 'seeds', expected a mapping"),
     ],
 )
 def test_mistakes_in_a_profile(write, changes, words):
@@ -121,17 +112,14 @@ def test_mistakes_in_a_profile(write, changes, words):
 
 
 @pytest.mark.parametrize(
-    "make",
-    [
-        lambda: Schedule(lr=math.inf),
-        lambda: Schedule(steps=True),
-        lambda: Data(3),
-        lambda: DetectionSchedule(short=800, long=300),
-    ],
-)
-def test_settings_made_in_code_are_checked(make):
-    with pytest.raises(CwdError, match=r"lr is inf|steps is True|name is 3|short 800 and long 300"):
-        make()
+    ("kind", "given", "words"),
+    [(Schedule, {"lr": math.inf}, "lr is inf"), (Schedule, {"steps": True}, "steps is True"),
+     (Data, {"name": 3}, "name is 3"),
+     (DetectionSchedule, {"short": 800, "long": 300}, "short 800 and long 300")],
+)  # fmt: skip
+def test_settings_made_in_code_are_checked(kind, given, words):
+    with pytest.raises(CwdError, match=words):
+        kind(**given)
 
 
 def test_numbers_stay_as_they_were_written(write):
@@ -153,7 +141,9 @@ def test_seeds_of_the_command_line(write):
         open_profile(write(), seeds="2,x")
 
 
-def test_a_device_that_is_not_there(write):
+def test_a_study_and_a_device_that_are_not_there(write):
+    with pytest.raises(CwdError, match="use one of table2"):
+        study("table3000", open_profile(write()))
     for device in ("gpu", "cuda:0"):
         with pytest.raises(CwdError, match="use auto, cpu or cuda"):
             open_profile(write(), device=device)
@@ -180,10 +170,9 @@ def test_the_key_changes_with_what_changes_the_result(write):
 
 def test_a_recipe_needs_a_teacher(write):
     profile = load_profile(write())
-    with pytest.raises(CwdError, match="a recipe needs a teacher"):
-        replace(profile.student, recipe="CW_f")
-    with pytest.raises(CwdError, match="a recipe needs a teacher"):
-        replace(profile.student, teacher=profile.teacher)
+    for changes in ({"recipe": "CW_f"}, {"teacher": profile.teacher}):
+        with pytest.raises(CwdError, match="a recipe needs a teacher"):
+            replace(profile.student, **changes)
 
 
 def test_a_study_trains_what_is_missing(write, data_root, tmp_path, monkeypatch):
@@ -204,11 +193,6 @@ def test_a_study_trains_what_is_missing(write, data_root, tmp_path, monkeypatch)
     study("table3", wider).train()
     new = set((tmp_path / "runs").iterdir()) - before
     assert sorted(path.name.split("-s")[-1][0] for path in new) == ["2"] * 5
-
-
-def test_an_unknown_study(write):
-    with pytest.raises(CwdError, match="use one of table2"):
-        study("table3000", open_profile(write()))
 
 
 def test_results_are_recorded_with_their_provenance(write, data_root, tmp_path, monkeypatch):
