@@ -115,7 +115,7 @@ def test_every_dataset_counts(tmp_path):
     assert "camvid-cpu" in line._asdict()["_4"]
 
 
-def test_claims_ask_for_recipes_that_the_studies_train():
+def test_claims_ask_for_recipes_that_the_studies_train_and_for_the_papers_numbers():
     trained = {run.recipe for run in every_run(Invented({}))}
     named = ("better", "worse", "recipe", "others", "loss")
     for claim in CLAIMS:
@@ -126,9 +126,6 @@ def test_claims_ask_for_recipes_that_the_studies_train():
             bare = {BARE.get(recipe, recipe) for recipe in recipes}
             assert [parse_recipe(recipe) for recipe in bare]
             assert kind == "Cheaper" or bare <= trained
-
-
-def test_the_papers_numbers_behind_the_claims():
     assert len({claim.text for claim in CLAIMS}) == len(CLAIMS)
     printed = Evidence(Records(load_profile("quick"))).printed
     assert printed[""] == 69.10

@@ -38,7 +38,7 @@ def workspace(tmp_path_factory, data_root):
         yield opened
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def pair(workspace):
     return workspace.detection.pairs[0]
 

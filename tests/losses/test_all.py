@@ -55,12 +55,7 @@ def test_gradcheck(loss):
     student, teacher = maps((2, 3, 3, 4))
     target = TARGET[:, :3, :4]
     assert torch.autograd.gradcheck(lambda s: loss(s, teacher, target), (student,))
-
-
-@every
-def test_the_teacher_gets_no_gradient(loss):
-    student, teacher = maps()
-    value = loss(student, teacher, TARGET)
+    value = loss(student, teacher, target)
     value.backward()
     assert value.shape == ()
     assert teacher.grad is None
@@ -68,19 +63,14 @@ def test_the_teacher_gets_no_gradient(loss):
 
 
 @every
-def test_zero_at_equality(loss):
+def test_zero_at_equality_and_positive_elsewhere(loss):
     teacher = maps()[1]
     same = teacher.detach().clone().requires_grad_()
     value = loss(same, teacher, TARGET)
     assert value.item() == pytest.approx(0, abs=1e-14)
     if loss in DISTANCES:
         torch.testing.assert_close(gradient(value, same), torch.zeros_like(same))
-
-
-@pytest.mark.parametrize("loss", DISTANCES, ids=name)
-def test_positive_elsewhere(loss):
-    for seed in range(5):
-        assert loss(*maps(seed=seed), TARGET) > 1e-6
+        assert all(loss(*maps(seed=seed), TARGET) > 1e-6 for seed in range(5))
 
 
 @every

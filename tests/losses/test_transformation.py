@@ -83,15 +83,6 @@ def test_maps_of_other_channels_are_refused():
         ChannelTransformation(3, 4)(torch.randn(2, 3, 4, 4), torch.randn(2, 5, 4, 4))
 
 
-def test_the_recipe():
-    (term,) = parse_recipe("CT_f")
-    assert (term.weight, term.learns, term.name) == (1, True, "CT_f")
-    assert not parse_recipe("CW_f")[0].learns
-    built = parse_recipe("CT_f(hidden=2, kernel=3, activation=none)")[0].build(6, (4, 4), 5)
-    first, _, last = built.transform
-    assert (first.weight.shape, last.weight.shape) == ((12, 5, 3, 3), (6, 12, 3, 3))
-
-
 def test_what_is_trained_is_the_transformation():
     student, teacher = (
         build_network(name, 4).eval() for name in ("Classifier-MBV1(0.25)", "Classifier-R18")

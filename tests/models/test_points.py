@@ -17,7 +17,6 @@ from cwd.models.detection.points import (
     in_pixels,
     kernel_points,
     nearest_cells,
-    slowed,
 )
 
 STRIDES = (8, 16, 32, 64, 128)
@@ -91,14 +90,6 @@ def test_boxes_by_hand():
     assert gradient.tolist() == pytest.approx(expected, rel=1e-12)
     points = torch.randn(2, 3, 18, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(moment, (points,))
-
-
-def test_slowed_changes_the_gradient_only():
-    x = torch.randn(1000, requires_grad=True)
-    value = slowed(x, 0.1)
-    assert torch.equal(value, x)
-    value.square().sum().backward()
-    torch.testing.assert_close(x.grad, 0.1 * 2 * x.detach())
 
 
 @pytest.mark.parametrize("spread", [0, 1e-25, 1e-21, 1e-10])
@@ -183,10 +174,3 @@ def test_overlaps_as_published():
         assert best_overlaps(candidates, objects).tolist() == expected
         seen.update(expected)
     assert seen >= {-2, -1, 0, 8}
-
-
-def test_without_objects_all_is_background():
-    where, none = grid(), torch.zeros(0, 4, dtype=torch.float64)
-    for assigned in (nearest_cells(where, none), best_overlaps(random_boxes(7), none)):
-        assert assigned.dtype == torch.long
-        assert (assigned == -1).all()

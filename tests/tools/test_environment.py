@@ -4,8 +4,8 @@ import os
 import re
 import subprocess
 import tomllib
+from itertools import chain
 
-import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -19,38 +19,18 @@ def pins(lines):
     return {canonicalize_name(name): version for name, version in found}
 
 
-@pytest.fixture(scope="module")
-def lock():
-    return pins((paths.ROOT / "requirements.lock").read_text().splitlines())
-
-
-@pytest.fixture(scope="module")
-def conda():
-    return yaml.safe_load((paths.ROOT / "environment.yml").read_text())["dependencies"]
-
-
-@pytest.fixture(scope="module")
-def direct():
-    """What pyproject.toml asks for, extras included."""
-    project = tomllib.loads((paths.ROOT / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"].values()
-    lines = [*project["dependencies"], *(line for extra in extras for line in extra)]
-    return {canonicalize_name(r.name): r.specifier for r in map(Requirement, lines)}
-
-
-def test_the_lock_holds_names_and_versions_only():
+def test_the_lock_pyproject_and_conda_agree():
     lines = (paths.ROOT / "requirements.lock").read_text().splitlines()
     # no paths, hosts, options or local versions (+cu130): these differ between machines
     pin = re.compile(r"[A-Za-z0-9._-]+==[0-9][0-9a-z.]*")
     assert [line for line in lines if not line.startswith("#") and not pin.fullmatch(line)] == []
-
-
-def test_the_lock_satisfies_pyproject(lock, direct):
+    lock = pins(lines)
+    project = tomllib.loads((paths.ROOT / "pyproject.toml").read_text())["project"]
+    asked = chain(project["dependencies"], *project["optional-dependencies"].values())
+    direct = {canonicalize_name(r.name): r.specifier for r in map(Requirement, asked)}
     assert set(direct) <= set(lock)
     assert {n: lock[n] for n, wanted in direct.items() if lock[n] not in wanted} == {}
-
-
-def test_conda_has_the_locks_versions(lock, conda, direct):
+    conda = yaml.safe_load((paths.ROOT / "environment.yml").read_text())["dependencies"]
     (pip,) = [entry["pip"] for entry in conda if isinstance(entry, dict)]
     assert pins(pip) == {name: lock[name] for name in direct}
     # the rest of the lock binds too, and the package itself is installed
@@ -60,16 +40,8 @@ def test_conda_has_the_locks_versions(lock, conda, direct):
 def make(*arguments):
     # a make that called pytest has left its own settings in the environment
     variables = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
-    result = subprocess.run(
-        ["make", *arguments],
-        cwd=paths.ROOT,
-        env=variables,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
+    given = {"cwd": paths.ROOT, "env": variables, "text": True}
+    return subprocess.run(["make", *arguments], check=True, stdout=subprocess.PIPE, **given).stdout
 
 
 def test_make_alone_lists_every_target():

@@ -108,7 +108,6 @@ def test_every_profile_is_planned(name, place, quick_trials, no_counting, capsys
     assert table["hours_in_all"].sum() == pytest.approx(by_hand, abs=0.01)
     assert set(table["step_from"]) <= {"timed", "counted", ""}
     said = capsys.readouterr().out
-    assert max(len(line) for line in said.splitlines() if str(place) not in line) <= 110
     assert f"{len(runs)} runs: 0 finished, 0 recorded only, {len(runs)} left" in said
     assert "ASSUMED 30 TFLOP/s" in said
     count = len(quick_trials)
