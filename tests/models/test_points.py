@@ -101,43 +101,34 @@ def test_points_in_one_place_have_a_finite_gradient(spread):
     assert convert.transfer.grad.isfinite().all()
 
 
-def cell(stride, x, y, size=128):
-    """Index of a cell by its column and row."""
-    before = sum(math.ceil(size / s) ** 2 for s in STRIDES if s < stride)
-    return before + y * math.ceil(size / stride) + x
-
-
-@pytest.mark.parametrize(
-    ("box", "stride", "x", "y"),
-    [
-        ((9, 9, 39, 41), 8, 3, 3),  # centre 24, 25; log2(7.5) and 3: 2.95, truncated and clamped
-        ((0, 0, 64, 64), 16, 2, 2),  # log2(16) = 4
-        ((0, 0, 63.9, 64), 8, 4, 4),  # just below 4
-        ((0, 0, 32, 128), 16, 1, 4),  # (3 + 5) / 2 = 4; centre 16, 64
-        ((0, 0, 127, 127), 16, 4, 4),  # 4.99; 63.5 is nearest to 64
-        ((0, 0, 128, 128), 32, 2, 2),
-        ((30, 30, 30.5, 30.5), 8, 4, 4),  # log2(1/8) is negative
-        ((-300, -300, 3000, 3000), 128, 0, 0),  # 9.7, clamped to 7; the level has one cell
-        ((200, -90, 220, -70), 8, 15, 0),  # outside of the image
-    ],
-)
-def test_an_object_has_the_nearest_cell_of_its_level(box, stride, x, y):
-    assigned = nearest_cells(grid(), boxes(*box))
-    assert assigned.dtype == torch.long
-    assert {i: v for i, v in enumerate(assigned.tolist()) if v >= 0} == {cell(stride, x, y): 0}
+ALONE = [
+    (9, 9, 39, 41),  # centre 24, 25; log2(7.5) and 3: 2.95, truncated and clamped
+    (0, 0, 64, 64),  # log2(16) = 4
+    (0, 0, 63.9, 64),  # just below 4
+    (0, 0, 32, 128),  # (3 + 5) / 2 = 4; centre 16, 64
+    (0, 0, 127, 127),  # 4.99; 63.5 is nearest to 64
+    (0, 0, 128, 128),  # 5
+    (30, 30, 30.5, 30.5),  # log2(1/8) is negative
+    (-300, -300, 3000, 3000),  # 9.7, clamped to 7; the level has one cell
+    (200, -90, 220, -70),  # outside of the image
+]
 
 
 def test_nearest_cells_as_published():
     where, contested = grid(), 0
     places = list(zip(where.places.tolist(), where.strides.tolist(), strict=True))
-    for seed in range(20):
-        objects = random_boxes(40, seed=seed)
-        objects = torch.cat((objects, objects[:3]))  # of equals, the first
+    several = [random_boxes(40, seed=seed) for seed in range(20)]
+    several = [torch.cat((objects, objects[:3])) for objects in several]  # of equals, the first
+    for objects in [*(boxes(*box) for box in ALONE), *several]:
         expected = plain_nearest(objects.tolist(), places)
-        assigned = nearest_cells(where, objects).tolist()
-        assert {i: index for i, index in enumerate(assigned) if index >= 0} == expected
+        assigned = nearest_cells(where, objects)
+        assert assigned.dtype == torch.long
+        assert {i: k for i, k in enumerate(assigned.tolist()) if k >= 0} == expected
         contested += len(objects) - len(expected)
     assert contested > 70
+    # by hand: the cells of (24, 24) at stride 8, and of the whole image at stride 128
+    assert nearest_cells(where, boxes(*ALONE[0]))[3 * 16 + 3] == 0
+    assert nearest_cells(where, boxes(*ALONE[7]))[-1] == 0
 
 
 def test_overlaps_by_hand():

@@ -308,14 +308,6 @@ def test_disk_of_a_trained_run(run, near, data_root, tmp_path):
         assert checkpoint == exact + needs.CHECKPOINT_EACH * len(tensors)
 
 
-def test_disk_of_a_run_without_steps(data_root, tmp_path):
-    run = classifier(steps=0)
-    folder = train(run, runs=tmp_path, data_root=data_root, device="cpu").done
-    assert not (folder / "checkpoint.pt").exists()
-    student = (folder / "student.safetensors").stat().st_size
-    assert run_bytes(run) == (pytest.approx(student, rel=0.02), 0)
-
-
 def test_downloads(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
     archives, train_part, val_part = dataset_needs(Data("cityscapes", val=50), tmp_path)
@@ -331,12 +323,16 @@ def test_downloads(tmp_path, monkeypatch):
     assert dataset_needs(scenes, tmp_path)[0].size == 0
 
 
-def test_crops_need_their_scenes(data_root, tmp_path):
+def test_disk_of_crops_and_of_a_run_without_steps(data_root, tmp_path):
     data = classifier().data
     scenes, crops = dataset_needs(data, tmp_path)
     assert [scenes] == dataset_needs(SCENES, tmp_path)  # which are counted once
     assert (crops.download, crops.size) == (0, 64 * 128 * 8)
-    train(classifier(steps=0), runs=tmp_path, data_root=data_root, device="cpu")
+    run = classifier(steps=0)
+    folder = train(run, runs=tmp_path, data_root=data_root, device="cpu").done
+    assert not (folder / "checkpoint.pt").exists()
+    student = (folder / "student.safetensors").stat().st_size
+    assert run_bytes(run) == (pytest.approx(student, rel=0.02), 0)
     files = crops_folder(data, data_root).rglob("*.png")
     assert 0 < sum(path.stat().st_size for path in files) < crops.size
     assert [need.size for need in dataset_needs(data, data_root)] == [0, 0]

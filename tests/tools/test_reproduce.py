@@ -220,23 +220,18 @@ def test_transient_lines_overwrite_each_other(monkeypatch):
     assert shown(screen.getvalue()) == ["done", ""]
 
 
-def test_a_log_file_gets_few_transient_lines(monkeypatch):
+def test_a_log_file_gets_few_transient_lines_and_other_processes(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "stderr", log := io.StringIO())
     terminal = Terminal()
     for step in range(5):
         terminal.show(f"step {step}", transient=True)
     terminal.show("done", transient=False)
-    assert log.getvalue() == "step 0\ndone\n"
-
-
-def test_reports_travel_through_the_file(monkeypatch, tmp_path):
-    monkeypatch.setattr(sys, "stderr", log := io.StringIO())
     monkeypatch.setattr(progress, "TERMINAL", Terminal())
     with ProgressTail(tmp_path / "progress"):
         monkeypatch.setenv(progress.VARIABLE, str(tmp_path / "progress"))
         report("step 1", transient=True)
         report("run finished")
-    assert log.getvalue() == "step 1\nrun finished\n"
+    assert log.getvalue() == "step 0\ndone\nstep 1\nrun finished\n"
 
 
 def test_a_notebook_without_widgets_gets_text_and_no_warning():

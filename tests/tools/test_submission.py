@@ -52,7 +52,7 @@ def test_the_zip_is_what_the_server_expects(finished, data_root, tmp_path):
     assert scores(confusion, val.classes)["miou"] == pytest.approx(expected["miou"], abs=0.5)
 
 
-def test_what_can_not_be_submitted(finished, data_root, tmp_path, student):
+def test_what_can_not_be_submitted_or_rehearsed(finished, data_root, tmp_path, student):
     other = replace(student, seed=7)
     with pytest.raises(CwdError, match="train the run first"):
         submission(other, data_root, "test", "cpu", tmp_path / "out.zip")
@@ -62,6 +62,8 @@ def test_what_can_not_be_submitted(finished, data_root, tmp_path, student):
     with pytest.raises(CwdError, match=r"no images in leftImg8bit/test/"):
         submission(finished.run, data_root, "test", "cpu", tmp_path / "out.zip")
     assert not (tmp_path / "out.zip").exists()
+    with pytest.raises(CwdError, match="need no rehearsal"):
+        rehearse("smoke")
 
 
 @pytest.fixture
@@ -124,8 +126,3 @@ def test_a_rehearsal_of_classifiers(rehearsed, tmp_path, monkeypatch):
     # the teacher has no steps in the profile, and none here
     configs = sorted((tmp_path / "out/runs").glob("Classifier-R18*/config.json"))
     assert [json.loads(path.read_text())["schedule"]["steps"] for path in configs] == [0]
-
-
-def test_scenes_need_no_rehearsal():
-    with pytest.raises(CwdError, match="need no rehearsal"):
-        rehearse("smoke")
