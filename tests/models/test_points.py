@@ -1,7 +1,6 @@
 """RepPoints' points, the boxes they stand for, and the objects that cells are trained on."""
 
 import math
-import statistics
 
 import pytest
 import torch
@@ -12,10 +11,7 @@ from cwd.models.detection.deformable import DeformableConv, sampled_conv
 from cwd.models.detection.points import (
     PointsToBoxes,
     best_overlaps,
-    by_cell,
     cells,
-    in_pixels,
-    kernel_points,
     nearest_cells,
 )
 
@@ -57,32 +53,8 @@ def test_deformable_convolution_equals_torchvisions(size):
     torch.testing.assert_close(conv(x, torch.zeros_like(offset)), expected)
 
 
-def test_cells_by_hand():
-    maps = [torch.zeros(2, 5, 2, 3), torch.zeros(2, 5, 1, 2)]
-    found = cells(maps, (8, 16))
-    assert found.places[:3].tolist() == [[0, 0], [8, 0], [16, 0]]  # x, y
-    assert found.places[3:].tolist() == [[0, 8], [8, 8], [16, 8], [0, 0], [16, 0]]
-    assert found.strides.tolist() == [8] * 6 + [16] * 2
-    maps = [torch.arange(2 * n).view(1, 2, 1, n).expand(2, 2, 1, n) for n in (3, 2)]
-    assert by_cell(maps)[1].tolist() == [[0, 3], [1, 4], [2, 5], [0, 2], [1, 3]]
-    moved = in_pixels(torch.tensor([-1.0, -2.0, 1.0, 3.0]).expand(1, 8, 4), found)[0]
-    assert moved[1].tolist() == [8 - 8, -16, 8 + 8, 24]
-    assert moved[3].tolist() == [-8, 8 - 16, 8, 8 + 24]
-    assert moved[7].tolist() == [16 - 16, -32, 16 + 16, 48]
-    expected = [-1, -1, -1, 0, -1, 1, 0, -1, 0, 0, 0, 1, 1, -1, 1, 0, 1, 1]
-    assert kernel_points().tolist() == expected
-
-
-def test_boxes_by_hand():
-    y, x = POINTS[0::2], POINTS[1::2]
+def test_gradient_of_boxes():
     points, moment = torch.tensor(POINTS, dtype=torch.float64), PointsToBoxes().double()
-    for wider, higher in ((0, 0), (0.5, -0.25)):
-        moment.transfer.data[:] = torch.tensor([wider, higher])
-        half = statistics.stdev(x) * math.exp(wider), statistics.stdev(y) * math.exp(higher)
-        middle = statistics.mean(x), statistics.mean(y)
-        expected = [middle[0] - half[0], middle[1] - half[1]]
-        expected += [middle[0] + half[0], middle[1] + half[1]]
-        assert moment(points).tolist() == pytest.approx(expected, rel=1e-12)
     left, top, right, bottom = moment(points)
     (gradient,) = torch.autograd.grad(right + 3 * bottom, moment.transfer)
     # d(right)/d(transfer of the width) is half of the width, and a hundredth of it is passed on

@@ -107,13 +107,8 @@ def test_torchvisions_resnet(tmp_path):
     network = build_network("PSPNet-R18(stem=plain)", 5, init=str(path))
     assert network.init_report["ignored"] == ["fc.bias", "fc.weight"]
     assert len(network.init_report["matched"]) == len(whole.state_dict()) - 2
-    images = torch.randn(1, 3, 64, 64)
-    whole.eval()
-    first = whole.layer1(whole.maxpool(whole.relu(whole.bn1(whole.conv1(images)))))
-    backbone = network.eval().backbone
-    backbone.maxpool.ceil_mode = False
-    mine = backbone.layer1(backbone.maxpool(backbone.act1(backbone.bn1(backbone.conv1(images)))))
-    torch.testing.assert_close(mine, first)
+    state = whole.state_dict()  # under torchvision's own names, as test_classification compares
+    assert all(torch.equal(v, state[k]) for k, v in network.backbone.state_dict().items())
 
 
 def test_torchvisions_mobilenet(tmp_path):

@@ -187,13 +187,6 @@ def test_an_interrupt_says_how_to_go_on(monkeypatch, capsys):
     assert "the same command goes on" in capsys.readouterr().err
 
 
-class Screen(io.StringIO):
-    """A terminal."""
-
-    def isatty(self):
-        return True
-
-
 def shown(text):
     """The lines that a terminal shows, where a carriage return goes back to a line's start."""
     lines = []
@@ -206,7 +199,8 @@ def shown(text):
 
 
 def test_transient_lines_overwrite_each_other(monkeypatch):
-    monkeypatch.setattr(sys, "stderr", screen := Screen())
+    monkeypatch.setattr(sys, "stderr", screen := io.StringIO())
+    screen.isatty = lambda: True
     monkeypatch.setenv("COLUMNS", "20")
     terminal = Terminal()
     terminal.show("step 10", transient=True)
