@@ -43,7 +43,7 @@ def pair(workspace):
     return workspace.detection.pairs[0]
 
 
-def test_curves(workspace):
+def test_curves_and_pictures(workspace, pair):
     ((detector, networks),) = detections.curves(workspace).items()
     assert detector == "RetinaNet"
     assert list(networks) == ["teacher", "student", "student, CW_fpn"]
@@ -51,9 +51,7 @@ def test_curves(workspace):
     figure = detection.precision_recall({detector: networks})
     colours = [to_hex(line.get_color()) for line in figure.axes[0].lines]
     assert colours[1:] == [STUDENT, CHANNEL]
-
-
-def test_a_few_images_are_found_as_among_all(workspace, pair):
+    # a few images are found as among all
     dataset = workspace.images(pair.student)[1]
     few = detections.pictured(workspace, pair, dataset, [5, 2])
     for name, run in detections.networks(workspace, pair).items():

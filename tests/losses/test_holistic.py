@@ -90,18 +90,14 @@ def test_penalty_is_taken_between_the_maps():
     assert (share[0].mean() - share[1].mean()).abs() > 1e-3
 
 
-def plain_parameters(classes):
-    """The published critic's, layer by layer, and the image's 3 channels beside the classes."""
-    convolutions = [(classes + 3, 64), (64, 128), (128, 256), (256, 512)]
-    stages = sum(16 * a * b + b for a, b in convolutions)
-    attention = sum(2 * (c * (c // 8) + c // 8) + c * c + c + 1 for c in (256, 512))
-    return 2 * classes + stages + attention + 16 * 512 + 1
-
-
 @pytest.mark.parametrize("size", [(64, 64), (65, 65), (64, 128)])
 def test_the_published_critic(size):
     critic = Holistic(19, size).critic
-    assert sum(p.numel() for p in critic.parameters()) == plain_parameters(19)
+    convolutions = [(19 + 3, 64), (64, 128), (128, 256), (256, 512)]  # classes, and the image's 3
+    expected = sum(16 * a * b + b for a, b in convolutions)
+    expected += sum(2 * (c * (c // 8) + c // 8) + c * c + c + 1 for c in (256, 512))  # attention
+    expected += 2 * 19 + 16 * 512 + 1
+    assert sum(p.numel() for p in critic.parameters()) == expected
     kinds = [type(layer).__name__.removeprefix("Parametrized") for layer in critic.body]
     stage = ["Conv2d", "LeakyReLU"]
     assert kinds == [*stage * 3, "SelfAttention", *stage, "SelfAttention"]

@@ -97,18 +97,25 @@ def test_a_file_that_does_not_cover_the_backbone(tmp_path, wanted):
         build_network(SMALL, 5, init=str(tmp_path / "part.safetensors"))
 
 
-def test_torchvisions_resnet(tmp_path):
+@pytest.mark.parametrize(
+    ("depth", "name", "layers"),
+    [(18, "PSPNet-R18(stem=plain)", ""), (18, "RetinaNet-R18(fpn=16)", "body."),
+     (50, "DeepLabV3-R50", "body.")],
+)  # fmt: skip
+def test_torchvisions_resnet(tmp_path, depth, name, layers):
     """Its plain stem doesn't fit the authors' deep one, and does where the name asks for it."""
-    path = tmp_path / "resnet18.pth"
-    whole = torchvision.models.resnet18()
-    torch.save(whole.state_dict(), path)
+    path = tmp_path / f"resnet{depth}.pth"
+    state = getattr(torchvision.models, f"resnet{depth}")().state_dict()
+    torch.save(state, path)
+    network = build_network(name, 5, init=str(path))
+    assert network.init_report["ignored"] == ["fc.bias", "fc.weight"]
+    assert len(network.init_report["matched"]) == len(state) - 2
+    found = network.backbone.state_dict()
+    assert all(torch.equal(found[layers + k], v) for k, v in state.items() if "fc." not in k)
     with pytest.raises(CwdError, match=r"use such a file, or the network PSPNet-R18\(stem=plain\)"):
         build_network("PSPNet-R18", 5, init=str(path))
-    network = build_network("PSPNet-R18(stem=plain)", 5, init=str(path))
-    assert network.init_report["ignored"] == ["fc.bias", "fc.weight"]
-    assert len(network.init_report["matched"]) == len(whole.state_dict()) - 2
-    state = whole.state_dict()  # under torchvision's own names, as test_classification compares
-    assert all(torch.equal(v, state[k]) for k, v in network.backbone.state_dict().items())
+    with pytest.raises(CwdError, match=rf"resnet{depth}\.pth covers"):
+        build_network("RetinaNet-R34(fpn=16)", 3, init=str(path))
 
 
 def test_torchvisions_mobilenet(tmp_path):
@@ -131,19 +138,6 @@ def test_torchvisions_mobilenet(tmp_path):
     torch.testing.assert_close(plain(images)[0], expected, atol=1e-4, rtol=1e-4)
     with pytest.raises(CwdError, match=r"covers .* PSPNet-MBV2\(0\.5\)'s backbone"):
         build_network("PSPNet-MBV2(0.5)", 5, init=str(path))
-
-
-def test_torchvisions_resnet_in_other_networks(tmp_path):
-    for depth in (18, 50):
-        whole = getattr(torchvision.models, f"resnet{depth}")()
-        torch.save(whole.state_dict(), tmp_path / f"resnet{depth}.pth")
-        name = {18: "RetinaNet-R18(fpn=16)", 50: "DeepLabV3-R50"}[depth]
-        network = build_network(name, 5, init=str(tmp_path / f"resnet{depth}.pth"))
-        assert network.init_report["ignored"] == ["fc.bias", "fc.weight"]
-        found = network.backbone.body["layer4"][1].conv2.weight
-        assert torch.equal(found, whole.layer4[1].conv2.weight)
-    with pytest.raises(CwdError, match=r"resnet18\.pth covers"):
-        build_network("RetinaNet-R34(fpn=16)", 3, init=str(tmp_path / "resnet18.pth"))
 
 
 @pytest.mark.parametrize(

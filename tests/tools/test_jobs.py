@@ -275,27 +275,26 @@ def test_which_runs_are_meant(tmp_path):
     assert chosen_runs(workspace, "table2", "", "", 0) == [workspace.profile.student]
 
 
-def command(monkeypatch, *words):
-    monkeypatch.setattr(sys, "argv", ["cwd", "train", "--profile", "smoke", *words])
-    return __main__.main()
-
-
 def test_the_command_hands_the_runs_to_workers(monkeypatch, tmp_path, capsys):
     handed = []
     monkeypatch.setattr(Crew, "go", lambda crew: handed.extend([crew]))
-    words = ["--data-root", str(tmp_path), "--seeds", "5", "--device", "cpu", "--recipe", "CW_f"]
-    words += ["--workers", "3", "--retries", "0", "--parameter", "mail-type=END=1"]
-    assert command(monkeypatch, *words) == 0
+    words = ["cwd", "train", "--profile", "smoke", "--data-root", str(tmp_path), "--seeds", "5"]
+    words += ["--device", "cpu", "--recipe", "CW_f", "--workers", "3", "--retries", "0"]
+    words += ["--parameter", "mail-type=END=1"]
+    monkeypatch.setattr(sys, "argv", words)
+    assert __main__.main() == 0
     (whole,) = handed
     assert [run.recipe for run in whole.waiting] == ["", "", "CW_f"]
     assert whole.place["data_root"] == tmp_path
     assert (whole.place["device"], whole.place["allow_weak_teacher"]) == ("cpu", True)
     given = (("mail-type", "END=1"),)
     assert whole.settings == Settings(workers=3, retries=0, parameters=given)
-    assert command(monkeypatch, *words, "--parameter", "account") == 1
+    words += ["--parameter", "account"]
+    assert __main__.main() == 1
     assert "write name=value" in capsys.readouterr().err
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    assert command(monkeypatch, *words) == 1
+    del words[-2:]
+    assert __main__.main() == 1
     assert "torchrun's processes" in capsys.readouterr().err
 
 

@@ -11,16 +11,12 @@ from cwd.system.errors import CwdError
 from cwd.tools.report import report
 
 
-@pytest.fixture
-def page(tmp_path, monkeypatch):
+def test_pages(tmp_path, monkeypatch):
     monkeypatch.setattr(workspace.paths, "RUNS", tmp_path / "runs")
     table3 = ("CW_f", "CW_f(metric=bhattacharyya)", "CW_f(metric=l2)", "CW_f(metric=swapped)")
     source = Invented({recipe: (51.5, 52.25, 53.0) for recipe in table3} | {"": (50.0, 51.0, 52.0)})
     recorded(tmp_path, source)
-    return report(results=tmp_path / "results", output=tmp_path / "report")
-
-
-def test_pages(page, tmp_path):
+    page = report(results=tmp_path / "results", output=tmp_path / "report")
     table = pd.read_csv(page.parent / "quick" / "tables" / "table3.csv", index_col=0)
     assert table.loc["CW_f", "our mIoU (scenes)"] == 52.25
     assert table.loc["CW_f", "paper mIoU (Cityscapes)"] == 73.52
