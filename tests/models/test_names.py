@@ -31,11 +31,10 @@ def test_what_names_say(name, head, backbone, options):
 
 
 def test_kinds():
-    kinds = {head: names.kind_of(f"{head}-R50(0.5)") for head in names.HEADS}
-    assert [h for h, kind in kinds.items() if kind == names.CLASSIFIER] == ["Classifier"]
-    detectors = {head for head, kind in kinds.items() if kind == names.DETECTOR}
-    assert detectors == {"FasterRCNN", "MaskRCNN", "RetinaNet", "RepPoints"}
-    assert names.kind_of("anything else") == names.SEGMENTATION
+    detectors = dict.fromkeys(("FasterRCNN", "MaskRCNN", "RetinaNet", "RepPoints"), names.DETECTOR)
+    for head in (*names.HEADS, "anything else"):
+        expected = {"Classifier": names.CLASSIFIER, **detectors}.get(head, names.SEGMENTATION)
+        assert names.kind_of(f"{head}-R50(0.5)") == expected
     assert [head for head in names.HEADS if names.has_masks(f"{head}-R18")] == ["MaskRCNN"]
 
 

@@ -238,7 +238,7 @@ def sbatch(tmp_path, monkeypatch):
     return tmp_path / "submitted"
 
 
-def test_what_slurm_is_asked_for_and_refuses(crew, sbatch, student, place, tmp_path):
+def test_what_slurm_is_asked_for_and_refuses(crew, sbatch, student, place, tmp_path, monkeypatch):
     slurm = {"cluster": "slurm", "partition": "gpu", "minutes": 90, "gpus_per_run": 4}
     given = (("account", "me"), ("cpus-per-task", "32"))
     whole = crew(student, workers=8, parameters=given, **slurm)
@@ -257,9 +257,6 @@ def test_what_slurm_is_asked_for_and_refuses(crew, sbatch, student, place, tmp_p
     (tmp_path / "bin" / "sbatch").write_text("#!/bin/sh\necho invalid partition >&2; exit 1\n")
     with pytest.raises(CwdError, match=r"SLURM refused the job .*check --partition"):
         crew(student, **slurm).go()
-
-
-def test_settings_that_are_wrong(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(CwdError, match="sbatch isn't on this machine"):
         Settings(cluster="slurm")

@@ -144,7 +144,6 @@ def test_two_at_once(go, tmp_path):
         ("train --seed -1", 2, "Invalid value for '--seed'"),
         ("train --workers 0", 2, "Invalid value for '--workers'"),
         ("train --cluster pbs", 1, "no cluster 'pbs'"),
-        ("rehearse --steps two", 2, "Invalid value for '--steps'"),
         ("plan --profil quick", 2, "No such option: --profil"),
         ("plann", 2, "No such command 'plann'"),
     ],
