@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from cwd.config.run import Run
 from cwd.experiments.profile import Profile, load_profile
 from cwd.experiments.records import Records
+from cwd.experiments.rows_transformation import pairs_of
+from cwd.training.tasks import task_of
 
 
 @dataclass
@@ -32,6 +34,27 @@ class Invented:
             return None
         known = self.classes.get(run.recipe, {"road": miou, "sky": miou})
         return {"miou": miou, "macc": miou, "class_iou": known}
+
+
+class TwoStarts(Invented):
+    """The same mIoU for every method and seed: 70 from ImageNet, 50 from scratch."""
+
+    def metrics(self, run):
+        miou = 50.0 if run.init == "random" else 70.0
+        return {"miou": miou, "macc": miou, "class_iou": {}}
+
+
+class InventedTasks:
+    """A task's measure by the network's kind and the recipe, one value a seed."""
+
+    def __init__(self, known, profile="quick"):
+        self.profile, self.known, self.records = load_profile(profile), known, self
+
+    def metrics(self, run):
+        values = self.known.get((run.network.partition("-")[0], run.recipe), ())
+        if run in [pair.teacher for pair in pairs_of(self.profile).values()]:
+            values = (90.0,)
+        return {task_of(run.network).measure: values[run.seed]} if run.seed < len(values) else None
 
 
 def recorded(tmp_path, source):

@@ -4,10 +4,8 @@ import math
 
 import torch
 
-SHAPE = (2, 3, 4, 5)  # B, C, H, W
 
-
-def maps(shape=SHAPE, dtype=torch.float64, seed=0, teacher_channels=None):
+def maps(shape=(2, 3, 4, 5), dtype=torch.float64, seed=0, teacher_channels=None):
     generator = torch.Generator().manual_seed(seed)
     other = (shape[0], teacher_channels or shape[1], *shape[2:])
     student = torch.randn(shape, generator=generator, dtype=torch.float64)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from invented import InventedTasks
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
@@ -37,12 +38,12 @@ def workspace(tmp_path_factory, data_root):
         yield opened
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def pair(workspace):
     return workspace.detection.pairs[0]
 
 
-def test_curves(workspace):
+def test_curves_and_pictures(workspace, pair):
     ((detector, networks),) = detections.curves(workspace).items()
     assert detector == "RetinaNet"
     assert list(networks) == ["teacher", "student", "student, CW_fpn"]
@@ -50,9 +51,7 @@ def test_curves(workspace):
     figure = detection.precision_recall({detector: networks})
     colours = [to_hex(line.get_color()) for line in figure.axes[0].lines]
     assert colours[1:] == [STUDENT, CHANNEL]
-
-
-def test_a_few_images_are_found_as_among_all(workspace, pair):
+    # a few images are found as among all
     dataset = workspace.images(pair.student)[1]
     few = detections.pictured(workspace, pair, dataset, [5, 2])
     for name, run in detections.networks(workspace, pair).items():
@@ -108,41 +107,25 @@ def test_only_sure_boxes_are_drawn():
     assert drawn[0].get_bbox().bounds == (0.5, 1.5, 8, 6)
 
 
-class Invented:
-    """AP by detector, recipe and seed."""
-
-    def __init__(self, known, profile="quick"):
-        self.profile, self.known = load_profile(profile), known
-
-    def metrics(self, run):
-        values = self.known.get((run.network.partition("-")[0], run.recipe), {})
-        ap = values.get(run.seed)
-        return None if ap is None else dict.fromkeys(MEASURES, ap)
-
-
 DETECTORS = [claim.test for claim in CLAIMS if isinstance(claim.test, Detectors)]
 
 
 def test_claims_compare_detector_by_detector():
     known = {
-        (kind, recipe): {0: ap, 1: ap + step}
+        (kind, recipe): (ap, ap + step)
         for kind in ("FasterRCNN", "RetinaNet", "RepPoints")
         for recipe, ap, step in (("", 10.0, 1.0), ("CW_fpn", 13.0, 3.0), ("Zhang", 14.0, 1.0))
     }
-    evidence = Evidence(Invented(known))
+    evidence = Evidence(InventedTasks(known))
     gain, rivals = DETECTORS
     found = gain.findings(evidence)
-    assert [finding.what for finding in found] == [
-        f"{name}: CWD - student" for name in ("Faster R-CNN", "RetinaNet", "RepPoints")
-    ]
+    names = ("Faster R-CNN", "RetinaNet", "RepPoints")
+    assert [finding.what for finding in found] == [f"{name}: CWD - student" for name in names]
     assert all(list(finding.differences) == [3.0, 5.0] for finding in found)
     assert [round(finding.paper, 1) for finding in found] == [3.3, 3.4, 3.4]
     assert rivals.findings(evidence) == []  # Chen's, Wang's and Heo's runs are missing
-
-
-def test_a_profile_without_detectors_has_no_such_claims():
-    evidence = Evidence(Invented({}, "camvid"))
-    assert [test.findings(evidence) for test in DETECTORS] == [[], []]
+    without = Evidence(InventedTasks({}, "camvid"))
+    assert [test.findings(without) for test in DETECTORS] == [[], []]
 
 
 def test_the_report_of_detectors_alone(tmp_path):

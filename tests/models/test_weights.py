@@ -65,7 +65,6 @@ def test_backbone_from_a_whole_network(tmp_path, wrapper, prefix):
 @pytest.mark.parametrize(
     "content",
     [[1, 2], torch.zeros(2), {1: torch.zeros(1)}, {"conv1.0.weight": 3}, {"state_dict": 3}],
-    ids=["list", "tensor", "numbered", "number", "wrapped-number"],
 )
 def test_a_file_with_anything_else(tmp_path, content):
     path = tmp_path / "odd.pth"
@@ -97,23 +96,25 @@ def test_a_file_that_does_not_cover_the_backbone(tmp_path, wanted):
         build_network(SMALL, 5, init=str(tmp_path / "part.safetensors"))
 
 
-def test_torchvisions_resnet(tmp_path):
+@pytest.mark.parametrize(
+    ("depth", "name", "layers"),
+    [(18, "PSPNet-R18(stem=plain)", ""), (18, "RetinaNet-R18(fpn=16)", "body."),
+     (50, "DeepLabV3-R50", "body.")],
+)  # fmt: skip
+def test_torchvisions_resnet(tmp_path, depth, name, layers):
     """Its plain stem doesn't fit the authors' deep one, and does where the name asks for it."""
-    path = tmp_path / "resnet18.pth"
-    whole = torchvision.models.resnet18()
-    torch.save(whole.state_dict(), path)
+    path = tmp_path / f"resnet{depth}.pth"
+    state = getattr(torchvision.models, f"resnet{depth}")().state_dict()
+    torch.save(state, path)
+    network = build_network(name, 5, init=str(path))
+    assert network.init_report["ignored"] == ["fc.bias", "fc.weight"]
+    assert len(network.init_report["matched"]) == len(state) - 2
+    found = network.backbone.state_dict()
+    assert all(torch.equal(found[layers + k], v) for k, v in state.items() if "fc." not in k)
     with pytest.raises(CwdError, match=r"use such a file, or the network PSPNet-R18\(stem=plain\)"):
         build_network("PSPNet-R18", 5, init=str(path))
-    network = build_network("PSPNet-R18(stem=plain)", 5, init=str(path))
-    assert network.init_report["ignored"] == ["fc.bias", "fc.weight"]
-    assert len(network.init_report["matched"]) == len(whole.state_dict()) - 2
-    images = torch.randn(1, 3, 64, 64)
-    whole.eval()
-    first = whole.layer1(whole.maxpool(whole.relu(whole.bn1(whole.conv1(images)))))
-    backbone = network.eval().backbone
-    backbone.maxpool.ceil_mode = False
-    mine = backbone.layer1(backbone.maxpool(backbone.act1(backbone.bn1(backbone.conv1(images)))))
-    torch.testing.assert_close(mine, first)
+    with pytest.raises(CwdError, match=rf"resnet{depth}\.pth covers"):
+        build_network("RetinaNet-R34(fpn=16)", 3, init=str(path))
 
 
 def test_torchvisions_mobilenet(tmp_path):
@@ -138,19 +139,6 @@ def test_torchvisions_mobilenet(tmp_path):
         build_network("PSPNet-MBV2(0.5)", 5, init=str(path))
 
 
-def test_torchvisions_resnet_in_other_networks(tmp_path):
-    for depth in (18, 50):
-        whole = getattr(torchvision.models, f"resnet{depth}")()
-        torch.save(whole.state_dict(), tmp_path / f"resnet{depth}.pth")
-        name = {18: "RetinaNet-R18(fpn=16)", 50: "DeepLabV3-R50"}[depth]
-        network = build_network(name, 5, init=str(tmp_path / f"resnet{depth}.pth"))
-        assert network.init_report["ignored"] == ["fc.bias", "fc.weight"]
-        found = network.backbone.body["layer4"][1].conv2.weight
-        assert torch.equal(found, whole.layer4[1].conv2.weight)
-    with pytest.raises(CwdError, match=r"resnet18\.pth covers"):
-        build_network("RetinaNet-R34(fpn=16)", 3, init=str(tmp_path / "resnet18.pth"))
-
-
 @pytest.mark.parametrize(
     ("name", "init", "sentence"),
     [
@@ -158,17 +146,12 @@ def test_torchvisions_resnet_in_other_networks(tmp_path):
         ("Deeplab-MBV2", "imagenet", r"mobilenetv2_100\.ra_in1k can't be had"),
         ("PSPNet-R18(stem=plain)", "imagenet", r"resnet18\.tv_in1k can't be had"),
         ("RetinaNet-X50-32x4d", "imagenet", r"resnext50_32x4d\.tv_in1k can't be had"),
-        (SMALL, "timm:nonsense", "names no weights"),
         ("FCN-R50", "timm:nonsense", "names no weights"),
-        ("DeepLabV3-R101", "timm:", "names no weights"),
         ("PSPNet-R18", "imagenet", "names no weights"),
-        ("PSPNet-R101(0.5)", "imagenet", "names no weights"),
         ("PSPNet-MBV2(0.35)", "imagenet", "names no weights"),
         ("RepPoints-R18(0.5)", "imagenet", "names no weights"),
-        ("PSPNet-R18", "timm:", "names no weights"),
         ("Classifier-MBV1", "imagenet", "names no weights"),
         ("Classifier-R18(0.5)", "timm:resnet18.tv_in1k", "names no weights"),
-        ("Classifier-R18", "timm:nonsense", "can't be had"),
         ("Classifier-R18", "timm:resnet18.nonsense", "can't be had"),
         ("Classifier-MBV1", "timm:mobilenetv1_100.ra4_e3600_r224_in1k", r"the mean \(0\.5, 0\.5"),
     ],

@@ -4,8 +4,6 @@ import shutil
 import subprocess
 import sys
 
-import pytest
-
 from cwd.system import paths
 
 HEAVY = {"lightning_fabric", "matplotlib", "pandas", "PIL", "pycocotools", "scipy", "timm",
@@ -28,25 +26,20 @@ def test_the_losses_need_torch_alone():
     assert ours == {"cwd.system", "cwd.system.errors"}
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """A folder in which a wheel of the checkout is unpacked, as pip does."""
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"  # setuptools writes beside what it builds
+def test_a_wheel_is_used_from_another_folder(tmp_path):
+    """A wheel of the checkout is unpacked, as pip does."""
+    source = tmp_path / "source"  # setuptools writes beside what it builds
     for name in ("cwd", "data/paper"):
         shutil.copytree(paths.ROOT / name, source / name)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(paths.ROOT / name, source)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
     given = ["--no-deps", "--no-build-isolation", str(source)]
-    subprocess.run([*pip, "wheel", "-w", str(folder), *given], check=True)
-    (built,) = folder.glob("cwd-*.whl")
-    target = folder / "installed"
+    subprocess.run([*pip, "wheel", "-w", str(tmp_path), *given], check=True)
+    (built,) = tmp_path.glob("cwd-*.whl")
+    target, elsewhere = tmp_path / "installed", tmp_path / "elsewhere"
     subprocess.run([*pip, "install", "--no-deps", "-t", str(target), str(built)], check=True)
-    return target
-
-
-def test_a_wheel_is_used_from_another_folder(wheel, tmp_path):
+    elsewhere.mkdir()
     code = (
         "import cwd; from cwd.experiments.study import study; "
         "from cwd.experiments.records import Records;"
@@ -54,5 +47,5 @@ def test_a_wheel_is_used_from_another_folder(wheel, tmp_path):
         "table = study('table2', Records(load_profile('quick'))).table();"
         "print(cwd.__file__); print(table.iloc[0, 1])"
     )
-    shown = python(code, cwd=tmp_path, env={"PYTHONPATH": str(wheel)})
-    assert shown.splitlines() == [str(wheel / "cwd/__init__.py"), "78.56"]
+    shown = python(code, cwd=elsewhere, env={"PYTHONPATH": str(target)})
+    assert shown.splitlines() == [str(target / "cwd/__init__.py"), "78.56"]

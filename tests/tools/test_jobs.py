@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -43,10 +44,6 @@ def crew(place, tmp_path):
 
 def taught(student, teacher, recipe="CW_f", **changes):
     return replace(student, recipe=recipe, teacher=teacher, **changes)
-
-
-def longer(run, steps):
-    return replace(run, schedule=replace(run.schedule, steps=steps, checkpoint_every=1))
 
 
 class Pretence:
@@ -103,6 +100,9 @@ def test_what_a_run_needs_comes_first_and_no_more_than_the_workers(crew, student
     for each in pretence.log:
         assert len({(run.teacher, run.seed) for run in each.runs}) == 1
     assert max(len(each.runs) for each in pretence.log) > 1  # a CPU's small runs share a process
+    again = Pretence(crew(*runs, new := taught(student, teacher, "MIMIC_s")))
+    again.crew.go()
+    assert [each.runs for each in again.log] == [(new,)]  # what is finished isn't submitted
 
 
 def test_a_gpu_gets_one_run_and_every_worker_its_own(crew, student, teacher, place, monkeypatch):
@@ -148,15 +148,6 @@ def test_what_needs_a_failed_run_is_left_out(crew, student, teacher):
     assert whole.finished(other)
 
 
-def test_finished_runs_are_never_submitted(crew, student, teacher):
-    run = taught(student, teacher)
-    Pretence(crew(run)).crew.go()
-    again = Pretence(crew(run, taught(student, teacher, "CW_s")))
-    again.crew.go()
-    (each,) = again.log
-    assert [r.recipe for r in each.runs] == ["CW_s"]
-
-
 def test_workers_share_the_cores(crew, student, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(12))
@@ -172,18 +163,20 @@ def test_jobs_of_this_machine(crew, student, teacher, place, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert Job((student,), place)() == {}
     before = (RunFolder(place["runs"], student).done / "metrics.json").stat().st_mtime_ns
-    victim = longer(taught(student, teacher), 40)
+    schedule = replace(student.schedule, steps=40, checkpoint_every=1)
+    victim = taught(student, teacher, schedule=schedule)
     refused = taught(student, teacher, "CW_s", schedule=replace(student.schedule, batch=16))
     runs = [victim, refused, taught(student, teacher, "PI")]
     whole = crew(*runs, workers=2, retries=1)
-    killed = []
 
     def kill():
         folder, until = RunFolder(place["runs"], victim), time.monotonic() + 600
         while not (folder.partial / "checkpoint.pt").is_file() and time.monotonic() < until:
             time.sleep(0.01)
-        killed.append(int((place["runs"] / ".locks" / victim.name).read_text()))
-        os.kill(killed[0], signal.SIGKILL)
+        lock = f":{(place['runs'] / '.locks' / victim.name).stat().st_ino}"
+        held = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+        (holder,) = [int(pid) for *_, pid, file, _, _ in held if file.endswith(lock)]
+        os.kill(holder, signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -211,11 +204,8 @@ def test_a_job_of_two_processes(place, student, monkeypatch):
     assert "can't be shared equally by 2" in failures[odd.name]
     (session,) = RunFolder(place["runs"], run).read_json("provenance.json")["sessions"]
     assert session["hardware"]["processes"] == 2
-
-
-def test_torchrun_that_dies_is_no_refusal(place, student, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(RuntimeError, match="torchrun ended with status 1"):
+    with pytest.raises(RuntimeError, match="torchrun ended with status 1"):  # no refusal
         Job((student,), place, processes=2)()
 
 
@@ -240,51 +230,33 @@ def sbatch(tmp_path, monkeypatch):
     """A machine that has SLURM's commands; they note what they are given."""
     bin_folder = tmp_path / "bin"
     bin_folder.mkdir()
-    for name, body in (
-        ("sbatch", f'cp "$1" {tmp_path}/submitted; echo "Submitted batch job 12"'),
-        ("srun", "true"),
-        ("sacct", "true"),
-        ("scancel", "true"),
-    ):
-        (bin_folder / name).write_text(f"#!/bin/sh\n{body}\n")
+    noted = f'cp "$1" {tmp_path}/submitted; echo "Submitted batch job 12"'
+    for name in ("sbatch", "srun", "sacct", "scancel"):
+        (bin_folder / name).write_text(f"#!/bin/sh\n{noted if name == 'sbatch' else 'true'}\n")
         (bin_folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{bin_folder}:{os.environ['PATH']}")
     return tmp_path / "submitted"
 
 
-SLURM = {"cluster": "slurm", "partition": "gpu", "minutes": 90, "gpus_per_run": 4}
-
-
-def test_what_slurm_is_asked_for(crew, sbatch, student, place, monkeypatch):
+def test_what_slurm_is_asked_for_and_refuses(crew, sbatch, student, place, tmp_path, monkeypatch):
+    slurm = {"cluster": "slurm", "partition": "gpu", "minutes": 90, "gpus_per_run": 4}
     given = (("account", "me"), ("cpus-per-task", "32"))
-    whole = crew(student, workers=8, parameters=given, **SLURM)
+    whole = crew(student, workers=8, parameters=given, **slurm)
     whole.device = "auto"
     handle = whole.submit(Job((student,), place, processes=4))
     lines = set(sbatch.read_text().splitlines())
-    wanted = {
-        "#SBATCH --partition=gpu",
-        "#SBATCH --time=90",
-        "#SBATCH --gpus-per-node=4",
-        "#SBATCH --cpus-per-task=32",
-        "#SBATCH --account=me",
-        "#SBATCH --nodes=1",
-    }
-    assert wanted <= lines
+    wanted = ("partition=gpu", "time=90", "gpus-per-node=4", "cpus-per-task=32", "account=me",
+              "nodes=1")  # fmt: skip
+    assert {f"#SBATCH --{option}" for option in wanted} <= lines
     assert sum("cpus-per-task" in line for line in lines) == 1
     assert handle.job_id == "12"
     # the name that submitit gives an option is sbatch's
     assert "--gpus-per-node=4" in _make_sbatch_string("x", place["runs"], gpus_per_node=4)
     assert not whole.grouped
-    assert "gpus_per_node" not in Settings(**SLURM).of_submitit("cpu")
-
-
-def test_a_job_that_slurm_refuses(crew, sbatch, student, tmp_path):
+    assert "gpus_per_node" not in Settings(**slurm).of_submitit("cpu")
     (tmp_path / "bin" / "sbatch").write_text("#!/bin/sh\necho invalid partition >&2; exit 1\n")
     with pytest.raises(CwdError, match=r"SLURM refused the job .*check --partition"):
-        crew(student, **SLURM).go()
-
-
-def test_settings_that_are_wrong(monkeypatch, tmp_path):
+        crew(student, **slurm).go()
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(CwdError, match="sbatch isn't on this machine"):
         Settings(cluster="slurm")
@@ -298,11 +270,6 @@ def test_which_runs_are_meant(tmp_path):
     (one,) = chosen_runs(workspace, "table2", "CW_f", "PSPNet-MBV2(0.35)", 3)
     assert (one.recipe, one.seed, one.network) == ("CW_f", 3, "PSPNet-MBV2(0.35)")
     assert chosen_runs(workspace, "table2", "", "", 0) == [workspace.profile.student]
-
-
-def command(monkeypatch, *words):
-    monkeypatch.setattr(sys, "argv", ["cwd", "train", "--profile", "smoke", *words])
-    return __main__.main()
 
 
 def test_the_command_hands_the_runs_to_workers(monkeypatch, tmp_path, capsys):
@@ -321,10 +288,12 @@ def test_the_command_hands_the_runs_to_workers(monkeypatch, tmp_path, capsys):
     assert (whole.place["device"], whole.place["allow_weak_teacher"]) == ("cpu", True)
     given = (("mail-type", "END=1"),)
     assert whole.settings == Settings(workers=3, retries=0, parameters=given)
-    assert command(monkeypatch, *words, "--parameter", "account") == 1
+    words += ["--parameter", "account"]
+    assert __main__.main() == 1
     assert "write name=value" in capsys.readouterr().err
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    assert command(monkeypatch, *words) == 1
+    del words[-2:]
+    assert __main__.main() == 1
     assert "torchrun's processes" in capsys.readouterr().err
 
 

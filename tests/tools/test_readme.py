@@ -21,9 +21,6 @@ README = paths.ROOT / "README.md"
 def test_generated_sections_are_as_written(name):
     text = (paths.ROOT / name).read_text()
     assert renewed(text, name) == text, "run `make readme`"
-
-
-def test_a_readme_without_its_marks_is_refused():
     with pytest.raises(CwdError, match=r"README.md has no <!-- make readme"):
         renewed("nothing", "README.md")
 

@@ -52,7 +52,7 @@ def test_the_zip_is_what_the_server_expects(finished, data_root, tmp_path):
     assert scores(confusion, val.classes)["miou"] == pytest.approx(expected["miou"], abs=0.5)
 
 
-def test_what_can_not_be_submitted(finished, data_root, tmp_path, student):
+def test_what_can_not_be_submitted_or_rehearsed(finished, data_root, tmp_path, student):
     other = replace(student, seed=7)
     with pytest.raises(CwdError, match="train the run first"):
         submission(other, data_root, "test", "cpu", tmp_path / "out.zip")
@@ -62,29 +62,39 @@ def test_what_can_not_be_submitted(finished, data_root, tmp_path, student):
     with pytest.raises(CwdError, match=r"no images in leftImg8bit/test/"):
         submission(finished.run, data_root, "test", "cpu", tmp_path / "out.zip")
     assert not (tmp_path / "out.zip").exists()
+    with pytest.raises(CwdError, match="need no rehearsal"):
+        rehearse("smoke")
 
 
-def test_a_rehearsal_trains_what_the_profile_names(tmp_path, monkeypatch):
+@pytest.fixture
+def rehearsed(tmp_path):
+    def call(text, steps):
+        (tmp_path / "tiny.yaml").write_text(text)
+        output = tmp_path / "out"
+        return rehearse(str(tmp_path / "tiny.yaml"), steps=steps, device="cpu", output=output)
+
+    return call
+
+
+def test_a_rehearsal_trains_what_the_profile_names(rehearsed, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
     monkeypatch.setitem(trial.FULL, "cityscapes", (64, 128))
     text = (paths.PROFILES / "cityscapes.yaml").read_text()
     text = text.replace("PSPNet-R101", "PSPNet-R18(0.25)").replace("512, 512", "32, 64")
     text = text.replace("network: PSPNet-R18, init", "network: PSPNet-R18(0.125), init")
-    own = tmp_path / "tiny.yaml"
-    own.write_text(text)
-    table = rehearse(str(own), steps=2, device="cpu", output=tmp_path / "out")
+    table = rehearsed(text, steps=2)
     assert list(table.index) == ["teacher", "student alone", "PI + HO + CW_f"]
     assert table["network"].tolist() == ["PSPNet-R18(0.25)"] + 2 * ["PSPNet-R18(0.125)"]
     assert (table["peak memory (GiB)"] > 0.1).all()
     # again: nothing of the first time is taken for the second
     first = {path: path.stat().st_ctime_ns for path in (tmp_path / "out/runs").glob("PSP*")}
-    rehearse(str(own), steps=2, device="cpu", output=tmp_path / "out")
+    rehearsed(text, steps=2)
     assert all(path.stat().st_ctime_ns > before for path, before in first.items())
     folders = {path.name.split("-s0")[0] for path in (tmp_path / "out/runs").glob("PSP*")}
     assert len(folders) == 3
 
 
-def test_a_rehearsal_of_detectors(tmp_path, monkeypatch):
+def test_a_rehearsal_of_detectors(rehearsed, monkeypatch):
     monkeypatch.setitem(trial.FULL, "coco", (64, 96))
     text = yaml.safe_load((paths.PROFILES / "coco.yaml").read_text())
     instance = text["transformation"]["instance"]
@@ -94,9 +104,7 @@ def test_a_rehearsal_of_detectors(tmp_path, monkeypatch):
         for part, width in (("teacher", 0.25), ("student", 0.125)):
             kind = pair[part]["network"].partition("-")[0]
             pair[part]["network"] = f"{kind}-R18({width}, fpn=16)"
-    own = tmp_path / "tiny.yaml"
-    own.write_text(yaml.safe_dump(text))
-    table = rehearse(str(own), steps=1, device="cpu", output=tmp_path / "out")
+    table = rehearsed(yaml.safe_dump(text), steps=1)
     assert len(table) == 12
     assert table.index[2] == "Faster R-CNN: CW_fpn"
     masked = ["Mask R-CNN: teacher", "Mask R-CNN: student alone", "Mask R-CNN: CT_fpn"]
@@ -104,24 +112,17 @@ def test_a_rehearsal_of_detectors(tmp_path, monkeypatch):
     assert set(table["size"]) == {"64x96"}
 
 
-def test_a_rehearsal_of_classifiers(tmp_path, monkeypatch):
+def test_a_rehearsal_of_classifiers(rehearsed, tmp_path, monkeypatch):
     monkeypatch.setitem(trial.FULL, "imagenet", (40, 48))
     text = yaml.safe_load((paths.PROFILES / "imagenet.yaml").read_text())
     section = text["transformation"]["classification"]
     section["schedule"] |= {"batch": 6, "crop": 32, "short": 36}
     section["teacher"]["network"] = "Classifier-R18(0.25)"
     section["student"]["network"] = "Classifier-MBV1(0.25)"
-    own = tmp_path / "tiny.yaml"
-    own.write_text(yaml.safe_dump(text))
-    table = rehearse(str(own), steps=1, device="cpu", output=tmp_path / "out")
+    table = rehearsed(yaml.safe_dump(text), steps=1)
     names = ["classifier: teacher", "classifier: student alone", "classifier: CT_f"]
     assert table.index.tolist() == names
     assert set(table["size"]) == {"32x32"}
     # the teacher has no steps in the profile, and none here
     configs = sorted((tmp_path / "out/runs").glob("Classifier-R18*/config.json"))
     assert [json.loads(path.read_text())["schedule"]["steps"] for path in configs] == [0]
-
-
-def test_scenes_need_no_rehearsal():
-    with pytest.raises(CwdError, match="need no rehearsal"):
-        rehearse("smoke")
