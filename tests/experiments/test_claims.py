@@ -7,10 +7,9 @@ import pytest
 from invented import Invented, find, recorded
 
 from cwd.experiments.claims import verdicts
-from cwd.experiments.claims.claim_list import CLAIMS
 from cwd.experiments.claims.evidence import Evidence
 from cwd.experiments.claims.interval import Finding
-from cwd.experiments.claims.judging import layout, verdict
+from cwd.experiments.claims.judging import CLAIMS, layout, verdict
 from cwd.experiments.profile import load_profile
 from cwd.experiments.records import Records
 from cwd.experiments.rows_losses import BARE
@@ -121,13 +120,12 @@ def test_claims_ask_for_recipes_that_the_studies_train():
     trained = {run.recipe for row in rows for run in row.runs}
     named = ("better", "worse", "recipe", "others", "loss")
     for claim in CLAIMS:
-        kind, given = type(claim.test).__name__, vars(claim.test)
-        found = [given[name] for name in named if name in given]
+        found = [claim.given[name] for name in named if name in claim.given]
         recipes = [r for each in found for r in ([each] if isinstance(each, str) else each)]
-        if kind in ("Greater", "Within", "EveryDataset", "Cheaper"):
+        if claim.kind in ("greater", "within", "every_dataset", "cheaper"):
             bare = {BARE.get(recipe, recipe) for recipe in recipes}
             assert [parse_recipe(recipe) for recipe in bare]
-            assert kind == "Cheaper" or bare <= trained
+            assert claim.kind == "cheaper" or bare <= trained
 
 
 def test_the_papers_numbers_behind_the_claims():

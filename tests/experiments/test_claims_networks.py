@@ -5,9 +5,8 @@ from dataclasses import replace
 import pytest
 from invented import Invented
 
-from cwd.experiments.claims.claim_list import CLAIMS
 from cwd.experiments.claims.evidence import Evidence
-from cwd.experiments.claims.networks import Kinds, Pretrained, Slopes, Students
+from cwd.experiments.claims.judging import CLAIMS
 from cwd.experiments.profile import Student
 
 RECIPES = {"student": "", "SKDS": "PI + HO + PA_f", "IFVD": "PI + HO + IFV_f",
@@ -22,13 +21,13 @@ def results(**methods):
 
 
 def findings(kind, invented):
-    (test, *_) = [claim.test for claim in CLAIMS if isinstance(claim.test, kind)]
-    return test.findings(Evidence(invented))
+    (claim, *_) = [claim for claim in CLAIMS if claim.kind == kind]
+    return claim.findings(Evidence(invented))
 
 
 def test_every_student_has_to_win():
     line = results(student=20.0, SKDS=22.0, IFVD=23.0, CWD=24.0)
-    found = findings(Students, Invented(line, others=dict.fromkeys(OTHERS, line)))
+    found = findings("students", Invented(line, others=dict.fromkeys(OTHERS, line)))
     assert len(found) == 6 * 2
     assert [finding.mean for finding in found[:2]] == [2.0, 1.0]
     papers = {finding.what: finding.paper for finding in found}
@@ -38,14 +37,14 @@ def test_every_student_has_to_win():
     assert papers["PSPNet-MBV2(0.35): CWD - SKDS"] is None  # the paper has it from ImageNet only
     # a student without its runs, and the claim was not tested
     fewer = dict.fromkeys(OTHERS[:-1], line)
-    assert findings(Students, Invented(line, others=fewer)) == []
+    assert findings("students", Invented(line, others=fewer)) == []
 
 
 def test_students_of_the_teachers_kind():
     main, same = results(student=20.0, CWD=26.0), results(student=10.0, CWD=14.0)
     other = results(student=30.0, CWD=31.0)
     others = dict.fromkeys(OTHERS, other) | {"PSPNet-R18(0.125)": same}
-    (found,) = findings(Kinds, Invented(main, others=others))
+    (found,) = findings("kinds", Invented(main, others=others))
     assert list(found.differences) == [4.0, 4.0]  # (6 + 4) / 2 - 1
 
 
@@ -54,14 +53,14 @@ def test_better_students():
     alone = dict(zip(OTHERS, (12.0, 14.0, 18.0, 22.0, 30.0), strict=True))
     others = {name: results(student=a, CWD=20 + a / 2) for name, a in alone.items()}
     main = results(student=20.0, CWD=30.0)
-    rising, falling = findings(Slopes, Invented(main, others=others))
+    rising, falling = findings("slopes", Invented(main, others=others))
     assert rising.differences == pytest.approx([0.5, 0.5])
     assert falling.differences == pytest.approx([0.5, 0.5])
 
 
 def test_imagenet_beside_scratch():
     invented = Invented(results(student=20.0, CWD=24.0))
-    assert findings(Pretrained, invented) == []  # quick has no student from ImageNet
+    assert findings("pretrained", invented) == []  # quick has no student from ImageNet
     profile = invented.profile
     warm = replace(profile.student, init="imagenet")
     profile = replace(profile, students=(*profile.students, Student("PSPNet-R18", warm)))
@@ -71,6 +70,6 @@ def test_imagenet_beside_scratch():
             value = 29.0 if run.init == "imagenet" else 24.0
             return {"miou": value + run.seed, "macc": 0.0, "class_iou": {}}
 
-    (found,) = findings(Pretrained, TwoStarts({}, profile=profile))
+    (found,) = findings("pretrained", TwoStarts({}, profile=profile))
     assert list(found.differences) == [5.0] * len(profile.seeds)
     assert found.paper == pytest.approx(74.87 - 70.04)

@@ -9,9 +9,8 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
 from cwd.experiments import detections, study
-from cwd.experiments.claims.claim_list import CLAIMS
 from cwd.experiments.claims.evidence import Evidence
-from cwd.experiments.claims.networks import Detectors
+from cwd.experiments.claims.judging import CLAIMS
 from cwd.experiments.profile import load_profile
 from cwd.experiments.records import Records
 from cwd.experiments.rows_detection import MEASURES
@@ -120,7 +119,7 @@ class Invented:
         return None if ap is None else dict.fromkeys(MEASURES, ap)
 
 
-DETECTORS = [claim.test for claim in CLAIMS if isinstance(claim.test, Detectors)]
+DETECTORS = [claim for claim in CLAIMS if claim.kind == "detectors"]
 
 
 def test_claims_compare_detector_by_detector():

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from cwd.experiments.claims.claim_list import CLAIMS
 from cwd.experiments.claims.evidence import Evidence
-from cwd.experiments.claims.networks import Tasks
+from cwd.experiments.claims.judging import CLAIMS
 from cwd.experiments.correlation import (
     Channels,
     channels_of,
@@ -121,7 +120,7 @@ def test_terms_that_are_not_for_classifiers():
 def test_claims_compare_task_by_task():
     known = everywhere("", (50.0, 51.0)) | everywhere("CT", (53.0, 55.0))
     evidence = Evidence(Invented(known))
-    *gains, direct = (claim.test for claim in CLAIMS if isinstance(claim.test, Tasks))
+    *gains, direct = (claim for claim in CLAIMS if claim.kind == "tasks")
     found = [finding for test in gains for finding in test.findings(evidence)]
     assert [finding.what for finding in found] == [f"{task}: CT - student" for task in TASKS]
     assert [finding.unit for finding in found] == ["top-1", "AP", "mask AP", "mIoU"]

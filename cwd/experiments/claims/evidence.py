@@ -9,18 +9,14 @@ import pandas as pd
 from cwd.config.run import Run
 from cwd.experiments.claims.interval import Finding, paired
 from cwd.experiments.records import Records, every_seed
-from cwd.experiments.rows_losses import BARE, Row
-from cwd.experiments.rows_networks import difference
+from cwd.experiments.rows_losses import BARE
 from cwd.experiments.study import TABLES
+from cwd.experiments.table import Row, difference
 from cwd.training.tasks import task_of
 
 
 class Evidence:
-    """What is known about a profile's runs, with all seeds that they may have.
-
-    Args:
-        records: where it is found.
-    """
+    """What is known about a profile's runs, with all seeds that they may have."""
 
     def __init__(self, records: Records) -> None:
         self.records, self.profile = records, every_seed(records.profile)
@@ -63,9 +59,9 @@ class Evidence:
         if not one.runs or not other.runs:
             return Finding(what, [])
         task = task_of(one.runs[0].network)
-        measures = (
+        ones, others = (
             {run.seed: m[task.measure] for run in row.runs if (m := self.records.metrics(run))}
             for row in (one, other)
         )
-        ones, others = (pd.Series(each, dtype=float) for each in measures)
-        return paired(what, ones, others, paper=paper, unit=task.unit)
+        measured = pd.Series(ones, dtype=float), pd.Series(others, dtype=float)
+        return paired(what, *measured, paper=paper, unit=task.unit)

@@ -15,21 +15,13 @@ PERCENT = ("mIoU", "AP", "mask AP", "top-1")  # units that can share an axis
 
 @dataclass(frozen=True)
 class Finding:
-    """One comparison of a claim, measured.
+    """One comparison of a claim, measured."""
 
-    Attributes:
-        what: which two things were compared.
-        differences: one a seed (or repeat), in `unit`; none where runs are missing.
-        paper: the paper's difference; None where it prints none.
-        margin: None for "greater than 0", else the claim is that the difference is within it.
-        unit: a task's, in percent (`PERCENT`), "AUC", "log ratio" or "per mIoU".
-    """
-
-    what: str
-    differences: Sequence[float]
-    paper: float | None = None
-    margin: float | None = None
-    unit: str = "mIoU"
+    what: str  # which two things were compared
+    differences: Sequence[float]  # one a seed (or repeat), in `unit`; none where runs are missing
+    paper: float | None = None  # the paper's difference; None where it prints none
+    margin: float | None = None  # None for "greater than 0", else the claim is "within it"
+    unit: str = "mIoU"  # a task's, in percent (`PERCENT`), "AUC", "log ratio" or "per mIoU"
 
     @property
     def mean(self) -> float:
