@@ -1,11 +1,8 @@
 """Table 9: three kinds of detector, alone and distilled, ours beside the paper's."""
 
-from functools import partial
-
 from cwd.experiments.profile import Profile
-from cwd.experiments.table import Row, label_of, pair_rows, paper
+from cwd.experiments.table import Row, pair_rows, paper
 
-__all__ = ["MEASURES", "METHODS", "label_of", "printed", "table9"]
 # the table's methods as recipes
 METHODS = {
     "student": "",
@@ -16,15 +13,7 @@ METHODS = {
     "CWD": "CW_fpn",
 }
 # COCO's measures: our keys, which are the columns of the paper's table too, and how people write
-MEASURES = {
-    "ap": "AP",
-    "ap50": "AP50",
-    "ap75": "AP75",
-    "ap_s": "AP_S",
-    "ap_m": "AP_M",
-    "ap_l": "AP_L",
-}
-printed = partial(paper, "table9_detection")  # the paper's lines
+MEASURES = {m.lower(): m for m in ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")}
 
 
 def table9(profile: Profile) -> tuple[Row, ...]:
@@ -34,10 +23,10 @@ def table9(profile: Profile) -> tuple[Row, ...]:
     """
     part, rows = profile.detection, []
     pairs = {pair.name: pair for pair in part.pairs} if part else {}
-    for detector, lines in printed().groupby("detector", sort=False):
+    for detector, lines in paper("table9_detection").groupby("detector", sort=False):
         numbers = lines.set_index("method").drop(columns="detector")
         known = numbers.assign(number=numbers["ap"]).to_dict("index")
         recipes, seeds = {method: METHODS[method] for method in known}, part.seeds if part else ()
-        group, pair = {"detector": detector}, pairs.get(detector)
-        rows += pair_rows(profile, group, pair, recipes, seeds, known)
+        pair = pairs.get(detector)
+        rows += pair_rows(profile, {"detector": detector}, pair, recipes, seeds, known)
     return tuple(rows)

@@ -9,10 +9,7 @@ from cwd.data.datasets import LAYOUTS
 from cwd.experiments.network_costs import costs_of
 from cwd.experiments.profile import Profile
 from cwd.experiments.sections import Student
-from cwd.experiments.table import Row, difference, method_row, paper
-from cwd.experiments.table import label_of as label_in
-
-__all__ = ["WITH_PI_HO", "costs", "difference", "label_of", "networks"]
+from cwd.experiments.table import Row, method_row, paper
 
 # Methods as recipes. On VOC and ADE20K the paper leaves PI and HO out of all of them (supplement
 # S2). SKDD has the terms of SKDS in another setting, of which no code was published: it is cited.
@@ -28,14 +25,14 @@ SOURCES = {
 INIT = {"yes": "ImageNet", "no": "scratch"}  # a column of Table 6, see `Run.start`
 
 
-def group_of(network: str, init: str) -> str:
-    """A student, "PSPNet-R18, scratch"; Tables 7 and 8 don't say how theirs started."""
+def _group_of(network: str, init: str) -> str:
+    # Tables 7 and 8 don't say how theirs started
     return ", ".join(filter(None, (network, init)))
 
 
 def label_of(network: str, init: str, method: str) -> str:
     """A row's label, "PSPNet-R18, scratch: CWD"."""
-    return label_in(group_of(network, init), method)
+    return f"{_group_of(network, init)}: {method}"
 
 
 def networks(name: str, profile: Profile) -> tuple[Row, ...]:
@@ -67,29 +64,27 @@ def networks(name: str, profile: Profile) -> tuple[Row, ...]:
 
 
 def _find(profile: Profile, network: str, init: str) -> Student | None:
-    """The profile's network for a printed row: the same start where the row says one."""
+    # for a printed row: the same start where it says one
     fitting = [s for s in profile.students if s.name == network and init in ("", s.run.start)]
     pretrained = [student for student in fitting if student.run.init != "random"]
     return next(iter(pretrained or fitting), None)
 
 
 def _runs(name: str, profile: Profile, student: Student | None, method: str) -> tuple:
-    """The runs of a row, one a seed; none where the profile can't or shan't measure it."""
+    # one a seed; none where the profile can't or shan't measure it
     _, dataset, recipes = SOURCES[name]
-    elsewhere = name != "table6" and profile.data.name != dataset
-    if student is None or (elsewhere and student.run != profile.student):
+    if student is None or method not in (STUDENT, REFERENCE, *recipes):
         return ()
-    if method not in (STUDENT, REFERENCE, *recipes):
+    if name != "table6" and profile.data.name != dataset and student.run != profile.student:
         return ()
     seeds = profile.seeds_of(student.run)
     return tuple(profile.run(recipes.get(method, ""), seed, student.run) for seed in seeds)
 
 
 def _row(line: Mapping[str, Any], runs: tuple) -> Row:
-    """A row from a printed line (or one of our own in its form) and its runs."""
-    group, ours = group_of(line["network"], line["init"]), ""
-    if runs:
-        ours = group_of(runs[0].network, runs[0].start)
+    # from a printed line, or one of our own in its form
+    group = _group_of(line["network"], line["init"])
+    ours = _group_of(runs[0].network, runs[0].start) if runs else ""
     return method_row(group, runs=runs, number=line.get("val_miou"), ours=ours, **line)
 
 
@@ -98,12 +93,13 @@ def costs(dataset: str, row: Row, measured: bool) -> dict[str, float]:
 
     Of the paper's network, for the classes of the table's dataset, and of the one measured.
     """
-    costs, network = {}, row.printed["network"]
+    counted, network = {}, row.printed["network"]
     if "-" in network:  # reference networks are not built
-        counted = costs_of(network, len(LAYOUTS[dataset].classes))
-        costs |= zip(("counted (M)", "counted (G)"), counted, strict=True)
+        counted["counted"] = network, dataset
     if measured:
-        run = row.runs[0]
-        counted = costs_of(run.network, len(LAYOUTS[run.data.name].classes))
-        costs |= zip(("ours (M)", "ours (G)"), counted, strict=True)
+        counted["ours"] = row.runs[0].network, row.runs[0].data.name
+    costs = {}
+    for whose, (built, data) in counted.items():
+        pair = costs_of(built, len(LAYOUTS[data].classes))
+        costs[f"{whose} (M)"], costs[f"{whose} (G)"] = pair
     return costs

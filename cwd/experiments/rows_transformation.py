@@ -4,10 +4,7 @@ import pandas as pd
 
 from cwd.experiments.profile import Profile
 from cwd.experiments.sections import Pair
-from cwd.experiments.table import Row, label_of, pair_rows, paper
-
-__all__ = ["METHODS", "PYRAMID_TASKS", "TASKS", "WEIGHTS", "label_of", "overview", "pairs_of",
-           "transformation"]  # fmt: skip
+from cwd.experiments.table import Row, pair_rows, paper
 
 # methods as recipes: on maps of one size, and on a pyramid
 METHODS = {
@@ -43,10 +40,9 @@ def overview(profile: Profile) -> pd.DataFrame:
     """What a profile compares in each task, beside the abstract's student and dataset."""
     lines, pairs = {}, pairs_of(profile)
     for task, line in paper("channel_transformation", 0).iterrows():
-        pair = pairs.get(task)
         lines[task] = {"the abstract's student": line["student"], "its dataset": line["dataset"]}
         lines[task] |= {"measure": line["measure"]}
-        if pair:
+        if pair := pairs.get(task):
             lines[task] |= {
                 "our student": pair.student.network,
                 "our teacher": pair.teacher.network,

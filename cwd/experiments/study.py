@@ -9,26 +9,28 @@ import pandas as pd
 import yaml
 
 from cwd.config.run import Run
-from cwd.experiments.profile import Profile, load_profile
+from cwd.experiments.profile import Profile
 from cwd.experiments.rows_detection import table9
 from cwd.experiments.rows_losses import compared
 from cwd.experiments.rows_networks import SOURCES, costs, networks
 from cwd.experiments.rows_transformation import transformation
 from cwd.experiments.table import Row, Table, difference
-from cwd.experiments.workspace import Workspace, open_profile
+from cwd.experiments.workspace import open_profile
 from cwd.system.errors import CwdError
 
-__all__ = ["STUDIES", "Profile", "Run", "Study", "Workspace", "every_run", "load_profile",
-           "open_profile", "study"]  # fmt: skip
-# rows that are more than recipes on one student
-MADE = {"table9": {"rows": table9}, "transformation": {"rows": transformation}} | {
-    name: {"rows": partial(networks, name), "more": partial(costs, dataset)}
-    for name, (_, dataset, _) in SOURCES.items()
-}
-TABLES = {
-    name: Table(**entry | (MADE.get(name) or {"rows": partial(compared, rows=entry["rows"])}))
-    for name, entry in yaml.safe_load(Path(__file__).with_name("tables.yaml").read_text()).items()
-}
+
+def _tables() -> dict[str, Table]:
+    made = {"table9": table9, "transformation": transformation}
+    made |= {name: partial(networks, name) for name in SOURCES}
+    tables = {}
+    for name, entry in yaml.safe_load(Path(__file__).with_name("tables.yaml").read_text()).items():
+        rows = made.get(name) or partial(compared, rows=entry["rows"])
+        more = {"more": partial(costs, SOURCES[name][1])} if name in SOURCES else {}
+        tables[name] = Table(**entry | more | {"rows": rows})
+    return tables
+
+
+TABLES = _tables()
 STUDIES = tuple(TABLES)
 
 
@@ -72,8 +74,7 @@ class Study:
         """The paper's mIoU (or AP) and ours, each with its gain over its own student, in percent.
 
         Ours is the mean over seeds, sd the sample standard deviation (empty for one seed). A row
-        that wasn't measured has 0 seeds and no mIoU. What there is in which table,
-        `cwd.experiments.table.Table` says.
+        that wasn't measured has 0 seeds and no mIoU. `tables.yaml` says what is in which table.
         """
         return TABLES[self.name].layout(self.rows, self.results())
 
@@ -101,11 +102,8 @@ def study(name: str, profile: "str | Source") -> Study:
     """A table of the papers (one of `STUDIES`) under a profile.
 
     That is a profile's name, whose runs are trained when they are asked for; or an opened profile;
-    or `cwd.experiments.records.Records`, which never train.
-
-    Raises:
-        CwdError: the table is unknown, or of networks that the profile has none of, or as
-            `open_profile`.
+    or `cwd.experiments.records.Records`, which never train. Raises CwdError if the table is
+    unknown, or of networks that the profile has none of.
     """
     source = open_profile(profile) if isinstance(profile, str) else profile
     if name not in TABLES:
