@@ -12,19 +12,19 @@ import torch
 from torch import Tensor
 
 from cwd.experiments.profile import Profile
+from cwd.experiments.table import paper
 from cwd.experiments.timed_steps import loss_step, network_steps, recipe_step
 from cwd.experiments.workspace import Workspace
 from cwd.losses.pairwise import squared_errors, unit
 from cwd.recipes.parse import parse_recipe
 from cwd.system import paths
 from cwd.system.device import pick_device
-from cwd.system.files import write_json
 from cwd.system.timing import laps, peak_bytes, race
 from cwd.training import provenance
 
 # of the maps, [B, C, h, w]: N from 256 to 4096 at C = 64, and C from 16 to 256 at N = 1024
-BATCH, CHANNELS = 2, 64
-GRID = [(BATCH, CHANNELS, side, side) for side in (16, 24, 32, 48, 64)]
+BATCH = 2
+GRID = [(BATCH, 64, side, side) for side in (16, 24, 32, 48, 64)]
 GRID += [(BATCH, channels, 32, 32) for channels in (16, 32, 128, 256)]
 MIB = 2**20
 # Each loss's row in Table 2, and how its cost should grow with N = h w and with C by what is
@@ -49,8 +49,7 @@ def predicted_orders() -> pd.DataFrame:
     """The paper's complexity of every loss, and the exponents that it means for ours."""
     columns = ["the paper's complexity", "exponent of N", "exponent of C"]
     table = pd.DataFrame.from_dict(LOSSES, orient="index", columns=columns)
-    paper = pd.read_csv(paths.PAPER / "table2_individual.csv", index_col="method")["complexity"]
-    table[columns[0]] = table[columns[0]].map(paper)
+    table[columns[0]] = table[columns[0]].map(paper("table2_individual", 0)["complexity"])
     return table.astype(dict.fromkeys(columns[1:], "Int64")).rename_axis("loss")
 
 
@@ -81,28 +80,26 @@ def measure_losses(
     return pd.DataFrame(lines)
 
 
-def fitted_exponent(costs: pd.DataFrame, by: str, cost: str) -> float:
-    """The exponent e of cost ~ by^e in a loss's lines of `measure_losses`, fitted to logarithms.
-
-    `by` is "positions" or "channels", and the other one is held at its most frequent value. Only
-    the upper half of the sizes is fitted: on small maps the constant cost of calling a dozen
-    operators dominates, and would make every loss look cheaper to enlarge than it is.
-    """
-    other = {"positions": "channels", "channels": "positions"}[by]
-    line = costs[costs[other] == costs[other].mode()[0]].sort_values(by)
-    upper = line.iloc[len(line) // 2 :]
-    return float(np.polyfit(np.log(upper[by]), np.log(upper[cost]), 1)[0])
-
-
 def fitted_slopes(costs: pd.DataFrame) -> pd.DataFrame:
-    """Exponents of N and of C, predicted and fitted to `measure_losses`, and the paper's words."""
+    """Exponents of N and of C, predicted and fitted to `measure_losses`, and the paper's words.
+
+    The exponent of one is fitted to logarithms where the other has its most frequent value, on the
+    upper half of the sizes: on small maps the constant cost of calling a dozen operators dominates,
+    and would make every loss look cheaper to enlarge than it is.
+    """
     predicted = predicted_orders().loc[list(dict.fromkeys(costs["loss"]))]
     table, by_loss = predicted[["the paper's complexity"]].copy(), costs.groupby("loss")
-    for letter, by in (("N", "positions"), ("C", "channels")):
+
+    def fitted(lines: pd.DataFrame, by: str, other: str, cost: str) -> float:
+        line = lines[lines[other] == lines[other].mode()[0]].sort_values(by)
+        upper = np.log(line[[by, cost]].iloc[len(line) // 2 :].astype(float))
+        return float(np.polyfit(upper[by], upper[cost], 1)[0])
+
+    for letter, *sizes in (("N", "positions", "channels"), ("C", "channels", "positions")):
         table[f"{letter}: predicted"] = predicted[f"exponent of {letter}"]
         for name, cost in (("time", "seconds"), ("memory", "bytes")):
-            fitted = {loss: fitted_exponent(lines, by, cost) for loss, lines in by_loss}
-            table[f"{letter}: {name}"] = pd.Series(fitted)
+            exponents = {loss: fitted(lines, *sizes, cost) for loss, lines in by_loss}
+            table[f"{letter}: {name}"] = pd.Series(exponents)
     return table
 
 
@@ -115,16 +112,11 @@ def in_one_block(student_map: Tensor, teacher_map: Tensor) -> Tensor:
 def pairwise_memory(sides: Sequence[int] = (32, 64)) -> pd.DataFrame:
     """MiB that PA at full resolution holds at once, in one block and as we do it; on the CPU."""
     (term,) = parse_recipe("PA_f(pool_scale=0)")
-    forms = {"in one block": in_one_block, "in blocks of rows": term.build()}
-    lines = {
-        name: {
-            side**2: round(peak_bytes(loss_step(form, shape, "cpu"), "cpu") / MIB)
-            for side in sides
-            for shape in ((BATCH, CHANNELS, side, side),)
-        }
-        for name, form in forms.items()
-    }
-    return pd.DataFrame(lines).rename_axis("positions")
+    table = pd.DataFrame(index=pd.Index([side**2 for side in sides], name="positions"))
+    for name, form in (("in one block", in_one_block), ("in blocks of rows", term.build())):
+        steps = [loss_step(form, (BATCH, 64, side, side), "cpu") for side in sides]
+        table[name] = [round(peak_bytes(step, "cpu") / MIB) for step in steps]
+    return table
 
 
 def step_seconds(workspace: Workspace, repeats: int = 15) -> pd.DataFrame:
@@ -163,20 +155,15 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
 def record_costs(workspace: Workspace, costs: pd.DataFrame, seconds: pd.DataFrame) -> Path:
     """Write `measure_losses` and `step_seconds`, with hardware and versions, to `costs.json`."""
     student, device = workspace.profile.student, torch.device(pick_device(workspace.device))
-    value = {
-        "profile": workspace.profile.name,
-        "provenance": provenance.session(device),
-        "grid": {"batch": BATCH, "costs": _records(costs)},
-        "slopes": _records(fitted_slopes(costs).reset_index()),
-        "step": {
-            "student": student.network,
-            "teacher": workspace.profile.teacher.network,
-            "batch": student.schedule.batch,
-            "crop": list(student.schedule.crop),
-            "seconds": {name: list(values) for name, values in seconds.items()},
-            "shares": _records(step_shares(seconds).reset_index()),
-        },
+    step = {
+        "student": student.network,
+        "teacher": workspace.profile.teacher.network,
+        "batch": student.schedule.batch,
+        "crop": list(student.schedule.crop),
+        "seconds": seconds.to_dict("list"),
+        "shares": _records(step_shares(seconds).reset_index()),
     }
-    path = workspace.output / paths.COSTS
-    write_json(path, value)
-    return path
+    value = {"profile": workspace.profile.name, "provenance": provenance.session(device)}
+    value["grid"] = {"batch": BATCH, "costs": _records(costs)}
+    value |= {"slopes": _records(fitted_slopes(costs).reset_index()), "step": step}
+    return workspace.save_json(value, paths.COSTS)

@@ -26,10 +26,7 @@ __all__ = ["Profile", "Student", "load_profile", "profile_names"]
 
 @settings
 class Profile:
-    """What a study uses: read from `cwd/profiles/NAME.yaml`, whose comments explain the choices.
-
-    A profile without segmentation networks has no data, schedule, teacher, student and seeds.
-    """
+    """What a study uses: read from `cwd/profiles/NAME.yaml`, whose comments explain the choices."""
 
     name: Text  # the file's
     about: Text  # one line for people
@@ -50,9 +47,8 @@ class Profile:
         some = len(missing) < len(own) or self.students or self.student_seeds
         if (some and missing) or not self.alone:
             raise ValueError(
-                f"has no {' and no '.join(missing)}: segmentation networks need all of "
-                f"{', '.join(own)}; a profile without them needs pairs of others, see detection "
-                "and transformation in the profiles that there are"
+                f"has no {' and no '.join(missing)}: segmentation needs all of {', '.join(own)}; a "
+                "profile without it needs pairs of other networks in detection or transformation"
             )
 
     @property

@@ -14,8 +14,7 @@ from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.training.tasks import task_of
 
-# The papers' networks and what our names for them begin with: Table 9's detectors, and those of the
-# second paper's other tasks.
+# the papers' networks and what our names for them begin with
 PAPER_DETECTORS = {"Faster R-CNN": "FasterRCNN", "RetinaNet": "RetinaNet", "RepPoints": "RepPoints"}
 MASK_DETECTORS = {"Mask R-CNN": "MaskRCNN"}
 CLASSIFIERS = {"classifier": "Classifier"}
@@ -145,10 +144,7 @@ class Detection:
 
 @settings
 class Transformation:
-    """What the second paper's comparison uses: the seeds of the students of all its tasks.
-
-    And Mask R-CNNs and classifiers; its other networks are the profile's anyway.
-    """
+    """What the second paper's comparison has of its own; `seeds` are of all its tasks' students."""
 
     seeds: Seeds
     instance: Annotated[Pair, _pair(MASK_DETECTORS, _Task)] | None = None

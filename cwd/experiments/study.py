@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -17,6 +17,7 @@ from cwd.experiments.rows_transformation import transformation
 from cwd.experiments.table import Row, Table, difference
 from cwd.experiments.workspace import open_profile
 from cwd.system.errors import CwdError
+from cwd.training.tasks import task_of
 
 
 def _tables() -> dict[str, Table]:
@@ -34,21 +35,12 @@ TABLES = _tables()
 STUDIES = tuple(TABLES)
 
 
-class Source(Protocol):
-    """Where a study's results come from: a `Workspace` trains what is missing, `Records` don't."""
-
-    profile: Profile
-
-    def metrics(self, run: Run) -> dict[str, Any] | None:
-        """What was measured, see `cwd.evaluation.miou.evaluate`; None if nothing was."""
-
-
 @dataclass(frozen=True)
 class Study:
     """A table or figure of the papers: rows of runs, to be laid out beside their numbers."""
 
     name: str  # the paper's, "table2"
-    source: Source  # of the results
+    source: Any  # of the results: a `Workspace` trains what is missing, `Records` don't
     rows: tuple[Row, ...]  # the first two are a teacher and a student alone
 
     def train(self) -> "Study":
@@ -60,14 +52,14 @@ class Study:
 
     def results(self) -> pd.DataFrame:
         """One line a run that was measured: row, seed, the measures of its table, and run."""
-        table = TABLES[self.name]
-        lines = [
-            {"row": row.label, "seed": run.seed, "run": run.name} | table.measured(run, metrics)
-            for row in self.rows
-            for run in row.runs
-            if (metrics := self.source.metrics(run))
-        ]
-        kinds = dict.fromkeys(table.measures, float)
+        measures, lines = TABLES[self.name].measures, []
+        for row in self.rows:
+            for run in row.runs:
+                if found := self.source.metrics(run):
+                    found = found | {"score": found[task_of(run.network).measure]}
+                    line = {"row": row.label, "seed": run.seed, "run": run.name}
+                    lines.append(line | {name: found[name] for name in measures})
+        kinds = dict.fromkeys(measures, float)
         return pd.DataFrame(lines, columns=["row", "seed", *kinds, "run"]).astype(kinds)
 
     def table(self) -> pd.DataFrame:
@@ -98,7 +90,7 @@ class Study:
         return pd.DataFrame(columns).rename_axis("class").round(1)
 
 
-def study(name: str, profile: "str | Source") -> Study:
+def study(name: str, profile: Any) -> Study:
     """A table of the papers (one of `STUDIES`) under a profile.
 
     That is a profile's name, whose runs are trained when they are asked for; or an opened profile;
@@ -118,11 +110,15 @@ def study(name: str, profile: "str | Source") -> Study:
 
 def studies_of(profile: Profile) -> tuple[str, ...]:
     """The studies whose networks a profile has."""
-    return tuple(name for name, table in TABLES.items() if table.fits(profile))
+    return tuple(
+        name
+        for name, table in TABLES.items()
+        if any(all(getattr(profile, part) for part in parts) for parts in table.needs)
+    )
 
 
-def every_run(source: Source) -> list[Run]:
-    """The runs of all studies, each once."""
+def every_run(source: Any) -> list[Run]:
+    """The runs of all studies of a source of results, each once."""
     names = studies_of(source.profile)
     rows = [row for name in names for row in TABLES[name].rows(source.profile)]
     return list(dict.fromkeys(run for row in rows for run in row.runs))

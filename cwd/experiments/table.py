@@ -32,7 +32,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """What a table of the papers is: its rows of a profile, and what `tables.yaml` says of it."""
+    """A table of the papers: its rows of a profile, and what `tables.yaml` says of it."""
 
     rows: Callable[[Profile], tuple[Row, ...]]
     columns: Mapping[str, str]
@@ -43,15 +43,6 @@ class Table:
     sparse: bool = False
     # what is to be counted for a row, and for one that was measured
     more: Callable[[Row, bool], Mapping[str, Any]] = lambda row, measured: {}
-
-    def fits(self, profile: Profile) -> bool:
-        """Whether a profile has networks for it, or it can be cited as a whole."""
-        return any(all(getattr(profile, part) for part in parts) for parts in self.needs)
-
-    def measured(self, run: Run, metrics: Mapping[str, Any]) -> dict[str, Any]:
-        """A run's measures."""
-        own = {"score": task_of(run.network).measure}
-        return {name: metrics[own.get(name, name)] for name in self.measures}
 
     def layout(self, rows: tuple[Row, ...], results: pd.DataFrame) -> pd.DataFrame:
         """One line a row, ours beside the paper's, in percent; `results`: see `Study.results`."""

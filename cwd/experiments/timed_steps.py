@@ -18,13 +18,11 @@ from cwd.recipes.parse import parse_recipe
 from cwd.system.device import compile_where_it_pays, pick_precision
 from cwd.training.tasks import task_of
 
-CLASSES = 19  # of a random target
-
 
 def loss_step(
     loss: Callable[..., Tensor], shape: tuple[int, int, int, int], device: str
 ) -> Callable[[], None]:
-    """Forward and backward of a loss of two maps [B, C, h, w], and of images or labels if need be.
+    """Forward and backward of a loss of two random maps [B, C, h, w].
 
     A loss with a critic has a second step in every training step, and so here (supplement S4).
     """
@@ -33,7 +31,7 @@ def loss_step(
     student.requires_grad_()
     image, given = [OUTPUT_STRIDE * side for side in shape[2:]], {}
     if isinstance(loss, IntraClassVariation):
-        given["target"] = torch.randint(CLASSES, (shape[0], *image)).to(device)
+        given["target"] = torch.randint(19, (shape[0], *image)).to(device)
     elif isinstance(loss, Holistic):
         given["images"] = torch.randn(shape[0], 3, *image).to(device)
 
@@ -67,7 +65,7 @@ def network_steps(
     "student": forward, backward and update with cross-entropy alone; "teacher": forward;
     "alignment": forward and backward of the feature map's 1x1 convolution, where they need one.
     """
-    schedule, task = run.schedule, task_of(run.network)
+    schedule = run.schedule
     fast = pick_precision(schedule.precision, device) == "bf16-mixed"
     autocast = functools.partial(torch.autocast, device, torch.bfloat16, enabled=fast)
     student, teacher = (
@@ -78,13 +76,13 @@ def network_steps(
     teacher.eval()
     optimizer = torch.optim.SGD(student.parameters(), lr=0.01, momentum=0.9, fused=True)
     images = torch.randn(schedule.batch, 3, *schedule.crop, device=device)
-    images = images.contiguous(memory_format=torch.channels_last)
+    images = images.to(memory_format=torch.channels_last)
     target = torch.randint(classes, (schedule.batch, *schedule.crop), device=device)
 
     def learn() -> None:
         with autocast():
             out = student(images)
-        loss = sum(task.losses(out, target, schedule).values())
+        loss = sum(task_of(run.network).losses(out, target, schedule).values())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -98,6 +96,6 @@ def network_steps(
     inputs, outputs = student.feature_channels, teacher.feature_channels
     if inputs != outputs:
         align = ChannelAlignment(inputs, outputs).to(device)
-        shape = (schedule.batch, inputs, *taught.feature.shape[2:])
+        shape = schedule.batch, inputs, *taught.feature.shape[2:]
         steps["alignment"] = loss_step(lambda s, _: align(s).sum(), shape, device)
     return steps, taught

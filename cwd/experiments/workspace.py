@@ -18,7 +18,7 @@ from cwd.models.build import load_network_weights
 from cwd.system import paths
 from cwd.system.device import pick_device
 from cwd.system.errors import CwdError
-from cwd.system.files import save_figure, write_atomic
+from cwd.system.files import save_figure, write_atomic, write_json
 from cwd.training.loop import train
 from cwd.training.run_folder import RunFolder
 from cwd.training.tasks import task_of
@@ -88,6 +88,12 @@ class Workspace:
         """Write a table to `tables/NAME.csv` and return it, to be shown."""
         write_atomic(self.output / "tables" / f"{name}.csv", table.to_csv)
         return table
+
+    def save_json(self, value: Any, name: str) -> Path:
+        """Write what a notebook measured, for claims and the report to find; returns the path."""
+        path = self.output / name
+        write_json(path, value)
+        return path
 
     def save_figure(self, figure: Any, name: str) -> None:
         """Write a figure to `figures/NAME.png`."""

@@ -7,7 +7,7 @@ import pytest
 from invented import Invented, find, recorded
 
 from cwd.experiments.claims import verdicts
-from cwd.experiments.claims.evidence import Evidence
+from cwd.experiments.claims.comparisons import Evidence
 from cwd.experiments.claims.interval import Finding
 from cwd.experiments.claims.judging import CLAIMS, layout, verdict
 from cwd.experiments.profile import load_profile

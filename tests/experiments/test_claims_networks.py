@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from invented import Invented
 
-from cwd.experiments.claims.evidence import Evidence
+from cwd.experiments.claims.comparisons import Evidence
 from cwd.experiments.claims.judging import CLAIMS
 from cwd.experiments.profile import Student
 

@@ -9,7 +9,7 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
 from cwd.experiments import detections, study
-from cwd.experiments.claims.evidence import Evidence
+from cwd.experiments.claims.comparisons import Evidence
 from cwd.experiments.claims.judging import CLAIMS
 from cwd.experiments.profile import load_profile
 from cwd.experiments.records import Records

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from cwd.experiments.claims.evidence import Evidence
+from cwd.experiments.claims.comparisons import Evidence
 from cwd.experiments.claims.judging import CLAIMS
 from cwd.experiments.correlation import (
     Channels,

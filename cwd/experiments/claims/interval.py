@@ -44,16 +44,14 @@ class Finding:
 
     @property
     def slack(self) -> tuple[float, float]:
-        """How far the interval, and then the mean, are on the claim's side: the least decides."""
+        """How far the interval, and then the mean, are on the claim's side: the least decides.
+
+        The interval is on that side if the first is above 0.
+        """
         low, high = self.interval()
         if self.margin is None:
             return low, self.mean
         return self.margin - max(-low, high), self.margin - abs(self.mean)
-
-    def holds(self) -> bool:
-        """The interval is on the claim's side."""
-        low, high = self.interval()
-        return low > 0 if self.margin is None else -self.margin < low and high < self.margin
 
     def fails(self, comparisons: int) -> bool:
         """The interval is on the other side, at 95 % for that many comparisons together."""

@@ -19,7 +19,7 @@ import pandas as pd
 import yaml
 
 from cwd.experiments.claims import comparisons
-from cwd.experiments.claims.evidence import Evidence
+from cwd.experiments.claims.comparisons import Evidence
 from cwd.experiments.claims.interval import Finding
 from cwd.experiments.profile import load_profile
 from cwd.experiments.records import Records
@@ -62,7 +62,7 @@ def verdict(findings: Sequence[Finding]) -> str:
     """What the comparisons of a claim say together; see the module."""
     if not findings:
         return "not run"
-    if all(finding.holds() for finding in findings):
+    if all(finding.slack[0] > 0 for finding in findings):
         return "supported"
     failed = any(finding.fails(len(findings)) for finding in findings)
     return "contradicted" if failed else "undecided"
