@@ -11,7 +11,7 @@ from cwd.config.run import Run
 from cwd.data.classification.batches import middle
 from cwd.data.detection.batches import prepare, stacked
 from cwd.data.transforms import normalise
-from cwd.experiments.rows_transformation import METHODS, PYRAMID_TASKS, TASKS, WEIGHTS, pairs_of
+from cwd.experiments.rows_pairs import METHODS, PYRAMID_TASKS, TASKS, WEIGHTS, pairs_of
 from cwd.experiments.sections import Pair
 from cwd.experiments.workspace import Workspace
 from cwd.losses.maps import matched

@@ -10,10 +10,9 @@ import yaml
 
 from cwd.config.run import Run
 from cwd.experiments.profile import Profile
-from cwd.experiments.rows_detection import table9
 from cwd.experiments.rows_losses import compared
 from cwd.experiments.rows_networks import SOURCES, costs, networks
-from cwd.experiments.rows_transformation import transformation
+from cwd.experiments.rows_pairs import table9, transformation
 from cwd.experiments.table import Row, Table, difference
 from cwd.experiments.workspace import open_profile
 from cwd.system.errors import CwdError

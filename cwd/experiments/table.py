@@ -9,9 +9,7 @@ import pandas as pd
 
 from cwd.config.run import Run
 from cwd.experiments.profile import Profile
-from cwd.experiments.sections import Pair
 from cwd.system import paths
-from cwd.training.tasks import task_of
 
 NOT_DISTILLED = ("teacher", "student", "reference")  # methods
 # columns that hold no measurements
@@ -95,34 +93,6 @@ def method_row(
         student=None if method in NOT_DISTILLED else f"{group}: student",
         printed=known | {"method": method},
     )
-
-
-def pair_rows(
-    profile: Profile,
-    group: dict[str, str],
-    pair: Pair | None,
-    recipes: Mapping[str, str],
-    seeds: tuple[int, ...],
-    printed: Mapping[str, Mapping[str, Any]],
-) -> list[Row]:
-    """The rows of a teacher and of each method on its student; without runs if there is no pair.
-
-    `group` is what they have in common, {"detector": "RetinaNet"}, `recipes` are by method, and
-    `printed` is what the paper has, by method; its `number` is the row's `paper`.
-    """
-    (name,), rows = group.values(), []
-    for method in ("teacher", *recipes):
-        known = {"number": None, **printed.get(method, {}), **group}
-        if not pair:
-            rows.append(method_row(name, method, (), network="", images="", measure="", **known))
-            continue
-        runs = (pair.teacher,)
-        if method != "teacher":
-            runs = tuple(profile.run(recipes[method], seed, pair.student) for seed in seeds)
-        network = runs[0].network
-        known |= {"network": network, "images": runs[0].data.name}
-        rows.append(method_row(name, method, runs, measure=task_of(network).unit, **known))
-    return rows
 
 
 def difference(value: float | None, other: float | None) -> float | None:

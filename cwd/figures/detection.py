@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from cwd.data.detection.masks import decoded
-from cwd.experiments.rows_detection import MEASURES
+from cwd.experiments.rows_pairs import MEASURES
 from cwd.figures.pictures import channel_maps, picture
 from cwd.figures.style import CHANNEL, INK, STUDENT, bare, method_colour, panels
 from cwd.models.detection.outputs import Detections, Objects

@@ -13,7 +13,7 @@ from cwd.experiments.claims.comparisons import Evidence
 from cwd.experiments.claims.judging import CLAIMS
 from cwd.experiments.profile import load_profile
 from cwd.experiments.records import Records
-from cwd.experiments.rows_detection import MEASURES
+from cwd.experiments.rows_pairs import MEASURES
 from cwd.experiments.workspace import Workspace
 from cwd.figures import detection
 from cwd.figures.style import CHANNEL, STUDENT

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from cwd.experiments import loss_costs
+from cwd.experiments.loss_costs import loss_step, recipe_step
 from cwd.experiments.study import open_profile
-from cwd.experiments.timed_steps import loss_step, recipe_step
 from cwd.figures import complexity
 from cwd.losses import ChannelWise, Mimic, PairwiseAffinity, pairwise
 from cwd.models.build import build_network

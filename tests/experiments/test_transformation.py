@@ -19,7 +19,7 @@ from cwd.experiments.correlation import (
 )
 from cwd.experiments.profile import load_profile
 from cwd.experiments.records import Records
-from cwd.experiments.rows_transformation import TASKS, overview, pairs_of
+from cwd.experiments.rows_pairs import TASKS, overview, pairs_of
 from cwd.experiments.study import every_run, open_profile, studies_of, study
 from cwd.system import paths
 from cwd.system.errors import CwdError

@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from cwd.experiments.profile import load_profile
-from cwd.experiments.rows_transformation import pairs_of
+from cwd.experiments.rows_pairs import pairs_of
 from cwd.system import paths
 
 

@@ -15,7 +15,7 @@ from cwd.config.run import Data, Run
 from cwd.config.schedule import DetectionSchedule, Schedule
 from cwd.experiments.profile import load_profile
 from cwd.experiments.records import Records
-from cwd.experiments.rows_detection import MEASURES
+from cwd.experiments.rows_pairs import MEASURES
 from cwd.experiments.study import every_run, studies_of, study
 from cwd.experiments.table import paper as printed
 from cwd.losses import ChannelWise

@@ -17,10 +17,9 @@ from cwd.config.run import Run
 from cwd.experiments.claims.interval import Finding, paired
 from cwd.experiments.profile import Student
 from cwd.experiments.records import Records, every_seed, recorded_profiles
-from cwd.experiments.rows_detection import table9
 from cwd.experiments.rows_losses import BARE
 from cwd.experiments.rows_networks import WITH_PI_HO, label_of, networks
-from cwd.experiments.rows_transformation import transformation
+from cwd.experiments.rows_pairs import table9, transformation
 from cwd.experiments.study import TABLES
 from cwd.experiments.table import Row, difference
 from cwd.system import paths
