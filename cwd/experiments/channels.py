@@ -20,12 +20,11 @@ RECIPES = ("", "AT_f", "CW_f", "CW_s")
 
 
 def class_auc(score: Tensor, target: Tensor) -> list[float]:
-    """For every class in an image: how well its channel separates the class from the rest.
+    """For every class in an image, the area under the ROC curve of its channel.
 
-    It is the area under the ROC curve: the probability that the channel is more active at a
-    position of the class than at one of another class. 0.5 is chance, 1 a clean mask. A class that
-    has no positions, or all, has none. The score map is [K, h, w], the target [H, W] with 255
-    ignored; it is brought to the map's size by nearest neighbour.
+    That is the probability that the channel is more active at a position of the class than at one
+    of another class: 0.5 is chance, 1 a clean mask. The score map is [K, h, w], the target [H, W]
+    with 255 ignored; it is brought to the map's size by nearest neighbour.
     """
     small = F.interpolate(target[None, None].float(), size=score.shape[1:], mode="nearest")
     labels = small.long().flatten()
@@ -50,9 +49,8 @@ def mean_auc(scores: Sequence[Tensor], targets: Sequence[Tensor]) -> float:
 def salience_gaps(student: Tensor, teacher: Tensor) -> tuple[float, float]:
     """How far a student's channels are from the teacher's, where those are salient and elsewhere.
 
-    The mean distance at a channel's salient positions, the tenth of them where the teacher's p is
-    largest, and at the others. It is |log(q / p)| of eq. 3's distributions at T = 1; the score maps
-    are [B, K, h, w].
+    The mean |log(q / p)| of eq. 3's distributions at T = 1, over the tenth of the positions where
+    the teacher's p is largest, and over the others. The score maps are [B, K, h, w].
     """
     log_q, log_p = (F.log_softmax(x.double().flatten(2), dim=2) for x in (student, teacher))
     count = max(1, round(0.1 * log_p.shape[2]))

@@ -11,7 +11,7 @@ from cwd.config.run import Run
 from cwd.data.classification.batches import middle
 from cwd.data.detection.batches import prepare, stacked
 from cwd.data.transforms import normalise
-from cwd.experiments.rows_pairs import METHODS, PYRAMID_TASKS, TASKS, WEIGHTS, pairs_of
+from cwd.experiments.rows_pairs import METHODS, PYRAMID_TASKS, TASKS, pairs_of
 from cwd.experiments.sections import Pair
 from cwd.experiments.workspace import Workspace
 from cwd.losses.maps import matched
@@ -140,16 +140,13 @@ def compared_students(workspace: Workspace) -> tuple[str, Pair, dict[str, Run]]:
     task, pair = list(pairs_of(workspace.profile).items())[-1]
     recipes = [names[task in PYRAMID_TASKS] for names in METHODS.values()]
     if task == TASKS[-1]:
-        recipes.append(f"CT_f(weight={WEIGHTS[-1]})")  # is trained for the table of controls
+        recipes.append("CT_f(weight=100)")  # is trained for the table of controls
     seed = workspace.transformation.seeds[0]
     return task, pair, {name: workspace.profile.run(name, seed, pair.student) for name in recipes}
 
 
 def matches(found: dict[str, Channels]) -> pd.DataFrame:
-    """What each recipe did to a student's channels: means of `Channels.best` and `own`, and CKA.
-
-    The latter is of the student's map as it is and of those channels of the teacher that vary.
-    """
+    """What each recipe did to a student's channels: means of `Channels.best` and `own`, and CKA."""
     table = pd.DataFrame(index=pd.Index(list(found), name="recipe"))
     table["best |r|"] = [c.best().mean().item() for c in found.values()]
     table["CKA"] = [linear_cka(c.before, c.teacher[c.varied]) for c in found.values()]

@@ -118,9 +118,8 @@ def crowded(dataset: CocoDataset, count: int) -> list[int]:
 def speed_table(workspace: Workspace) -> pd.DataFrame:
     """Parameters of the profile's trained detectors, and images a second, one image at a time.
 
-    Resizing and normalising are left out, as the batch is made before the clock starts; finding
-    the detections in what the network gives is not. Distillation changes neither column. The
-    paper's are of its students, at 800x1333 on one GPU, which it doesn't name.
+    Resizing and normalising are left out; finding the detections in what the network gives is not.
+    The paper's are of its students, at 800x1333 on one GPU, which it doesn't name.
     """
     printed, lines = paper("table9_detection").groupby("detector").first(), []
     for pair in workspace.detection.pairs:

@@ -68,14 +68,13 @@ def measure_losses(
 ) -> pd.DataFrame:
     """Time and memory of forward and backward of every loss, as written, nothing compiled.
 
-    A line a loss and shape: loss, positions (N), channels (C), seconds (a median), bytes. At each
-    shape the losses take turns. Their memory is measured first, which warms them up.
+    A line a loss and shape: loss, positions (N), channels (C), seconds (a median), bytes.
     """
     device = pick_device(device)
     lines = []
     for shape in shapes:
         steps = [recipe_step(recipe, shape, device) for recipe in LOSSES]
-        sizes = [peak_bytes(step, device) for step in steps]
+        sizes = [peak_bytes(step, device) for step in steps]  # warms them up, too
         medians = race(steps, device, repeats, warm=0)
         point = {"positions": math.prod(shape[2:]), "channels": shape[1]}
         lines += [
@@ -128,8 +127,7 @@ def step_seconds(workspace: Workspace, repeats: int = 15) -> pd.DataFrame:
     """Seconds of every part of a profile's training step: a line a repeat, a column a part.
 
     These are `network_steps` and the losses, on maps of the shapes that they see in training, and
-    compiled where training compiles them. In a repeat all parts take one turn, so that the ratio of
-    two of them is a paired one.
+    compiled where training compiles them. In a repeat all parts take one turn: ratios are paired.
     """
     device = pick_device(workspace.device)
     student, teacher = workspace.profile.student, workspace.profile.teacher
@@ -142,10 +140,7 @@ def step_seconds(workspace: Workspace, repeats: int = 15) -> pd.DataFrame:
 
 
 def step_shares(seconds: pd.DataFrame) -> pd.DataFrame:
-    """What part of a training step each loss takes: loss / (student + teacher + loss).
-
-    Medians of `step_seconds` in milliseconds, and the share in percent, the largest first.
-    """
+    """Medians of `step_seconds`, and loss / (student + teacher + loss), the largest first."""
     median = seconds.median()
     losses = median[[name for name in LOSSES if name in median]]
     share = 100 * losses / (median["student"] + median["teacher"] + losses)

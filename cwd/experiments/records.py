@@ -76,12 +76,11 @@ def record(profile: str, *, results: Path = paths.RESULTS) -> list[Path]:
     written = []
     for run in every_run(source):
         if RunFolder(paths.RUNS, run).finished:
-            path = target / f"{run.name}.json"
-            write_json(path, source.find(run) | {"run": asdict(run)})
-            written.append(path)
+            written.append(target / f"{run.name}.json")
+            write_json(written[-1], source.find(run) | {"run": asdict(run)})
     for name in BESIDE:
         built = paths.BUILD / source.profile.name / name
         if built.is_file():
-            write_atomic(target / name, functools.partial(shutil.copyfile, built))
             written.append(target / name)
+            write_atomic(written[-1], functools.partial(shutil.copyfile, built))
     return written

@@ -15,9 +15,9 @@ from cwd.models.build import build_network, count_multiply_adds, count_parameter
 
 # Methods as recipes. On VOC and ADE20K the paper leaves PI and HO out of all of them (supplement
 # S2). SKDD has the terms of SKDS in another setting, of which no code was published: it is cited.
-STUDENT, REFERENCE, TEACHER = "student", "reference", "teacher"
-WITH_PI_HO = {"SKDS": "PI + HO + PA_f", "IFVD": "PI + HO + IFV_f", "CWD": "PI + HO + CW_f"}
-ALONE = {"SKDS": "PA_f", "IFVD": "IFV_f", "CWD": "CW_f"}
+REFERENCE = "reference"
+ALONE = {"student": "", "SKDS": "PA_f", "IFVD": "IFV_f", "CWD": "CW_f"}
+WITH_PI_HO = {method: recipe and f"PI + HO + {recipe}" for method, recipe in ALONE.items()}
 # the paper's table, its dataset, its recipes
 SOURCES = {
     "table6": ("table6_cityscapes", "cityscapes", WITH_PI_HO),
@@ -42,14 +42,13 @@ def label_of(network: str, init: str, method: str) -> str:
 def networks(name: str, profile: Profile) -> tuple[Row, ...]:
     """The rows of Table 6, 7 or 8: teacher, students, then the paper's reference networks.
 
-    A student from scratch and one from ImageNet are different rows. Rows of students that the
-    profile has in another way than the paper come after the paper's, with no printed numbers. On
-    another dataset than the table's own, Tables 7 and 8 have only what Table 2 has trained anyway.
+    Students that the profile has with another start than the paper are rows of their own, without
+    printed numbers. On another dataset than the table's, Tables 7 and 8 have only Table 2's runs.
     """
     table, rows, used = paper(SOURCES[name][0]), [], []
     started = table.get("imagenet_init", pd.Series("", index=table.index)).map(INIT).fillna("")
     for line in table.assign(init=started).to_dict("records"):
-        if line["method"] == TEACHER:
+        if line["method"] == "teacher":
             rows.insert(0, _row(line, (profile.teacher,)))
         else:
             student = _find(profile, line["network"], line["init"])
@@ -57,7 +56,7 @@ def networks(name: str, profile: Profile) -> tuple[Row, ...]:
             rows.append(_row(line, _runs(name, profile, student, line["method"])))
     for student in profile.students:
         if student not in used and "-" in student.name:  # others stand for reference networks
-            for method in (STUDENT, *SOURCES[name][2]):
+            for method in SOURCES[name][2]:
                 # two of one network differ in this, also where the paper doesn't say it
                 line = {"network": student.name, "init": student.run.start, "method": method}
                 if runs := _runs(name, profile, student, method):
@@ -77,7 +76,7 @@ def _find(profile: Profile, network: str, init: str) -> Student | None:
 def _runs(name: str, profile: Profile, student: Student | None, method: str) -> tuple:
     # one a seed; none where the profile can't or shan't measure it
     _, dataset, recipes = SOURCES[name]
-    if student is None or method not in (STUDENT, REFERENCE, *recipes):
+    if student is None or method not in (REFERENCE, *recipes):
         return ()
     if name != "table6" and profile.data.name != dataset and student.run != profile.student:
         return ()

@@ -17,14 +17,9 @@ METHODS = {
     "CWD": ("CW_f", "CW_fpn"),
     "CT": ("CT_f", "CT_fpn"),
 }
-TASKS = (
-    "image classification",
-    "object detection",
-    "instance segmentation",
-    "semantic segmentation",
-)
+TASKS = ("image classification", "object detection", "instance segmentation",
+         "semantic segmentation")  # fmt: skip
 PYRAMID_TASKS = TASKS[1:3]
-WEIGHTS = (10, 100)  # of MIMIC_f and CT_f, beside their own
 # Table 9's methods as recipes
 DETECTION_METHODS = {
     "student": "",
@@ -40,15 +35,11 @@ MEASURES = {m.lower(): m for m in ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")
 
 def pairs_of(profile: Profile) -> dict[str, Pair]:
     """Teacher and student of each task that a profile has."""
-    second = profile.transformation
-    detectors = {pair.name: pair for pair in profile.detection.pairs} if profile.detection else {}
-    found = {
-        TASKS[0]: second and second.classification,
-        TASKS[1]: detectors.get("Faster R-CNN"),
-        TASKS[2]: second and second.instance,
-        TASKS[3]: profile.student and Pair("PSPNet", profile.teacher, profile.student),
-    }
-    return {task: pair for task, pair in found.items() if pair}
+    pairs = {pair.name: pair for pair in profile.pairs}
+    if profile.student:
+        pairs["PSPNet"] = Pair("PSPNet", profile.teacher, profile.student)
+    names = ("classifier", "Faster R-CNN", "Mask R-CNN", "PSPNet")
+    return {task: pairs[name] for task, name in zip(TASKS, names, strict=True) if name in pairs}
 
 
 def overview(profile: Profile) -> pd.DataFrame:
@@ -56,7 +47,7 @@ def overview(profile: Profile) -> pd.DataFrame:
     lines, pairs = {}, pairs_of(profile)
     for task, line in paper("channel_transformation", 0).iterrows():
         lines[task] = {"the abstract's student": line["student"], "its dataset": line["dataset"]}
-        lines[task] |= {"measure": line["measure"]}
+        lines[task]["measure"] = line["measure"]
         if pair := pairs.get(task):
             lines[task] |= {
                 "our student": pair.student.network,
@@ -86,9 +77,8 @@ def table9(profile: Profile) -> tuple[Row, ...]:
 
     The paper prints nothing of its teachers. Where the profile lacks a detector, rows have no runs.
     """
-    part, rows = profile.detection, []
-    pairs = {pair.name: pair for pair in part.pairs} if part else {}
-    seeds = part.seeds if part else ()
+    rows, pairs = [], {pair.name: pair for pair in profile.pairs}
+    seeds = profile.detection.seeds if profile.detection else ()
     for detector, lines in paper("table9_detection").groupby("detector", sort=False):
         numbers = lines.set_index("method").drop(columns="detector")
         known = numbers.assign(number=numbers["ap"]).to_dict("index")

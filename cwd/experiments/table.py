@@ -11,7 +11,6 @@ from cwd.config.run import Run
 from cwd.experiments.profile import Profile
 from cwd.system import paths
 
-NOT_DISTILLED = ("teacher", "student", "reference")  # methods
 # columns that hold no measurements
 WORDS = ("complexity", "our network", "our images", "measure", "status")
 
@@ -86,13 +85,9 @@ def method_row(
     group: str, method: str, runs: tuple[Run, ...], number: float | None, **known: Any
 ) -> Row:
     """The row of a method on one network (or in one task): "RetinaNet: CWD"."""
-    return Row(
-        f"{group}: {method}",
-        None if pd.isna(number) else number,
-        runs,
-        student=None if method in NOT_DISTILLED else f"{group}: student",
-        printed=known | {"method": method},
-    )
+    student = None if method in ("teacher", "student", "reference") else f"{group}: student"
+    number, known["method"] = None if pd.isna(number) else number, method
+    return Row(f"{group}: {method}", number, runs, student=student, printed=known)
 
 
 def difference(value: float | None, other: float | None) -> float | None:

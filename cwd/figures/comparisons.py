@@ -91,8 +91,8 @@ def sweeps(
 ) -> Figure:
     """mIoU over a quantity, every seed a point, mean and standard deviation (figure 3).
 
-    Of each quantity, the results (`Study.results`) and the value of every row; one that spans
-    decades gets a log axis. The row of the student alone is a line with its standard deviation.
+    Of each quantity, the results (`Study.results`) and the value of every row. The student alone is
+    a line with its standard deviation.
     """
     figure, (line,) = style.panels(1, len(quantities), 4.6 * len(quantities), 3.2, sharey=True)
     for axes, (name, (results, values)) in zip(line, quantities.items(), strict=True):

@@ -36,8 +36,7 @@ def columns(
 ) -> Figure:
     """Columns of pictures, one image a row (the arrangement of figures 5 and 7).
 
-    The classes' colours go into a legend. A cell is a picture's width in inches; without one, it is
-    less for many columns.
+    The classes' colours go into a legend. A cell is a picture's width in inches.
     """
     rows = max(map(len, columns.values()))
     height, width = next(iter(columns.values()))[0].shape[:2]

@@ -1,7 +1,6 @@
-"""What would show a claim: kinds of comparison, each of which computes its own findings.
+"""What would show a claim: kinds of comparison, with arguments from `claims.yaml`.
 
-They take the evidence and what `claims.yaml` has beside their name. One that can't be made has no
-findings, or one without differences.
+One that can't be made has no findings, or one without differences.
 """
 
 import itertools
@@ -33,6 +32,8 @@ class Evidence:
 
     def __init__(self, records: Records) -> None:
         self.records, self.profile = records, every_seed(records.profile)
+        # of Table 6; its reference networks are never distilled
+        self.students = [each for each in self.profile.students if "-" in each.name]
 
     @cached_property
     def printed(self) -> dict[str, float]:
@@ -106,10 +107,7 @@ def every_dataset(evidence: Evidence, recipe: str) -> list[Finding]:
 def cheaper(
     evidence: Evidence, loss: str, others: Names, margin: float | None = None
 ) -> list[Finding]:
-    """A loss takes less time than each of the others, or the same within exp(margin).
-
-    What is compared are the logarithms of the times that two losses took in the same turns.
-    """
+    """A loss takes less time in the same turns than the others, or the same within exp(margin)."""
     if not (costs := evidence.records.beside(paths.COSTS)):
         return []
     logs = np.log(pd.DataFrame(costs["step"]["seconds"])).reindex(columns=[loss, *others])
@@ -120,10 +118,7 @@ def cheaper(
 
 
 def channels(evidence: Evidence, better: str, worse: Names) -> list[Finding]:
-    """A recipe's (or the teacher's) score-map channels mark their classes better than others' do.
-
-    The measure is `cwd.experiments.channels.class_auc`.
-    """
+    """A recipe's (or the teacher's) score-map channels mark classes better than others' do."""
     if (table := _by_channel(evidence)) is None:
         return []
     best, *others = (table.loc[name]["auc"] for name in (better, *worse))
@@ -135,9 +130,7 @@ def channels(evidence: Evidence, better: str, worse: Names) -> list[Finding]:
 
 
 def salience(evidence: Evidence, recipe: str) -> list[Finding]:
-    """A recipe brings the channels nearer to the teacher's where those are salient, and more so
-    than elsewhere; see `cwd.experiments.channels.salience_gaps`.
-    """
+    """A recipe brings channels nearer to the teacher's where they are salient, and more so there."""
     if (table := _by_channel(evidence)) is None:
         return []
     nearer = table.loc[""] - table.loc[recipe]
@@ -155,7 +148,7 @@ def students(evidence: Evidence, others: Names) -> list[Finding]:
     """For every student of Table 6, CWD beats each of some methods."""
     return [
         _minus(evidence, f"{s.run.network}: CWD - {other}", (s, "CWD"), (s, other))
-        for s in _students(evidence)
+        for s in evidence.students
         for other in others
     ]
 
@@ -163,7 +156,7 @@ def students(evidence: Evidence, others: Names) -> list[Finding]:
 def kinds(evidence: Evidence, prefix: str) -> list[Finding]:
     """CWD's mean gain is larger for students whose name begins with the prefix than for others."""
     gains = _by_student(evidence, "CWD") - _by_student(evidence, "student")
-    same = np.array([s.name.startswith(prefix) for s in _students(evidence)], dtype=bool)
+    same = np.array([s.name.startswith(prefix) for s in evidence.students], dtype=bool)
     means = (gains[kind].mean(skipna=False) for kind in (same, ~same))
     return [paired(f"mean gain: {same.sum()} {prefix} - {(~same).sum()} others", *means)]
 
@@ -184,7 +177,7 @@ def slopes(evidence: Evidence) -> list[Finding]:
 
 def pretrained(evidence: Evidence) -> list[Finding]:
     """With CWD, a student that starts from ImageNet beats the same from random weights."""
-    known = _students(evidence)
+    known = evidence.students
     warm = [student for student in known if student.run.init != "random"]
     what = "{} with CWD: ImageNet - scratch"
     return [
@@ -218,18 +211,10 @@ def tasks(evidence: Evidence, better: str, worse: str, tasks: Names) -> list[Fin
     return found
 
 
-def _students(evidence: Evidence) -> list[Student]:
-    # reference networks are never distilled
-    return [student for student in evidence.profile.students if "-" in student.name]
-
-
-def _miou(evidence: Evidence, student: Student, method: str) -> pd.Series:
-    return evidence.miou({"student": "", **WITH_PI_HO}[method], student.run)
-
-
 def _by_student(evidence: Evidence, method: str) -> pd.DataFrame:
     # mIoU, student by seed
-    return pd.DataFrame([_miou(evidence, student, method) for student in _students(evidence)])
+    recipe = WITH_PI_HO[method]
+    return pd.DataFrame([evidence.miou(recipe, student.run) for student in evidence.students])
 
 
 def _minus(
@@ -239,4 +224,5 @@ def _minus(
     # the paper's numbers are from the same starts
     labels = (label_of(s.name, s.run.start, method) for s, method in (one, other))
     paper = difference(*(printed.get(label) for label in labels))
-    return paired(what, _miou(evidence, *one), _miou(evidence, *other), paper=paper)
+    ones, others = (evidence.miou(WITH_PI_HO[m], s.run) for s, m in (one, other))
+    return paired(what, ones, others, paper=paper)
