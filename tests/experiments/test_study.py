@@ -68,6 +68,7 @@ def test_the_papers_schedule_is_the_default(write):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"name": "mine"}, "mine.yaml has the unknown key 'name'"),
         ({"sede": 1}, "mine.yaml has the unknown key 'sede', write one of name, about"),
         ({"seeds": []}, "mine.yaml: seeds is [], expected different whole numbers"),
         ({"seeds": [0, 0]}, "seeds is [0, 0]"),

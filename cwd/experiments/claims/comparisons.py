@@ -130,7 +130,7 @@ def channels(evidence: Evidence, better: str, worse: Names) -> list[Finding]:
 
 
 def salience(evidence: Evidence, recipe: str) -> list[Finding]:
-    """A recipe brings channels nearer to the teacher's where they are salient, and more so there."""
+    """A recipe brings channels nearer to the teacher's, most where those are salient."""
     if (table := _by_channel(evidence)) is None:
         return []
     nearer = table.loc[""] - table.loc[recipe]
