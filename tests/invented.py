@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from cwd.config.run import Run
 from cwd.experiments.profile import Profile, load_profile
 from cwd.experiments.records import Records
-from cwd.experiments.rows_transformation import pairs_of
+from cwd.experiments.rows_pairs import pairs_of
 from cwd.training.tasks import task_of
 
 

@@ -4,13 +4,5 @@ from cwd.experiments.profile import Profile, load_profile
 from cwd.experiments.study import STUDIES, Study, every_run, study
 from cwd.experiments.workspace import Workspace, open_profile
 
-__all__ = [
-    "STUDIES",
-    "Profile",
-    "Study",
-    "Workspace",
-    "every_run",
-    "load_profile",
-    "open_profile",
-    "study",
-]
+__all__ = ["STUDIES", "Profile", "Study", "Workspace", "every_run", "load_profile", "open_profile",
+           "study"]  # fmt: skip

@@ -1,7 +1,4 @@
-"""What figures 6 and 8 show as pictures, as numbers: how well a channel marks its class.
-
-Two measures of score maps, whose channels have a meaning, over validation images.
-"""
+"""What figures 6 and 8 show as pictures, as numbers: how well a channel marks its class."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -16,23 +13,18 @@ from torch import Tensor
 
 from cwd.data.segmentation import IGNORED
 from cwd.evaluation.miou import score_maps
-from cwd.experiments.rows_losses import BARE
 from cwd.experiments.workspace import Workspace
 from cwd.system import paths
-from cwd.system.files import write_json
 
 RECIPES = ("", "AT_f", "CW_f", "CW_s")
-SALIENT = 0.1  # share of the positions that count as a channel's salient ones
-IMAGES = 100  # that are measured, the first
 
 
 def class_auc(score: Tensor, target: Tensor) -> list[float]:
-    """For every class in an image: how well its channel separates the class from the rest.
+    """For every class in an image, the area under the ROC curve of its channel.
 
-    It is the area under the ROC curve: the probability that the channel is more active at a
-    position of the class than at one of another class. 0.5 is chance, 1 a clean mask. A class that
-    has no positions, or all, has none. The score map is [K, h, w], the target [H, W] with 255
-    ignored; it is brought to the map's size by nearest neighbour.
+    That is the probability that the channel is more active at a position of the class than at one
+    of another class: 0.5 is chance, 1 a clean mask. The score map is [K, h, w], the target [H, W]
+    with 255 ignored; it is brought to the map's size by nearest neighbour.
     """
     small = F.interpolate(target[None, None].float(), size=score.shape[1:], mode="nearest")
     labels = small.long().flatten()
@@ -57,12 +49,11 @@ def mean_auc(scores: Sequence[Tensor], targets: Sequence[Tensor]) -> float:
 def salience_gaps(student: Tensor, teacher: Tensor) -> tuple[float, float]:
     """How far a student's channels are from the teacher's, where those are salient and elsewhere.
 
-    The mean distance at a channel's salient positions, the tenth of them where the teacher's p is
-    largest, and at the others. It is |log(q / p)| of eq. 3's distributions at T = 1; the score maps
-    are [B, K, h, w].
+    The mean |log(q / p)| of eq. 3's distributions at T = 1, over the tenth of the positions where
+    the teacher's p is largest, and over the others. The score maps are [B, K, h, w].
     """
     log_q, log_p = (F.log_softmax(x.double().flatten(2), dim=2) for x in (student, teacher))
-    count = max(1, round(SALIENT * log_p.shape[2]))
+    count = max(1, round(0.1 * log_p.shape[2]))
     salient = torch.zeros_like(log_p, dtype=torch.bool)
     salient.scatter_(2, log_p.topk(count, dim=2).indices, True)
     gap = (log_q - log_p).abs()
@@ -76,12 +67,11 @@ def measure_channels(workspace: Workspace) -> pd.DataFrame:
     """
     profile, val = workspace.profile, workspace.data[1]
     runs = [("teacher", profile.teacher)]
-    for recipe in RECIPES:
-        runs += [(recipe, profile.run(BARE.get(recipe, recipe), seed)) for seed in profile.seeds]
+    runs += [(recipe, profile.run(recipe, s)) for recipe in RECIPES for s in profile.seeds]
     lines, taught = [], None
     for recipe, run in runs:
         network = workspace.network(run)
-        scores = [score_maps(network, image[None]) for image in islice(val.images, IMAGES)]
+        scores = [score_maps(network, image[None]) for image in islice(val.images, 100)]
         line = {"recipe": recipe, "seed": run.seed, "auc": mean_auc(scores, val.targets)}
         if taught:
             gaps = [salience_gaps(mine, its) for mine, its in zip(scores, taught, strict=True)]
@@ -93,9 +83,8 @@ def measure_channels(workspace: Workspace) -> pd.DataFrame:
 
 def record_channels(workspace: Workspace, table: pd.DataFrame) -> Path:
     """Write the measures to the profile's `channels.json`, where the claims find them."""
-    path = workspace.output / paths.CHANNELS
-    write_json(path, {"lines": table.astype(object).where(table.notna(), None).to_dict("records")})
-    return path
+    lines = table.astype(object).where(table.notna(), None).to_dict("records")
+    return workspace.save_json({"lines": lines}, paths.CHANNELS)
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from cwd.config.run import Run
 from cwd.data.classification.batches import middle
 from cwd.data.detection.batches import prepare, stacked
 from cwd.data.transforms import normalise
-from cwd.experiments.rows_transformation import METHODS, PYRAMID_TASKS, TASKS, WEIGHTS, pairs_of
+from cwd.experiments.rows_pairs import METHODS, PYRAMID_TASKS, TASKS, pairs_of
 from cwd.experiments.sections import Pair
 from cwd.experiments.workspace import Workspace
 from cwd.losses.maps import matched
@@ -20,9 +20,6 @@ from cwd.recipes.parse import parse_recipe
 from cwd.system.device import pick_device
 from cwd.system.errors import CwdError
 from cwd.training.tasks import task_of
-
-IMAGES = 50  # of those that are measured on, at equal distances: some datasets are sorted by class
-POSITIONS = 512  # of an image's map that are looked at, at most
 
 
 @dataclass(frozen=True)
@@ -81,36 +78,33 @@ def some_positions(level: Tensor) -> Tensor:
     """
     flat = level.flatten(1)
     order = torch.randperm(flat.shape[1], generator=torch.Generator().manual_seed(0))
-    return flat[:, order[:POSITIONS].sort().values.to(flat.device)].cpu()
+    return flat[:, order[:512].sort().values.to(flat.device)].cpu()
 
 
-def channels_of(workspace: Workspace, run: Run, pair: Pair, count: int = IMAGES) -> Channels:
+def channels_of(workspace: Workspace, run: Run, pair: Pair, count: int = 50) -> Channels:
     """A student's channels and its teacher's on some of the images that are measured on.
 
     The run has no recipe or one of one term. Of a detector the pyramid's finest level is looked at.
-
-    Raises:
-        CwdError: the run's last checkpoint is missing or damaged.
     """
     val = workspace.images(run)[1]
+    # at equal distances, as some datasets are sorted by class
     chosen = np.linspace(0, len(val) - 1, min(count, len(val))).round().astype(int).tolist()
     device = pick_device(workspace.device)
     student, teacher = (workspace.network(each).to(device) for each in (run, pair.teacher))
     recipe = run.recipe or ("MIMIC_fpn" if kind_of(run.network) == DETECTOR else "MIMIC_f")
     (term,) = parse_recipe(recipe)
     distiller = _trained_distiller(workspace, run, student, teacher) if run.recipe else None
-    parts: list[list[Tensor]] = [[], [], []]
+    parts = []
     with torch.no_grad():
         for index in chosen:  # one by one: images may differ in size
             batch = _input(run, val[index][0]).to(device)
             own, goal = student(batch), term.map_of(teacher(batch))
             maps = [term.map_of(own), goal]
-            if distiller:
-                maps.append(distiller.compared(term.name, own))
-            for part, found in zip(parts, maps, strict=False):
-                part.append(some_positions(matched(found, goal, same_channels=False)[0][0]))
-    before, target, after = (torch.cat(part, dim=1) if part else None for part in parts)
-    return Channels(before, after, target)
+            maps += [distiller.compared(term.name, own)] if distiller else []
+            maps = [matched(each, goal, same_channels=False)[0][0] for each in maps]
+            parts.append([some_positions(each) for each in maps])
+    before, target, *after = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
+    return Channels(before, after[0] if after else None, target)
 
 
 def _input(run: Run, image: Tensor) -> Tensor:
@@ -124,13 +118,12 @@ def _input(run: Run, image: Tensor) -> Tensor:
 def _trained_distiller(
     workspace: Workspace, run: Run, student: nn.Module, teacher: nn.Module
 ) -> nn.Module:
-    place = next(student.parameters()).device
-    distiller = task_of(run.network).distiller(run, student, teacher).to(place)
+    distiller = task_of(run.network).distiller(run, student, teacher)
+    distiller.to(next(student.parameters()).device)
     path = workspace.train(run).done / "checkpoint.pt"
+    learnt = nn.ModuleList([student, distiller])
     try:
-        learnt = torch.load(path, map_location="cpu", weights_only=True)["learnt"]
-        own = {k.removeprefix("1."): v for k, v in learnt.items() if k.startswith("1.")}
-        distiller.load_state_dict(own)
+        learnt.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["learnt"])
     except Exception as error:  # torch raises whatever the damage happens to hit
         raise CwdError(
             f"{path} is missing or damaged ({type(error).__name__}): delete its folder to train "
@@ -147,22 +140,15 @@ def compared_students(workspace: Workspace) -> tuple[str, Pair, dict[str, Run]]:
     task, pair = list(pairs_of(workspace.profile).items())[-1]
     recipes = [names[task in PYRAMID_TASKS] for names in METHODS.values()]
     if task == TASKS[-1]:
-        recipes.append(f"CT_f(weight={WEIGHTS[-1]})")  # is trained for the table of controls
+        recipes.append("CT_f(weight=100)")  # is trained for the table of controls
     seed = workspace.transformation.seeds[0]
     return task, pair, {name: workspace.profile.run(name, seed, pair.student) for name in recipes}
 
 
 def matches(found: dict[str, Channels]) -> pd.DataFrame:
-    """What each recipe did to a student's channels: means of `Channels.best` and `own`, and CKA.
-
-    The latter is of the student's map as it is and of those channels of the teacher that vary.
-    """
-    lines = {
-        name: {
-            "best |r|": channels.best().mean().item(),
-            "CKA": linear_cka(channels.before, channels.teacher[channels.varied]),
-            "own r": None if channels.after is None else channels.own().mean().item(),
-        }
-        for name, channels in found.items()
-    }
-    return pd.DataFrame.from_dict(lines, orient="index", dtype=float).rename_axis("recipe")
+    """What each recipe did to a student's channels: means of `Channels.best` and `own`, and CKA."""
+    table = pd.DataFrame(index=pd.Index(list(found), name="recipe"))
+    table["best |r|"] = [c.best().mean().item() for c in found.values()]
+    table["CKA"] = [linear_cka(c.before, c.teacher[c.varied]) for c in found.values()]
+    own = [None if c.after is None else c.own().mean().item() for c in found.values()]
+    return table.assign(**{"own r": pd.Series(own, table.index, dtype=float)})

@@ -14,23 +14,19 @@ from cwd.config.run import Run
 from cwd.data.detection.batches import prepare, stacked
 from cwd.data.detection.coco import CocoDataset
 from cwd.evaluation.coco_ap import collect, precision_recall
-from cwd.experiments.network_costs import printed_costs
 from cwd.experiments.sections import Pair
+from cwd.experiments.table import paper
 from cwd.experiments.workspace import Workspace
 from cwd.losses import ChannelWise
 from cwd.models.build import count_parameters
 from cwd.models.detection.outputs import Detections
 from cwd.system import paths
 from cwd.system.device import pick_device
-from cwd.system.files import write_json
 from cwd.system.timing import laps
 from cwd.training import provenance
 
-SHOWN = "CW_fpn"  # the recipe that is looked at beside the student alone
-IMAGES, REPEATS = 4, 5  # of which the speed of a detector is a median
 
-
-def networks(workspace: Workspace, pair: Pair, recipe: str = SHOWN) -> dict[str, Run]:
+def networks(workspace: Workspace, pair: Pair, recipe: str = "CW_fpn") -> dict[str, Run]:
     """Teacher, student alone and student with a recipe, from the first seed."""
     profile, student = workspace.profile, pair.student
     seed = profile.seeds_of(student)[0]
@@ -49,20 +45,18 @@ def curves(workspace: Workspace) -> dict[str, dict[str, pd.DataFrame]]:
     """Precision over recall at an overlap of 0.5, by detector and network."""
     made = {}
     for pair in workspace.detection.pairs:
-        dataset, runs = workspace.images(pair.student)[1], networks(workspace, pair)
-        made[pair.name] = {
-            name: precision_recall(dataset, found(workspace, run, dataset))
-            for name, run in runs.items()
-        }
+        dataset, made[pair.name] = workspace.images(pair.student)[1], {}
+        for name, run in networks(workspace, pair).items():
+            made[pair.name][name] = precision_recall(dataset, found(workspace, run, dataset))
     return made
 
 
 def pictured(
-    workspace: Workspace, pair: Pair, dataset: CocoDataset, chosen: list[int], recipe: str = SHOWN
+    workspace: Workspace, pair: Pair, dataset: CocoDataset, chosen: list[int], *recipe: str
 ) -> dict[str, list[Detections]]:
     """What the three networks of a pair find in a few images of a dataset."""
     few = replace(dataset, chosen=tuple(dataset.chosen[index] for index in chosen))
-    runs = networks(workspace, pair, recipe)
+    runs = networks(workspace, pair, *recipe)
     return {name: found(workspace, run, few) for name, run in runs.items()}
 
 
@@ -101,8 +95,7 @@ def divergences(levels: dict[str, list[Tensor]]) -> pd.DataFrame:
 
 def most_active(level: Tensor, count: int) -> list[int]:
     """The channels that are most concentrated on few positions: largest peaks of eq. 3."""
-    peaks = level.flatten(1).softmax(dim=1).amax(dim=1)
-    return peaks.topk(count).indices.tolist()
+    return level.flatten(1).softmax(dim=1).amax(dim=1).topk(count).indices.tolist()
 
 
 def contents(parts: dict[str, CocoDataset]) -> pd.DataFrame:
@@ -125,47 +118,42 @@ def crowded(dataset: CocoDataset, count: int) -> list[int]:
 def speed_table(workspace: Workspace) -> pd.DataFrame:
     """Parameters of the profile's trained detectors, and images a second, one image at a time.
 
-    Resizing and normalising are left out, as the batch is made before the clock starts; finding
-    the detections in what the network gives is not. Distillation changes neither column. The
-    paper's are of its students, at 800x1333 on one GPU, which it doesn't name.
+    Resizing and normalising are left out; finding the detections in what the network gives is not.
+    The paper's are of its students, at 800x1333 on one GPU, which it doesn't name.
     """
-    paper = printed_costs("table9_detection", "detector")
-    lines = {}
+    printed, lines = paper("table9_detection").groupby("detector").first(), []
     for pair in workspace.detection.pairs:
         for role, run in (("teacher", pair.teacher), ("student", pair.student)):
             network = workspace.network(run)
-            known = paper.loc[pair.name] if role == "student" else {}
-            lines[pair.name, role] = {
+            known = printed.loc[pair.name] if role == "student" else {}
+            lines.append({
+                "detector": pair.name,
+                "role": role,
                 "network": run.network,
                 "parameters (M)": round(count_parameters(network) / 1e6, 3),
                 "frames/s": round(_frames(network, run, workspace), 1),
                 "paper's parameters (M)": known.get("params_m"),
                 "paper's frames/s": known.get("fps"),
-            }
-    table = pd.DataFrame(list(lines.values()), pd.MultiIndex.from_tuples(lines))
-    return table.rename_axis(["detector", "role"])
+            })  # fmt: skip
+    return pd.DataFrame(lines).set_index(["detector", "role"])
 
 
 def record_speed(workspace: Workspace, table: pd.DataFrame) -> Path:
     """Write `speed_table` with hardware and versions to the profile's `detection_costs.json`."""
     lines = table.reset_index().astype(object)
-    value = {
-        "profile": workspace.profile.name,
-        "provenance": provenance.session(torch.device(pick_device(workspace.device))),
-        "networks": lines.where(lines.notna(), None).to_dict("records"),
-    }
-    path = workspace.output / paths.DETECTION_COSTS
-    write_json(path, value)
-    return path
+    value = {"profile": workspace.profile.name}
+    value["provenance"] = provenance.session(torch.device(pick_device(workspace.device)))
+    value["networks"] = lines.where(lines.notna(), None).to_dict("records")
+    return workspace.save_json(value, paths.DETECTION_COSTS)
 
 
 def _frames(network: nn.Module, run: Run, workspace: Workspace) -> float:
     device = pick_device(workspace.device)
     dataset, schedule = workspace.images(run)[1], run.schedule
     network, calls = network.to(device), []
-    for index in range(min(IMAGES, len(dataset))):
+    for index in range(min(4, len(dataset))):
         image = prepare(dataset[index].image, schedule.short, schedule.long)[0]
         batch, size = stacked([image.to(device)]), tuple(image.shape[-2:])
         calls.append(functools.partial(network.detect, batch, [size]))
-    rounds = pd.DataFrame(laps(calls, device, REPEATS, warm=1))  # image by round
+    rounds = pd.DataFrame(laps(calls, device, repeats=5, warm=1))  # image by round
     return len(calls) / rounds.sum().median()

@@ -1,8 +1,9 @@
 """The complexity column of Table 2, measured: time and memory of every loss."""
 
+import functools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,24 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from cwd.config.run import Run
 from cwd.experiments.profile import Profile
-from cwd.experiments.timed_steps import loss_step, network_steps, recipe_step
+from cwd.experiments.table import paper
 from cwd.experiments.workspace import Workspace
+from cwd.losses import ChannelAlignment, Holistic, IntraClassVariation
 from cwd.losses.pairwise import squared_errors, unit
+from cwd.models.build import build_network
+from cwd.models.segmentation import OUTPUT_STRIDE, SegmentationOutput
 from cwd.recipes.parse import parse_recipe
 from cwd.system import paths
-from cwd.system.device import pick_device
-from cwd.system.files import write_json
+from cwd.system.device import compile_where_it_pays, pick_device, pick_precision
 from cwd.system.timing import laps, peak_bytes, race
 from cwd.training import provenance
+from cwd.training.tasks import task_of
 
 # of the maps, [B, C, h, w]: N from 256 to 4096 at C = 64, and C from 16 to 256 at N = 1024
-BATCH, CHANNELS = 2, 64
-GRID = [(BATCH, CHANNELS, side, side) for side in (16, 24, 32, 48, 64)]
+BATCH = 2
+GRID = [(BATCH, 64, side, side) for side in (16, 24, 32, 48, 64)]
 GRID += [(BATCH, channels, 32, 32) for channels in (16, 32, 128, 256)]
 MIB = 2**20
 # Each loss's row in Table 2, and how its cost should grow with N = h w and with C by what is
@@ -49,8 +54,7 @@ def predicted_orders() -> pd.DataFrame:
     """The paper's complexity of every loss, and the exponents that it means for ours."""
     columns = ["the paper's complexity", "exponent of N", "exponent of C"]
     table = pd.DataFrame.from_dict(LOSSES, orient="index", columns=columns)
-    paper = pd.read_csv(paths.PAPER / "table2_individual.csv", index_col="method")["complexity"]
-    table[columns[0]] = table[columns[0]].map(paper)
+    table[columns[0]] = table[columns[0]].map(paper("table2_individual", 0)["complexity"])
     return table.astype(dict.fromkeys(columns[1:], "Int64")).rename_axis("loss")
 
 
@@ -64,14 +68,13 @@ def measure_losses(
 ) -> pd.DataFrame:
     """Time and memory of forward and backward of every loss, as written, nothing compiled.
 
-    A line a loss and shape: loss, positions (N), channels (C), seconds (a median), bytes. At each
-    shape the losses take turns. Their memory is measured first, which warms them up.
+    A line a loss and shape: loss, positions (N), channels (C), seconds (a median), bytes.
     """
     device = pick_device(device)
     lines = []
     for shape in shapes:
         steps = [recipe_step(recipe, shape, device) for recipe in LOSSES]
-        sizes = [peak_bytes(step, device) for step in steps]
+        sizes = [peak_bytes(step, device) for step in steps]  # warms them up, too
         medians = race(steps, device, repeats, warm=0)
         point = {"positions": math.prod(shape[2:]), "channels": shape[1]}
         lines += [
@@ -81,28 +84,26 @@ def measure_losses(
     return pd.DataFrame(lines)
 
 
-def fitted_exponent(costs: pd.DataFrame, by: str, cost: str) -> float:
-    """The exponent e of cost ~ by^e in a loss's lines of `measure_losses`, fitted to logarithms.
-
-    `by` is "positions" or "channels", and the other one is held at its most frequent value. Only
-    the upper half of the sizes is fitted: on small maps the constant cost of calling a dozen
-    operators dominates, and would make every loss look cheaper to enlarge than it is.
-    """
-    other = {"positions": "channels", "channels": "positions"}[by]
-    line = costs[costs[other] == costs[other].mode()[0]].sort_values(by)
-    upper = line.iloc[len(line) // 2 :]
-    return float(np.polyfit(np.log(upper[by]), np.log(upper[cost]), 1)[0])
-
-
 def fitted_slopes(costs: pd.DataFrame) -> pd.DataFrame:
-    """Exponents of N and of C, predicted and fitted to `measure_losses`, and the paper's words."""
+    """Exponents of N and of C, predicted and fitted to `measure_losses`, and the paper's words.
+
+    The exponent of one is fitted to logarithms where the other has its most frequent value, on the
+    upper half of the sizes: on small maps the constant cost of calling a dozen operators dominates,
+    and would make every loss look cheaper to enlarge than it is.
+    """
     predicted = predicted_orders().loc[list(dict.fromkeys(costs["loss"]))]
     table, by_loss = predicted[["the paper's complexity"]].copy(), costs.groupby("loss")
-    for letter, by in (("N", "positions"), ("C", "channels")):
+
+    def fitted(lines: pd.DataFrame, by: str, other: str, cost: str) -> float:
+        line = lines[lines[other] == lines[other].mode()[0]].sort_values(by)
+        upper = np.log(line[[by, cost]].iloc[len(line) // 2 :].astype(float))
+        return float(np.polyfit(upper[by], upper[cost], 1)[0])
+
+    for letter, *sizes in (("N", "positions", "channels"), ("C", "channels", "positions")):
         table[f"{letter}: predicted"] = predicted[f"exponent of {letter}"]
         for name, cost in (("time", "seconds"), ("memory", "bytes")):
-            fitted = {loss: fitted_exponent(lines, by, cost) for loss, lines in by_loss}
-            table[f"{letter}: {name}"] = pd.Series(fitted)
+            exponents = {loss: fitted(lines, *sizes, cost) for loss, lines in by_loss}
+            table[f"{letter}: {name}"] = pd.Series(exponents)
     return table
 
 
@@ -115,24 +116,18 @@ def in_one_block(student_map: Tensor, teacher_map: Tensor) -> Tensor:
 def pairwise_memory(sides: Sequence[int] = (32, 64)) -> pd.DataFrame:
     """MiB that PA at full resolution holds at once, in one block and as we do it; on the CPU."""
     (term,) = parse_recipe("PA_f(pool_scale=0)")
-    forms = {"in one block": in_one_block, "in blocks of rows": term.build()}
-    lines = {
-        name: {
-            side**2: round(peak_bytes(loss_step(form, shape, "cpu"), "cpu") / MIB)
-            for side in sides
-            for shape in ((BATCH, CHANNELS, side, side),)
-        }
-        for name, form in forms.items()
-    }
-    return pd.DataFrame(lines).rename_axis("positions")
+    table = pd.DataFrame(index=pd.Index([side**2 for side in sides], name="positions"))
+    for name, form in (("in one block", in_one_block), ("in blocks of rows", term.build())):
+        steps = [loss_step(form, (BATCH, 64, side, side), "cpu") for side in sides]
+        table[name] = [round(peak_bytes(step, "cpu") / MIB) for step in steps]
+    return table
 
 
 def step_seconds(workspace: Workspace, repeats: int = 15) -> pd.DataFrame:
     """Seconds of every part of a profile's training step: a line a repeat, a column a part.
 
     These are `network_steps` and the losses, on maps of the shapes that they see in training, and
-    compiled where training compiles them. In a repeat all parts take one turn, so that the ratio of
-    two of them is a paired one.
+    compiled where training compiles them. In a repeat all parts take one turn: ratios are paired.
     """
     device = pick_device(workspace.device)
     student, teacher = workspace.profile.student, workspace.profile.teacher
@@ -145,10 +140,7 @@ def step_seconds(workspace: Workspace, repeats: int = 15) -> pd.DataFrame:
 
 
 def step_shares(seconds: pd.DataFrame) -> pd.DataFrame:
-    """What part of a training step each loss takes: loss / (student + teacher + loss).
-
-    Medians of `step_seconds` in milliseconds, and the share in percent, the largest first.
-    """
+    """Medians of `step_seconds`, and loss / (student + teacher + loss), the largest first."""
     median = seconds.median()
     losses = median[[name for name in LOSSES if name in median]]
     share = 100 * losses / (median["student"] + median["teacher"] + losses)
@@ -163,20 +155,97 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
 def record_costs(workspace: Workspace, costs: pd.DataFrame, seconds: pd.DataFrame) -> Path:
     """Write `measure_losses` and `step_seconds`, with hardware and versions, to `costs.json`."""
     student, device = workspace.profile.student, torch.device(pick_device(workspace.device))
-    value = {
-        "profile": workspace.profile.name,
-        "provenance": provenance.session(device),
-        "grid": {"batch": BATCH, "costs": _records(costs)},
-        "slopes": _records(fitted_slopes(costs).reset_index()),
-        "step": {
-            "student": student.network,
-            "teacher": workspace.profile.teacher.network,
-            "batch": student.schedule.batch,
-            "crop": list(student.schedule.crop),
-            "seconds": {name: list(values) for name, values in seconds.items()},
-            "shares": _records(step_shares(seconds).reset_index()),
-        },
+    step = {
+        "student": student.network,
+        "teacher": workspace.profile.teacher.network,
+        "batch": student.schedule.batch,
+        "crop": list(student.schedule.crop),
+        "seconds": seconds.to_dict("list"),
+        "shares": _records(step_shares(seconds).reset_index()),
     }
-    path = workspace.output / paths.COSTS
-    write_json(path, value)
-    return path
+    value = {"profile": workspace.profile.name, "provenance": provenance.session(device)}
+    value["grid"] = {"batch": BATCH, "costs": _records(costs)}
+    value |= {"slopes": _records(fitted_slopes(costs).reset_index()), "step": step}
+    return workspace.save_json(value, paths.COSTS)
+
+
+def loss_step(
+    loss: Callable[..., Tensor], shape: tuple[int, int, int, int], device: str
+) -> Callable[[], None]:
+    """Forward and backward of a loss of two random maps [B, C, h, w].
+
+    A loss with a critic has a second step in every training step, and so here (supplement S4).
+    """
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(shape, generator=generator).to(device) for _ in range(2))
+    student.requires_grad_()
+    image, given = [OUTPUT_STRIDE * side for side in shape[2:]], {}
+    if isinstance(loss, IntraClassVariation):
+        given["target"] = torch.randint(19, (shape[0], *image)).to(device)
+    elif isinstance(loss, Holistic):
+        given["images"] = torch.randn(shape[0], 3, *image).to(device)
+
+    def step() -> None:
+        loss(student, teacher, **given).backward()
+        if isinstance(loss, Holistic):
+            loss.critic_loss(student, teacher, **given).backward()
+            loss.zero_grad()
+        student.grad = None  # nothing is left over, so that each call takes the same memory
+
+    return step
+
+
+def recipe_step(
+    recipe: str, shape: tuple[int, int, int, int], device: str, *, compiled: bool = False
+) -> Callable[[], None]:
+    """`loss_step` of a recipe of one term, compiled where training would if that is wanted."""
+    torch.manual_seed(0)  # of the critic's weights
+    (term,) = parse_recipe(recipe)
+    loss = term.build(shape[1], tuple(shape[2:])).to(device)
+    if compiled and not isinstance(loss, Holistic):
+        compile_where_it_pays([loss], math.prod(shape[2:]))
+    return loss_step(loss, shape, device)
+
+
+def network_steps(
+    run: Run, teacher_name: str, classes: int, device: str
+) -> tuple[dict[str, Callable[[], object]], SegmentationOutput]:
+    """The parts of a run's training step that aren't losses; and the teacher's output.
+
+    "student": forward, backward and update with cross-entropy alone; "teacher": forward;
+    "alignment": forward and backward of the feature map's 1x1 convolution, where they need one.
+    """
+    schedule = run.schedule
+    fast = pick_precision(schedule.precision, device) == "bf16-mixed"
+    autocast = functools.partial(torch.autocast, device, torch.bfloat16, enabled=fast)
+    student, teacher = (
+        build_network(name, classes).to(device, memory_format=torch.channels_last)
+        for name in (run.network, teacher_name)
+    )
+    student.train()
+    teacher.eval()
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.01, momentum=0.9, fused=True)
+    images = torch.randn(schedule.batch, 3, *schedule.crop, device=device)
+    images = images.to(memory_format=torch.channels_last)
+    target = torch.randint(classes, (schedule.batch, *schedule.crop), device=device)
+
+    def learn() -> None:
+        with autocast():
+            out = student(images)
+        loss = sum(task_of(run.network).losses(out, target, schedule).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    @torch.no_grad()
+    def ask() -> SegmentationOutput:
+        with autocast():
+            return teacher(images)
+
+    steps, taught = {"student": learn, "teacher": ask}, ask()
+    inputs, outputs = student.feature_channels, teacher.feature_channels
+    if inputs != outputs:
+        align = ChannelAlignment(inputs, outputs).to(device)
+        shape = schedule.batch, inputs, *taught.feature.shape[2:]
+        steps["alignment"] = loss_step(lambda s, _: align(s).sum(), shape, device)
+    return steps, taught

@@ -26,10 +26,7 @@ __all__ = ["Profile", "Student", "load_profile", "profile_names"]
 
 @settings
 class Profile:
-    """What a study uses: read from `cwd/profiles/NAME.yaml`, whose comments explain the choices.
-
-    A profile without segmentation networks has no data, schedule, teacher, student and seeds.
-    """
+    """What a study uses: read from `cwd/profiles/NAME.yaml`, whose comments explain the choices."""
 
     name: Text  # the file's
     about: Text  # one line for people
@@ -50,16 +47,19 @@ class Profile:
         some = len(missing) < len(own) or self.students or self.student_seeds
         if (some and missing) or not self.alone:
             raise ValueError(
-                f"has no {' and no '.join(missing)}: segmentation networks need all of "
-                f"{', '.join(own)}; a profile without them needs pairs of others, see detection "
-                "and transformation in the profiles that there are"
+                f"has no {' and no '.join(missing)}: segmentation needs all of {', '.join(own)}; a "
+                "profile without it needs pairs of other networks in detection or transformation"
             )
+
+    @property
+    def parts(self) -> tuple[Detection | Transformation, ...]:
+        """The sections with seeds of their own."""
+        return tuple(part for part in (self.detection, self.transformation) if part)
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
         """Teachers and students that aren't segmentation networks."""
-        parts = self.detection, self.transformation
-        return tuple(pair for part in parts if part for pair in part.pairs)
+        return tuple(pair for part in self.parts for pair in part.pairs)
 
     @property
     def alone(self) -> tuple[Run, ...]:
@@ -76,10 +76,7 @@ class Profile:
         return replace(self, detection=detection, transformation=transformation, **own)
 
     def run(self, recipe: str, seed: int, student: Run | None = None) -> Run:
-        """A student trained with a recipe in the paper's notation; alone if that is empty.
-
-        The student is that of Tables 2 to 5, or another network's run alone.
-        """
+        """A student (that of Tables 2 to 5, or another's run alone) with a recipe, or none: ""."""
         student = student or self.student
         teacher = self.teacher_of(student) if recipe else None
         return replace(student, recipe=recipe, teacher=teacher, seed=seed)
@@ -98,9 +95,7 @@ class Profile:
         """A student by its network's name, the main one if that is empty.
 
         Where there are two of a name, it is "PSPNet-R18, scratch" or "PSPNet-R18, ImageNet".
-
-        Raises:
-            CwdError: the profile has no such student, or several.
+        Raises CwdError if the profile has no such student, or several.
         """
         teachers = [self.teacher, *(pair.teacher for pair in self.pairs)]
         runs = [run for run in self.alone if run not in teachers]
@@ -125,8 +120,8 @@ class Profile:
 
     def seeds_of(self, student: Run) -> tuple[int, ...]:
         """From which seeds a student is trained, in its own table."""
-        for part in (self.detection, self.transformation):
-            if part and student in [pair.student for pair in part.pairs]:
+        for part in self.parts:
+            if student in [pair.student for pair in part.pairs]:
                 return part.seeds
         return self.seeds if student == self.student else self.student_seeds
 
@@ -139,8 +134,7 @@ def profile_names() -> list[str]:
 def load_profile(name: str) -> Profile:
     """Read a profile by its name, or from a YAML file by its path.
 
-    Raises:
-        CwdError: there is no such profile, or it has an unknown key or a value of the wrong kind.
+    Raises CwdError if there is none, or it has an unknown key or a value of the wrong kind.
     """
     path = Path(name) if name.endswith(".yaml") else paths.PROFILES / f"{name}.yaml"
     if not path.is_file():
@@ -154,6 +148,8 @@ def load_profile(name: str) -> Profile:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise CwdError(f"{shown} is no valid YAML ({' '.join(str(error).split())}).") from error
     if isinstance(text, dict):
+        if "name" in text:
+            raise CwdError(f"{shown} has the unknown key 'name': a profile's name is its file's.")
         text = text | {"name": path.stem}
         if "seeds" in text:
             text = {"student_seeds": text["seeds"]} | text

@@ -27,17 +27,11 @@ class Records:
     results: Path = paths.RESULTS  # of recorded results, one folder a profile in it
 
     def find(self, run: Run) -> dict[str, Any] | None:
-        """A run's `run`, `metrics` and `provenance`; None if it wasn't measured.
-
-        Raises CwdError if its file is damaged.
-        """
+        """A run's `run`, `metrics` and `provenance`; None if it wasn't measured."""
         folder = self.runs and RunFolder(self.runs, run)
         if folder and folder.finished:
-            return {
-                "run": run.name,
-                "metrics": folder.metrics,
-                "provenance": folder.read_json("provenance.json"),
-            }
+            found = {"run": run.name, "metrics": folder.metrics}
+            return found | {"provenance": folder.read_json("provenance.json")}
         return self.read(f"{run.name}.json")
 
     def metrics(self, run: Run) -> dict[str, Any] | None:
@@ -66,29 +60,27 @@ def recorded_profiles(results: Path = paths.RESULTS) -> list[Profile]:
 
 def every_seed(profile: Profile) -> Profile:
     """The profile with all its seeds for every student, since more may have been measured."""
-    parts = [part for part in (profile.detection, profile.transformation) if part]
-    seeds = *profile.seeds, *profile.student_seeds, *(s for part in parts for s in part.seeds)
+    others = (seed for part in profile.parts for seed in part.seeds)
+    seeds = *profile.seeds, *profile.student_seeds, *others
     return profile.seeded(tuple(dict.fromkeys(seeds)))
 
 
 def record(profile: str, *, results: Path = paths.RESULTS) -> list[Path]:
     """Copy what was measured under a profile (a name) to a folder of that name in `results`.
 
-    Returns:
-        The files written: configuration, metrics and provenance of each finished run, and what
-        notebooks 04, 05 and A1 measured beside the runs; unfinished runs are left out.
+    That is configuration, metrics and provenance of each finished run, and what notebooks 04, 05
+    and A1 measured beside the runs. Returns the files written.
     """
     source = Records(every_seed(load_profile(profile)), paths.RUNS)
     target = results / source.profile.name
     written = []
     for run in every_run(source):
         if RunFolder(paths.RUNS, run).finished:
-            path = target / f"{run.name}.json"
-            write_json(path, source.find(run) | {"run": asdict(run)})
-            written.append(path)
+            written.append(target / f"{run.name}.json")
+            write_json(written[-1], source.find(run) | {"run": asdict(run)})
     for name in BESIDE:
         built = paths.BUILD / source.profile.name / name
         if built.is_file():
-            write_atomic(target / name, functools.partial(shutil.copyfile, built))
             written.append(target / name)
+            write_atomic(written[-1], functools.partial(shutil.copyfile, built))
     return written

@@ -22,21 +22,19 @@ def compared(profile: Profile, rows: Mapping[str, Any]) -> tuple[Row, ...]:
     `rows` are those of a table of `tables.yaml`.
     """
     alone, made = f"student {profile.student.network}", []
+    own = {"teacher": f"teacher {profile.teacher.network}", "student": alone}
     for name, entry in ({"teacher": None, "student": None} | rows).items():
         known = entry if isinstance(entry, dict) else {"paper": entry}
-        number, printed = None, {}
+        number, printed, runs = None, {}, (profile.teacher,)
         if known.get("paper"):
             file, line, column = known["paper"]
             printed = paper(file, 0).loc[line].to_dict()
             number = float(printed[column])
-        if name == "teacher":
-            label, runs = f"teacher {profile.teacher.network}", (profile.teacher,)
-        else:
-            label = alone if name == "student" else name
+        if name != "teacher":
             recipe = "" if name == "student" else known.get("recipe", name)
             runs = tuple(profile.run(BARE.get(recipe, recipe), seed) for seed in profile.seeds)
-        student = None if name in ("teacher", "student") else alone
-        made.append(Row(label, number, runs, known.get("value"), student, printed))
+        student = None if name in own else alone
+        made.append(Row(own.get(name, name), number, runs, known.get("value"), student, printed))
     return tuple(made)
 
 
@@ -62,11 +60,7 @@ def table1() -> pd.DataFrame:
 
 
 def class_comparison(ours: pd.DataFrame) -> pd.DataFrame:
-    """Table 4's class IoU beside ours (see `Study.class_iou`), in percent.
-
-    Returns:
-        One line a class of the paper or of our dataset; the paper's columns first.
-    """
+    """Table 4's class IoU beside ours (see `Study.class_iou`), in percent, a line a class."""
     printed = paper("table4_class_iou", 0).drop("mIoU").add_prefix("paper ")
     mine = ours.add_prefix("our ")
     return printed.join(mine, how="outer").reindex(printed.index.union(mine.index, sort=False))

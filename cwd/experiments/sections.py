@@ -5,12 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any
 
-from pydantic import (
-    BeforeValidator,
-    PlainValidator,
-    TypeAdapter,
-    ValidationInfo,
-)
+from pydantic import BeforeValidator, PlainValidator, TypeAdapter, ValidationInfo
 
 from cwd.config.run import Data, Run
 from cwd.config.settings import Mapping, Text, read, settings
@@ -19,8 +14,7 @@ from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.training.tasks import task_of
 
-# The papers' networks and what our names for them begin with: Table 9's detectors, and those of the
-# second paper's other tasks.
+# the papers' networks and what our names for them begin with
 PAPER_DETECTORS = {"Faster R-CNN": "FasterRCNN", "RetinaNet": "RetinaNet", "RepPoints": "RepPoints"}
 MASK_DETECTORS = {"Mask R-CNN": "MaskRCNN"}
 CLASSIFIERS = {"classifier": "Classifier"}
@@ -62,12 +56,11 @@ class _Network:
                 f"has {self.network} with 0 steps and random weights: give it steps, or init the "
                 "weights that shall be measured as they come"
             )
-        init = self.init
-        if init != "random" and not is_public(init):
-            init = paths.for_people(paths.below_root(init))
+        own_file = self.init != "random" and not is_public(self.init)
+        init = paths.for_people(paths.below_root(self.init)) if own_file else self.init
         return Run(data, self.network, own, init)
 
-    def student(self, data: Data, schedule: dict[str, Any]) -> Student:
+    def as_student(self, data: Data, schedule: dict[str, Any]) -> Student:
         return Student(self.stands_for or self.network, self.alone(data, schedule))
 
 
@@ -79,13 +72,13 @@ class _Roles:
     def pair(self, data: Data, schedule: dict[str, Any], kinds: dict[str, str]) -> Pair:
         both = self.teacher, self.student
         begin = {part.network.partition("-")[0] for part in both}
-        name = next((name for name, kind in kinds.items() if begin == {kind}), "")
-        if not name:
-            raise ValueError(
-                f"has {' and '.join(part.network for part in both)}, no pair of one kind: use two "
-                f"of {' or of '.join(kinds.values())}"
-            )
-        return Pair(name, *(part.alone(data, schedule) for part in both))
+        for name, kind in kinds.items():
+            if begin == {kind}:
+                return Pair(name, *(part.alone(data, schedule) for part in both))
+        raise ValueError(
+            f"has {' and '.join(part.network for part in both)}, no pair of one kind: use two of "
+            f"{' or of '.join(kinds.values())}"
+        )
 
 
 @settings
@@ -118,8 +111,8 @@ def read_seeds(value: Any) -> tuple[int, ...]:
     """Seeds from a list or from a text such as "0,1,2"; a ValueError says what is wrong."""
     if value == ():
         return ()  # of networks that a profile has none of
-    items = value.split(",") if isinstance(value, str) else value
     try:
+        items = value.split(",") if isinstance(value, str) else value
         seeds = tuple(int(str(item)) for item in items)
     except (TypeError, ValueError):
         seeds = ()
@@ -129,7 +122,7 @@ def read_seeds(value: Any) -> tuple[int, ...]:
 
 
 Alone = Annotated[Run, _read(Run, _Network, _Network.alone)]
-AsStudent = Annotated[Student, _read(Student, _Network, _Network.student)]
+AsStudent = Annotated[Student, _read(Student, _Network, _Network.as_student)]
 Seeds = Annotated[tuple[int, ...], PlainValidator(read_seeds)]
 
 
@@ -145,16 +138,13 @@ class Detection:
     def __post_init__(self) -> None:
         names = [pair.name for pair in self.pairs]
         if not names or len(set(names)) < len(names):
-            found = ", ".join(names) or "nothing"
-            raise ValueError(f"has pairs of {found}: write one or more, of different kinds")
+            shown = ", ".join(names) or "nothing"
+            raise ValueError(f"has pairs of {shown}: write one or more, of different kinds")
 
 
 @settings
 class Transformation:
-    """What the second paper's comparison uses: the seeds of the students of all its tasks.
-
-    And Mask R-CNNs and classifiers; its other networks are the profile's anyway.
-    """
+    """What the second paper's comparison has of its own; `seeds` are of all its tasks' students."""
 
     seeds: Seeds
     instance: Annotated[Pair, _pair(MASK_DETECTORS, _Task)] | None = None

@@ -3,42 +3,35 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pandas as pd
 import yaml
 
 from cwd.config.run import Run
-from cwd.experiments.profile import Profile, load_profile
-from cwd.experiments.rows_detection import table9
+from cwd.experiments.profile import Profile
 from cwd.experiments.rows_losses import compared
 from cwd.experiments.rows_networks import SOURCES, costs, networks
-from cwd.experiments.rows_transformation import transformation
+from cwd.experiments.rows_pairs import table9, transformation
 from cwd.experiments.table import Row, Table, difference
-from cwd.experiments.workspace import Workspace, open_profile
+from cwd.experiments.workspace import open_profile
 from cwd.system.errors import CwdError
+from cwd.training.tasks import task_of
 
-__all__ = ["STUDIES", "Profile", "Run", "Study", "Workspace", "every_run", "load_profile",
-           "open_profile", "study"]  # fmt: skip
-# rows that are more than recipes on one student
-MADE = {"table9": {"rows": table9}, "transformation": {"rows": transformation}} | {
-    name: {"rows": partial(networks, name), "more": partial(costs, dataset)}
-    for name, (_, dataset, _) in SOURCES.items()
-}
-TABLES = {
-    name: Table(**entry | (MADE.get(name) or {"rows": partial(compared, rows=entry["rows"])}))
-    for name, entry in yaml.safe_load(Path(__file__).with_name("tables.yaml").read_text()).items()
-}
+
+def _tables() -> dict[str, Table]:
+    made = {"table9": table9, "transformation": transformation}
+    made |= {name: partial(networks, name) for name in SOURCES}
+    tables = {}
+    for name, entry in yaml.safe_load(Path(__file__).with_name("tables.yaml").read_text()).items():
+        rows = made.get(name) or partial(compared, rows=entry["rows"])
+        more = {"more": partial(costs, SOURCES[name][1])} if name in SOURCES else {}
+        tables[name] = Table(**entry | more | {"rows": rows})
+    return tables
+
+
+TABLES = _tables()
 STUDIES = tuple(TABLES)
-
-
-class Source(Protocol):
-    """Where a study's results come from: a `Workspace` trains what is missing, `Records` don't."""
-
-    profile: Profile
-
-    def metrics(self, run: Run) -> dict[str, Any] | None:
-        """What was measured, see `cwd.evaluation.miou.evaluate`; None if nothing was."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +39,7 @@ class Study:
     """A table or figure of the papers: rows of runs, to be laid out beside their numbers."""
 
     name: str  # the paper's, "table2"
-    source: Source  # of the results
+    source: Any  # of the results: a `Workspace` trains what is missing, `Records` don't
     rows: tuple[Row, ...]  # the first two are a teacher and a student alone
 
     def train(self) -> "Study":
@@ -58,22 +51,21 @@ class Study:
 
     def results(self) -> pd.DataFrame:
         """One line a run that was measured: row, seed, the measures of its table, and run."""
-        table = TABLES[self.name]
-        lines = [
-            {"row": row.label, "seed": run.seed, "run": run.name} | table.measured(run, metrics)
-            for row in self.rows
-            for run in row.runs
-            if (metrics := self.source.metrics(run))
-        ]
-        kinds = dict.fromkeys(table.measures, float)
+        measures, lines = TABLES[self.name].measures, []
+        for row in self.rows:
+            for run in row.runs:
+                if found := self.source.metrics(run):
+                    found = found | {"score": found[task_of(run.network).measure]}
+                    line = {"row": row.label, "seed": run.seed, "run": run.name}
+                    lines.append(line | {name: found[name] for name in measures})
+        kinds = dict.fromkeys(measures, float)
         return pd.DataFrame(lines, columns=["row", "seed", *kinds, "run"]).astype(kinds)
 
     def table(self) -> pd.DataFrame:
         """The paper's mIoU (or AP) and ours, each with its gain over its own student, in percent.
 
         Ours is the mean over seeds, sd the sample standard deviation (empty for one seed). A row
-        that wasn't measured has 0 seeds and no mIoU. What there is in which table,
-        `cwd.experiments.table.Table` says.
+        that wasn't measured has 0 seeds and no mIoU. `tables.yaml` says what is in which table.
         """
         return TABLES[self.name].layout(self.rows, self.results())
 
@@ -97,15 +89,12 @@ class Study:
         return pd.DataFrame(columns).rename_axis("class").round(1)
 
 
-def study(name: str, profile: "str | Source") -> Study:
+def study(name: str, profile: Any) -> Study:
     """A table of the papers (one of `STUDIES`) under a profile.
 
     That is a profile's name, whose runs are trained when they are asked for; or an opened profile;
-    or `cwd.experiments.records.Records`, which never train.
-
-    Raises:
-        CwdError: the table is unknown, or of networks that the profile has none of, or as
-            `open_profile`.
+    or `cwd.experiments.records.Records`, which never train. Raises CwdError if the table is
+    unknown, or of networks that the profile has none of.
     """
     source = open_profile(profile) if isinstance(profile, str) else profile
     if name not in TABLES:
@@ -120,11 +109,15 @@ def study(name: str, profile: "str | Source") -> Study:
 
 def studies_of(profile: Profile) -> tuple[str, ...]:
     """The studies whose networks a profile has."""
-    return tuple(name for name, table in TABLES.items() if table.fits(profile))
+    return tuple(
+        name
+        for name, table in TABLES.items()
+        if any(all(getattr(profile, part) for part in parts) for parts in table.needs)
+    )
 
 
-def every_run(source: Source) -> list[Run]:
-    """The runs of all studies, each once."""
+def every_run(source: Any) -> list[Run]:
+    """The runs of all studies of a source of results, each once."""
     names = studies_of(source.profile)
     rows = [row for name in names for row in TABLES[name].rows(source.profile)]
     return list(dict.fromkeys(run for row in rows for run in row.runs))

@@ -9,11 +9,8 @@ import pandas as pd
 
 from cwd.config.run import Run
 from cwd.experiments.profile import Profile
-from cwd.experiments.sections import Pair
 from cwd.system import paths
-from cwd.training.tasks import task_of
 
-NOT_DISTILLED = ("teacher", "student", "reference")  # methods
 # columns that hold no measurements
 WORDS = ("complexity", "our network", "our images", "measure", "status")
 
@@ -32,7 +29,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """What a table of the papers is: its rows of a profile, and what `tables.yaml` says of it."""
+    """A table of the papers: its rows of a profile, and what `tables.yaml` says of it."""
 
     rows: Callable[[Profile], tuple[Row, ...]]
     columns: Mapping[str, str]
@@ -44,38 +41,28 @@ class Table:
     # what is to be counted for a row, and for one that was measured
     more: Callable[[Row, bool], Mapping[str, Any]] = lambda row, measured: {}
 
-    def fits(self, profile: Profile) -> bool:
-        """Whether a profile has networks for it, or it can be cited as a whole."""
-        return any(all(getattr(profile, part) for part in parts) for parts in self.needs)
-
-    def measured(self, run: Run, metrics: Mapping[str, Any]) -> dict[str, Any]:
-        """A run's measures."""
-        own = {"score": task_of(run.network).measure}
-        return {name: metrics[own.get(name, name)] for name in self.measures}
-
     def layout(self, rows: tuple[Row, ...], results: pd.DataFrame) -> pd.DataFrame:
         """One line a row, ours beside the paper's, in percent; `results`: see `Study.results`."""
-        index, found = list(self.index), self._summary(rows, results)
+        found = self._summary(rows, results)
         data = next((row.runs[0].data.name for row in rows if row.runs), "none")
         shown = {title: name for title, name in self.columns.items() if name in found}
-        table = found.set_index(index)[list(shown.values())]
+        table = found.set_index(list(self.index))[list(shown.values())]
         table.columns = [title.format(data=data) for title in shown]
-        table = table.fillna({"complexity": ""})
         numbers = {name: float for name in table if name not in WORDS} | {"seeds": int}
         digits = {name: 4 if name.endswith("(M)") else 2 for name in numbers}
-        table = table.astype(numbers).round(digits)
+        table = table.fillna({"complexity": ""}).astype(numbers).round(digits)
         return table.dropna(axis=1, how="all") if self.sparse else table
 
     def _summary(self, rows: tuple[Row, ...], results: pd.DataFrame) -> pd.DataFrame:
         """All that is known of each row, one line a label."""
-        labels, students = [row.label for row in rows], [row.student for row in rows]
-        main, by_row = self.measures[0], results.groupby("row", sort=False)
+        labels, main = [row.label for row in rows], self.measures[0]
+        by_row = results.groupby("row", sort=False)
         seeds = by_row[main].count().reindex(labels, fill_value=0)
         known = [{"method": r.label, **r.printed, **self.more(r, seeds[r.label] > 0)} for r in rows]
         status = ["not run" if row.runs else self.absent for row in rows]
 
         def gains(values: pd.DataFrame) -> pd.DataFrame:
-            return values.reindex(labels) - values.reindex(students).to_numpy()
+            return values.reindex(labels) - values.reindex([r.student for r in rows]).to_numpy()
 
         paper = pd.Series([row.paper for row in rows], labels, dtype=float)
         means = by_row[list(self.measures)].mean()
@@ -98,62 +85,9 @@ def method_row(
     group: str, method: str, runs: tuple[Run, ...], number: float | None, **known: Any
 ) -> Row:
     """The row of a method on one network (or in one task): "RetinaNet: CWD"."""
-    return Row(
-        label_of(group, method),
-        None if pd.isna(number) else number,
-        runs,
-        student=None if method in NOT_DISTILLED else label_of(group, "student"),
-        printed=known | {"method": method},
-    )
-
-
-def pair_rows(
-    profile: Profile,
-    group: dict[str, str],
-    pair: Pair | None,
-    recipes: Mapping[str, str],
-    seeds: tuple[int, ...],
-    printed: Mapping[str, Mapping[str, Any]],
-) -> list[Row]:
-    """The rows of a teacher and of each method on its student; without runs if there is no pair.
-
-    Args:
-        profile: which trains them.
-        group: what they have in common, {"detector": "RetinaNet"}.
-        pair: the two networks.
-        recipes: by method.
-        seeds: of the student.
-        printed: what the paper has, by method; `number` is the row's `paper`.
-    """
-    (name,) = group.values()
-    runs = {method: () for method in ("teacher", *recipes)}
-    if pair:
-        runs = {"teacher": (pair.teacher,)}
-        for method, recipe in recipes.items():
-            runs[method] = tuple(profile.run(recipe, seed, pair.student) for seed in seeds)
-    return [
-        method_row(
-            name,
-            method,
-            some,
-            **{"number": None, **printed.get(method, {})},
-            **group,
-            **_about(some),
-        )
-        for method, some in runs.items()
-    ]
-
-
-def _about(runs: tuple[Run, ...]) -> dict[str, str]:
-    if not runs:
-        return {"network": "", "images": "", "measure": ""}
-    network, data = runs[0].network, runs[0].data.name
-    return {"network": network, "images": data, "measure": task_of(network).unit}
-
-
-def label_of(group: str, method: str) -> str:
-    """A row's label, "RetinaNet: CWD" or "object detection: CT"."""
-    return f"{group}: {method}"
+    student = None if method in ("teacher", "student", "reference") else f"{group}: student"
+    number, known["method"] = None if pd.isna(number) else number, method
+    return Row(f"{group}: {method}", number, runs, student=student, printed=known)
 
 
 def difference(value: float | None, other: float | None) -> float | None:

@@ -18,7 +18,7 @@ from cwd.models.build import load_network_weights
 from cwd.system import paths
 from cwd.system.device import pick_device
 from cwd.system.errors import CwdError
-from cwd.system.files import save_figure, write_atomic
+from cwd.system.files import save_figure, write_atomic, write_json
 from cwd.training.loop import train
 from cwd.training.run_folder import RunFolder
 from cwd.training.tasks import task_of
@@ -40,26 +40,24 @@ class Workspace:
     @cached_property
     def data(self) -> tuple[DecodedDataset, DecodedDataset]:
         """Training images and those that mIoU is measured on; raises CwdError if there are none."""
-        student = self.profile.student
-        return self.images(self._present(student, "no segmentation networks", "quick"))
+        return self.images(self._present("student", "segmentation networks", "quick"))
 
     @property
     def detection(self) -> Detection:
         """The profile's detectors; raises CwdError if it has none."""
-        return self._present(self.profile.detection, "no detectors", "quick or coco")
+        return self._present("detection", "detectors", "quick or coco")
 
     @property
     def transformation(self) -> Transformation:
         """The networks of the second paper; raises CwdError if the profile doesn't compare them."""
-        found = self.profile.transformation
-        return self._present(found, "no transformation section", "quick, coco or imagenet")
+        return self._present("transformation", "transformation section", "quick, coco or imagenet")
 
-    def _present(self, part: Any, lack: str, others: str) -> Any:
-        if not part:
-            raise CwdError(
-                f"profile {self.profile.name} has {lack}: use one that has, such as {others}."
-            )
-        return part
+    def _present(self, part: str, words: str, others: str) -> Any:
+        if found := getattr(self.profile, part):
+            return found
+        raise CwdError(
+            f"profile {self.profile.name} has no {words}: use one that has, such as {others}."
+        )
 
     def images(self, run: Run) -> tuple[Any, Any]:
         """The images that a run is trained and measured on."""
@@ -72,13 +70,8 @@ class Workspace:
         if run.teacher:
             self.train(run.teacher)
             self.train(run.baseline())  # the teacher has to be better than this
-        return train(
-            run,
-            runs=paths.RUNS,
-            data_root=self.data_root,
-            device=self.device,
-            allow_weak_teacher=self.profile.allow_weak_teacher,
-        )
+        places = {"runs": paths.RUNS, "data_root": self.data_root, "device": self.device}
+        return train(run, **places, allow_weak_teacher=self.profile.allow_weak_teacher)
 
     def metrics(self, run: Run) -> dict[str, Any]:
         """What was measured of a run, trained now if it isn't on disk."""
@@ -96,6 +89,12 @@ class Workspace:
         write_atomic(self.output / "tables" / f"{name}.csv", table.to_csv)
         return table
 
+    def save_json(self, value: Any, name: str) -> Path:
+        """Write what a notebook measured, for claims and the report to find; returns the path."""
+        path = self.output / name
+        write_json(path, value)
+        return path
+
     def save_figure(self, figure: Any, name: str) -> None:
         """Write a figure to `figures/NAME.png`."""
         save_figure(figure, self.output / "figures" / f"{name}.png")
@@ -104,19 +103,11 @@ class Workspace:
 def open_profile(
     profile: str, data_root: str = "data", seeds: str = "", device: str = "auto"
 ) -> Workspace:
-    """What a notebook begins with.
+    """What a notebook begins with; a relative `data_root` is below the checkout's root.
 
     nbval can't hand parameters to a notebook, so CWD_PROFILE and CWD_DATA_ROOT in the environment
-    go before the arguments.
-
-    Args:
-        profile: name of a profile.
-        data_root: folder of the datasets, from the checkout's root if relative.
-        seeds: comma-separated, empty for the profile's own.
-        device: "auto", "cpu" or "cuda".
-
-    Raises:
-        CwdError: as `load_profile`; the seeds aren't whole numbers; the device isn't there.
+    go before the arguments. Seeds are comma-separated, empty for the profile's own. Raises CwdError
+    as `load_profile`; or the seeds aren't whole numbers; or the device isn't there.
     """
     chosen = load_profile(os.environ.get("CWD_PROFILE") or profile)
     pick_device(device)  # an unknown or missing one is an error now, not after the data is read

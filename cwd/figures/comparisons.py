@@ -8,12 +8,10 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from cwd.experiments.claims.interval import PERCENT
 from cwd.figures import style
-
-VERDICT_COLOURS = {"supported": "#2a9d5c", "contradicted": style.TEACHER, "undecided": "#8d99a6"}
 
 
 def training(histories: Mapping[str, pd.DataFrame]) -> Figure:
@@ -40,17 +38,14 @@ def class_bars(table: pd.DataFrame, title: str = "") -> Figure:
 def gains(results: pd.DataFrame, paper: Mapping[str, float | None], *, rival: str = "") -> Figure:
     """Gain over the student alone: the paper's and ours, every seed a point (figure 4).
 
-    Args:
-        results: one line a run, see `cwd.experiments.study.Study.results`.
-        paper: the rows to show, with the paper's gain in percent, or None where it prints none.
-        rival: a row whose mean is drawn as a line, as figure 4 does with AT's.
+    From `Study.results`, the rows that `paper` has, with its gains in percent or None. The mean of
+    the row `rival` is drawn as a line, as figure 4 does with AT's.
     """
     student = results[results["row"].str.startswith("student")].set_index("seed")["miou"]
-    order = list(paper)
+    order, places = list(paper), np.arange(len(paper))
     ours = results[results["row"].isin(order)]
     ours = ours.assign(gain=ours["miou"] - ours["seed"].map(student))
     means = ours.groupby("row")["gain"].mean().reindex(order)
-    places = np.arange(len(order))
     figure, ((axes,),) = style.panels(1, 1, 7, 0.32 * len(order) + 1.4)
     axes.axvline(0, **style.ALONE)
     if rival:
@@ -59,8 +54,7 @@ def gains(results: pd.DataFrame, paper: Mapping[str, float | None], *, rival: st
     axes.scatter(ours["gain"], at, color=points, s=28, alpha=0.75)
     bars = means.index.map(style.method_colour)
     axes.vlines(means, places - 0.25, places + 0.25, color=bars, linewidth=3)
-    printed = pd.Series(paper, dtype=float)
-    if printed.notna().any():
+    if (printed := pd.Series(paper, dtype=float)).notna().any():
         axes.scatter(printed, places, s=45, label="paper, Cityscapes", **style.PRINTED)
     axes.scatter([], [], color=style.INK, label="ours, one point a seed (bar: mean)")
     axes.set_xlabel("gain in mIoU over the student (%)")
@@ -72,19 +66,18 @@ def gains(results: pd.DataFrame, paper: Mapping[str, float | None], *, rival: st
 def gain_panels(table: pd.DataFrame, printed: str, width: float = 3.1) -> Figure:
     """Gain over the student alone: the paper's, and ours with its spread, a panel for each network.
 
-    The table is of detectors or of the second paper's tasks; `printed` is the legend's word for the
-    paper's gains.
+    The table is of detectors or tasks; `printed` is the legend's word for the paper's gains.
     """
     names = table.index[table["our gain"].notna()].unique(level=0)
     methods = table.index.unique(level=1).drop(["teacher", "student"])  # some lack some of them
     figure, grid = style.panels(1, len(names), width * len(names), 2.5, sharey=True)
     for axes, name in zip(grid[0], names, strict=True):
         lines = table.loc[name].reindex(methods)
-        places, shades = range(len(lines)), [style.method_colour(method) for method in lines.index]
+        places, shades = range(len(lines)), lines.index.map(style.method_colour)
         axes.axvline(0, **style.ALONE | {"label": None})
         axes.scatter(lines["paper gain"], places, s=40, label=printed, **style.PRINTED)
-        spread = lines["gain sd"].fillna(0)
-        axes.errorbar(lines["our gain"], places, xerr=spread, fmt="none", ecolor=style.INK, lw=0.8)
+        bar = {"xerr": lines["gain sd"].fillna(0), "fmt": "none", "ecolor": style.INK, "lw": 0.8}
+        axes.errorbar(lines["our gain"], places, **bar)
         axes.scatter(lines["our gain"], places, color=shades, s=34, label="ours")
         measure = table.loc[(name, "student"), "measure"] if "measure" in table else "AP"
         axes.set(title=name, xlabel=f"gain in {measure}")
@@ -98,27 +91,23 @@ def sweeps(
 ) -> Figure:
     """mIoU over a quantity, every seed a point, mean and standard deviation (figure 3).
 
-    Of each quantity, the results (`Study.results`) and the value of every row; one that spans
-    decades gets a log axis. The row of the student alone is a line with its standard deviation.
+    Of each quantity, the results (`Study.results`) and the value of every row. The student alone is
+    a line with its standard deviation.
     """
     figure, (line,) = style.panels(1, len(quantities), 4.6 * len(quantities), 3.2, sharey=True)
     for axes, (name, (results, values)) in zip(line, quantities.items(), strict=True):
         alone = results.loc[results["row"] == student, "miou"]
         axes.axhline(alone.mean(), **style.ALONE)
-        low, high = alone.mean() - alone.std(), alone.mean() + alone.std()
-        axes.axhspan(low, high, color=style.STUDENT, alpha=0.12, linewidth=0)
+        band = alone.mean() - alone.std(), alone.mean() + alone.std()
+        axes.axhspan(*band, color=style.STUDENT, alpha=0.12, linewidth=0)
         ours = results[results["row"].isin(list(values))]
         x = ours["row"].map(values).astype(float)
         axes.scatter(x, ours["miou"], color=style.CHANNEL, s=22, alpha=0.6, label="one seed")
-        groups = ours["miou"].groupby(x)
+        mean, sd = ours["miou"].groupby(x).mean(), ours["miou"].groupby(x).std()
         marks = {"marker": "_", "markersize": 12, "label": "mean, standard deviation"}
-        x, mean = groups.mean().index, groups.mean()
-        axes.errorbar(x, mean, groups.std(), color=style.CHANNEL, capsize=3, **marks)
-        if x.max() > 100 * x[x > 0].min():
-            axes.set_xscale("log")
-        else:
-            axes.set_xlim(left=0)
-        axes.set_xlabel(name)
+        axes.errorbar(mean.index, mean, sd, color=style.CHANNEL, capsize=3, **marks)
+        decades = x.max() > 100 * x[x > 0].min()
+        axes.set(xlabel=name, **{"xscale": "log"} if decades else {"xlim": (0, None)})
         axes.grid()
     line[0].set_ylabel("mIoU (%)")
     line[0].legend(ncols=3, **style.ABOVE)
@@ -132,7 +121,8 @@ def forest(table: pd.DataFrame) -> Figure:
     figure, ((axes,),) = style.panels(1, 1, 9.5, 0.42 * len(shown) + 1.1)
     axes.axvline(0, color=style.INK, linewidth=0.8)
     limit = 2.2 * max(1.0, shown["ours"].abs().max())
-    for name, colour in VERDICT_COLOURS.items():
+    colours = {"supported": "#2a9d5c", "contradicted": style.TEACHER, "undecided": "#8d99a6"}
+    for name, colour in colours.items():
         lines, at = shown[shown["verdict"] == name], places[shown["verdict"] == name]
         ends = (lines[end].clip(-limit, limit) for end in ("low", "high"))
         axes.hlines(at, *ends, color=colour, linewidth=2)
@@ -163,8 +153,7 @@ def frontier(table: pd.DataFrame, data: str) -> Figure:
             _climbs(axes, table, cost, miou, names)
             axes.set(xscale="log", xlabel=unit, title=title)
             axes.margins(x=0.22, y=0.12)  # room for the names
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}")
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.grid()
         line[0].set_ylabel("mIoU (%)")

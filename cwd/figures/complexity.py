@@ -22,13 +22,7 @@ COLOURS = {
     "CW_f": CHANNEL,
 }
 SHORT = {"PA_f(pool_scale=0)": "PA_f full", "PA_f": "PA_f pooled"}
-# what grows, its axis, and what is fixed
-SIZES = (
-    ("positions", "positions N = h w", "channels", "C"),
-    ("channels", "channels C", "positions", "N"),
-)
 COSTS = {"seconds": ("time (ms)", 1e3), "bytes": ("memory (MiB)", 1 / MIB)}
-GAP = 0.05  # between two labels, as a share of the panel's height
 
 
 def growth(costs: pd.DataFrame, cost: str) -> Figure:
@@ -39,7 +33,9 @@ def growth(costs: pd.DataFrame, cost: str) -> Figure:
     label, factor = COSTS[cost]
     figure, (line,) = panels(1, 2, 10.5, 4.4, sharey=True)
     tables = []
-    for panel, (by, axis, other, letter) in zip(line, SIZES, strict=True):
+    sizes = (("positions", "positions N = h w", "channels", "C"),
+             ("channels", "channels C", "positions", "N"))  # fmt: skip
+    for panel, (by, axis, other, letter) in zip(line, sizes, strict=True):
         fixed = costs[other].mode()[0]
         table = costs[costs[other] == fixed].pivot_table(index=by, columns="loss", values=cost)
         table = table[[name for name in COLOURS if name in table]] * factor
@@ -78,15 +74,13 @@ def _end_labels(axes: Axes, table: pd.DataFrame) -> None:
     low, high = np.log(axes.get_ylim())
     last = table.iloc[-1].sort_values()
     ends = ((np.log(last) - low) / (high - low)).tolist()
-    right = axes.transData.transform((table.index[-1], 1))[0]
-    x = axes.transAxes.inverted().transform((right, 0))[0]
+    x = (axes.transData - axes.transAxes).transform((table.index[-1], 1))[0]
     share = {"xycoords": "axes fraction", "textcoords": "axes fraction", "va": "center"}
-    for name, end, place in zip(last.index, ends, spread(ends, GAP), strict=True):
+    for name, end, place in zip(last.index, ends, spread(ends, 0.05), strict=True):
         arrow = {"arrowstyle": "-", "color": COLOURS[name], "lw": 0.6, "shrinkB": 3}
-        bold = {"weight": "bold"} if name == "CW_f" else {}
-        words = {"fontsize": 8, "color": COLOURS[name], **bold, **share}
-        label = SHORT.get(name, name)
-        axes.annotate(label, (x, end), xytext=(x + 0.05, place), arrowprops=arrow, **words)
+        weight = "bold" if name == "CW_f" else "normal"
+        words = {"fontsize": 8, "color": COLOURS[name], "weight": weight, "arrowprops": arrow}
+        axes.annotate(SHORT.get(name, name), (x, end), (x + 0.05, place), **words, **share)
 
 
 def spread(places: list[float], gap: float) -> list[float]:

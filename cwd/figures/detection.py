@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from cwd.data.detection.masks import decoded
-from cwd.experiments.rows_detection import MEASURES
+from cwd.experiments.rows_pairs import MEASURES
 from cwd.figures.pictures import channel_maps, picture
 from cwd.figures.style import CHANNEL, INK, STUDENT, bare, method_colour, panels
 from cwd.models.detection.outputs import Detections, Objects
@@ -40,7 +40,9 @@ def detections(
             colour = method_colour(title) if scored else INK
             if things.masks is not None:
                 whole = decoded(things.masks, image.shape[-2:]) if scored else things.masks
-                _fill(axes, whole[chosen].any(dim=0), colour)
+                shown = whole[chosen].any(dim=0)
+                flat = np.broadcast_to(to_rgb(colour), (*shown.shape, 3))
+                axes.imshow(np.dstack([flat, (0.45 * shown.float()).numpy()]))  # seen through
             for sides, label in zip(things.boxes[chosen], things.labels[chosen], strict=True):
                 _box(axes, sides.tolist(), colour, classes[int(label)])
     return figure
@@ -49,17 +51,11 @@ def detections(
 def _box(axes: Axes, sides: Sequence[float], colour: str, word: str) -> None:
     left, top, right, bottom = sides
     corner = (left - 0.5, top - 0.5)  # pixels are areas, matplotlib's are centres
-    axes.add_patch(
-        Rectangle(corner, right - left, bottom - top, fill=False, edgecolor=colour, linewidth=1)
-    )
+    look = {"fill": False, "edgecolor": colour, "linewidth": 1}
+    axes.add_patch(Rectangle(corner, right - left, bottom - top, **look))
     behind = {"facecolor": colour, "edgecolor": "none", "pad": 0.6, "alpha": 0.8}
     words = {"color": "white", "fontsize": 5.5, "va": "bottom", "clip_on": True}
     axes.text(left, top - 1, word, bbox=behind, **words)
-
-
-def _fill(axes: Axes, mask: Tensor, colour: str) -> None:
-    opacity = (0.45 * mask.float()).numpy()  # the image is seen through it
-    axes.imshow(np.dstack([np.broadcast_to(to_rgb(colour), (*mask.shape, 3)), opacity]))
 
 
 def precision_recall(curves: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure:
@@ -77,10 +73,7 @@ def precision_recall(curves: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure
 
 
 def by_size(table: pd.DataFrame) -> Figure:
-    """AP of small, medium and large objects, the paper's and ours: student alone and with CWD.
-
-    From `cwd.experiments.rows_detection.detection_table`.
-    """
+    """AP of small, medium and large objects, the paper's and ours: student alone and with CWD."""
     words = [word for word in MEASURES.values() if "_" in word]
     detectors = list(dict.fromkeys(table.index.get_level_values("detector")))
     figure, grid = panels(2, len(detectors), 3.1 * len(detectors), 3.6, sharey="row", sharex=True)

@@ -14,12 +14,10 @@ from torch import Tensor
 
 from cwd.figures.style import HEAT, INK, bare, panels
 
-IGNORED_COLOUR = (225, 225, 225)
-
 
 def colours(target: Tensor | np.ndarray, palette: np.ndarray) -> np.ndarray:
     """A label map [H, W] as a picture, uint8 [H, W, 3]: ignored pixels (255) are light grey."""
-    table = np.full((256, 3), IGNORED_COLOUR, np.uint8)
+    table = np.full((256, 3), 225, np.uint8)
     table[: len(palette)] = palette
     return table[np.asarray(target)]
 
@@ -38,8 +36,7 @@ def columns(
 ) -> Figure:
     """Columns of pictures, one image a row (the arrangement of figures 5 and 7).
 
-    The classes' colours go into a legend. A cell is a picture's width in inches; without one, it is
-    less for many columns.
+    The classes' colours go into a legend. A cell is a picture's width in inches.
     """
     rows = max(map(len, columns.values()))
     height, width = next(iter(columns.values()))[0].shape[:2]
@@ -76,13 +73,9 @@ def frequencies(
 
 
 def channel_maps(
-    image: Tensor,
-    maps: Mapping[str, Tensor],
-    channels: Sequence[int],
-    names: Sequence[str],
-    *,
-    cell: float = 1.9,
-) -> Figure:
+    image: Tensor, maps: Mapping[str, Tensor], channels: Sequence[int], names: Sequence[str],
+    *, cell: float = 1.9,
+) -> Figure:  # fmt: skip
     """Channels of several networks' maps [C, h, w] over one image (the arrangement of figure 6).
 
     A channel is a row, with the name of what it stands for. A cell is a picture's width in inches.

@@ -9,9 +9,6 @@ from matplotlib.figure import Figure
 from cwd.experiments.correlation import Channels, correlations
 from cwd.figures.style import HEAT, bare, panels
 
-SHOWN = 64  # channels of the teacher that are drawn
-ALONE = "student alone"
-
 
 def channel_matches(found: Mapping[str, Channels]) -> Figure:
     """How a student's channels correlate with its teacher's, before and after what aligns them.
@@ -21,14 +18,14 @@ def channel_matches(found: Mapping[str, Channels]) -> Figure:
     compares it, channel by channel: what was matched is a bright diagonal. Below 0 it is black.
     """
     teacher = next(iter(found.values())).teacher
-    chosen = teacher.double().std(dim=1).topk(min(SHOWN, len(teacher))).indices.sort().values
+    chosen = teacher.double().std(dim=1).topk(min(64, len(teacher))).indices.sort().values
     figure, grid = panels(2, len(found), 2.1 * len(found) + 0.6, 4.2)
     matrix = {"cmap": HEAT, "vmin": 0, "vmax": 1, "aspect": "auto", "interpolation": "nearest"}
     for (above, below), (name, channels) in zip(grid.T, found.items(), strict=True):
         goal = channels.teacher[chosen]
         before = correlations(channels.before, goal).abs()
         before = before[before.argmax(dim=1).argsort(stable=True)]
-        drawn = bare(above, name or ALONE).imshow(before, **matrix)
+        drawn = bare(above, name or "student alone").imshow(before, **matrix)
         bare(below).set_xlabel("teacher's channels")
         if channels.after is None:
             below.text(0.5, 0.5, "nothing is compared", ha="center", va="center", fontsize=8)
@@ -53,7 +50,7 @@ def matched_channels(found: Mapping[str, Channels]) -> Figure:
             curves.append((right, channels.own()))
         for axes, values in curves:
             share = torch.linspace(0, 1, len(values))
-            axes.plot(share, values.sort().values, color=colour, label=name or ALONE)
+            axes.plot(share, values.sort().values, color=colour, label=name or "student alone")
     left.set(ylabel="correlation", title="before: best |r|")
     right.set_title("after: r with its own number")
     for axes in (left, right):

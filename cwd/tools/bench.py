@@ -19,7 +19,7 @@ from cwd.data.datasets import SegmentationDataset, build_dataset
 from cwd.data.decoded import load_cached
 from cwd.data.loading import Batches
 from cwd.data.segmentation import PER_PIXEL
-from cwd.experiments.timed_steps import loss_step
+from cwd.experiments.loss_costs import loss_step
 from cwd.losses import ChannelWise
 from cwd.system import paths
 from cwd.system.device import compile_where_it_pays, cpu_has_bf16, pick_device

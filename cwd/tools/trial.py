@@ -10,7 +10,7 @@ import torch
 from cwd.config.run import Run
 from cwd.data import fake_trees
 from cwd.experiments.profile import Profile
-from cwd.experiments.rows_transformation import METHODS
+from cwd.experiments.rows_pairs import METHODS
 from cwd.experiments.sections import Pair
 from cwd.models.names import DETECTOR, kind_of
 from cwd.system.errors import CwdError

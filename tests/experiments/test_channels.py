@@ -27,6 +27,9 @@ def test_auc_is_the_share_of_pairs_in_order():
     labels = target.flatten().tolist()
     expected = [by_pairs(score[c].flatten().tolist(), labels, c) for c in range(3)]
     assert class_auc(score, target) == pytest.approx(expected)
+
+
+def test_auc_of_clean_and_of_inverted_masks():
     target = torch.tensor([[0, 0, 1, 1]]).repeat_interleave(8, 0).repeat_interleave(8, 1)
     small = torch.tensor([[0.9, 0.8, 0.1, 0.2]])
     score = torch.stack([small, small])  # class 1's channel is active where class 0 is

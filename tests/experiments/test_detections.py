@@ -5,17 +5,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from invented import InventedTasks
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
 from cwd.experiments import detections, study
-from cwd.experiments.claims.claim_list import CLAIMS
-from cwd.experiments.claims.evidence import Evidence
-from cwd.experiments.claims.networks import Detectors
+from cwd.experiments.claims.comparisons import Evidence
+from cwd.experiments.claims.judging import CLAIMS
 from cwd.experiments.profile import load_profile
 from cwd.experiments.records import Records
-from cwd.experiments.rows_detection import MEASURES
+from cwd.experiments.rows_pairs import MEASURES
 from cwd.experiments.workspace import Workspace
 from cwd.figures import detection
 from cwd.figures.style import CHANNEL, STUDENT
@@ -38,12 +36,12 @@ def workspace(tmp_path_factory, data_root):
         yield opened
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def pair(workspace):
     return workspace.detection.pairs[0]
 
 
-def test_curves_and_pictures(workspace, pair):
+def test_curves(workspace):
     ((detector, networks),) = detections.curves(workspace).items()
     assert detector == "RetinaNet"
     assert list(networks) == ["teacher", "student", "student, CW_fpn"]
@@ -51,7 +49,9 @@ def test_curves_and_pictures(workspace, pair):
     figure = detection.precision_recall({detector: networks})
     colours = [to_hex(line.get_color()) for line in figure.axes[0].lines]
     assert colours[1:] == [STUDENT, CHANNEL]
-    # a few images are found as among all
+
+
+def test_a_few_images_are_found_as_among_all(workspace, pair):
     dataset = workspace.images(pair.student)[1]
     few = detections.pictured(workspace, pair, dataset, [5, 2])
     for name, run in detections.networks(workspace, pair).items():
@@ -107,25 +107,41 @@ def test_only_sure_boxes_are_drawn():
     assert drawn[0].get_bbox().bounds == (0.5, 1.5, 8, 6)
 
 
-DETECTORS = [claim.test for claim in CLAIMS if isinstance(claim.test, Detectors)]
+class Invented:
+    """AP by detector, recipe and seed."""
+
+    def __init__(self, known, profile="quick"):
+        self.profile, self.known = load_profile(profile), known
+
+    def metrics(self, run):
+        values = self.known.get((run.network.partition("-")[0], run.recipe), {})
+        ap = values.get(run.seed)
+        return None if ap is None else dict.fromkeys(MEASURES, ap)
+
+
+DETECTORS = [claim for claim in CLAIMS if claim.kind == "detectors"]
 
 
 def test_claims_compare_detector_by_detector():
     known = {
-        (kind, recipe): (ap, ap + step)
+        (kind, recipe): {0: ap, 1: ap + step}
         for kind in ("FasterRCNN", "RetinaNet", "RepPoints")
         for recipe, ap, step in (("", 10.0, 1.0), ("CW_fpn", 13.0, 3.0), ("Zhang", 14.0, 1.0))
     }
-    evidence = Evidence(InventedTasks(known))
+    evidence = Evidence(Invented(known))
     gain, rivals = DETECTORS
     found = gain.findings(evidence)
-    names = ("Faster R-CNN", "RetinaNet", "RepPoints")
-    assert [finding.what for finding in found] == [f"{name}: CWD - student" for name in names]
+    assert [finding.what for finding in found] == [
+        f"{name}: CWD - student" for name in ("Faster R-CNN", "RetinaNet", "RepPoints")
+    ]
     assert all(list(finding.differences) == [3.0, 5.0] for finding in found)
     assert [round(finding.paper, 1) for finding in found] == [3.3, 3.4, 3.4]
     assert rivals.findings(evidence) == []  # Chen's, Wang's and Heo's runs are missing
-    without = Evidence(InventedTasks({}, "camvid"))
-    assert [test.findings(without) for test in DETECTORS] == [[], []]
+
+
+def test_a_profile_without_detectors_has_no_such_claims():
+    evidence = Evidence(Invented({}, "camvid"))
+    assert [test.findings(evidence) for test in DETECTORS] == [[], []]
 
 
 def test_the_report_of_detectors_alone(tmp_path):

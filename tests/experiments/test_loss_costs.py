@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from cwd.experiments import loss_costs
+from cwd.experiments.loss_costs import loss_step, recipe_step
 from cwd.experiments.study import open_profile
-from cwd.experiments.timed_steps import loss_step, recipe_step
 from cwd.figures import complexity
 from cwd.losses import ChannelWise, Mimic, PairwiseAffinity, pairwise
 from cwd.models.build import build_network
@@ -33,15 +33,11 @@ def held(loss, shape):
     return peak_bytes(loss_step(loss, shape, "cpu"), "cpu")
 
 
-def test_every_loss_is_measured_and_shown(costs):
+def test_every_loss_is_measured(costs):
     assert set(costs["loss"]) == set(loss_costs.LOSSES)
     assert len(costs) == 5 * len(loss_costs.LOSSES)
-    measured = costs[["seconds", "bytes"]]
-    assert (np.isfinite(measured) & (measured > 0)).all(axis=None)
-    figure = complexity.growth(costs, "bytes")
-    shown = {text.get_text() for axes in figure.axes for text in axes.texts}
-    names = {complexity.SHORT.get(name, name) for name in loss_costs.LOSSES}
-    assert names | {"slope 1", "slope 2"} == shown
+    assert np.isfinite(costs[["seconds", "bytes"]]).all(axis=None)
+    assert (costs[["seconds", "bytes"]] > 0).all(axis=None)
 
 
 def test_memory_by_hand():
@@ -83,18 +79,27 @@ def test_one_block_is_the_loss():
     assert list(table.index) == [64]
 
 
-def test_known_exponents_are_found():
+def synthetic(loss="CW_f"):
+    """t = 3 N^2 C."""
     points = {(n, 64) for n in (64, 256, 1024, 4096)} | {(1024, c) for c in (16, 32, 64, 128)}
-    costs = pd.DataFrame(sorted(points), columns=["positions", "channels"])
-    cost = 3.0 * costs["positions"] ** 2 * costs["channels"]
-    costs = costs.assign(loss="CW_f", seconds=cost, bytes=cost / costs["channels"])
+    lines = pd.DataFrame(sorted(points), columns=["positions", "channels"])
+    cost = 3.0 * lines["positions"] ** 2 * lines["channels"]
+    return lines.assign(loss=loss, seconds=cost, bytes=cost / lines["channels"])
+
+
+def test_known_exponents_are_found():
+    costs = synthetic()
     costs.loc[costs["positions"] < 1024, ["seconds", "bytes"]] = 1e9  # small maps are not fitted
-    (line,) = loss_costs.fitted_slopes(costs).to_dict("records")
+    slopes = loss_costs.fitted_slopes(costs)
+    (line,) = slopes.to_dict("records")
     assert line["the paper's complexity"] == "h*w*c"
     assert (line["N: predicted"], line["C: predicted"]) == (1, 1)
     found = [line[f"{x}: {y}"] for x, y in itertools.product("NC", ("time", "memory"))]
     assert found == pytest.approx([2, 2, 1, 0], abs=1e-9)
-    table = loss_costs.predicted_orders()  # the paper's column
+
+
+def test_the_papers_column():
+    table = loss_costs.predicted_orders()
     assert table.loc["PA_f(pool_scale=0)"].tolist() == ["(h*w)^2*c", 2, 1]
     assert table.loc["HO", "the paper's complexity"] == "O(D)"
     assert pd.isna(table.loc["HO", "exponent of N"])
@@ -115,15 +120,20 @@ def test_shares():
     assert table["share of a step (%)"].tolist() == pytest.approx([50, 10])
 
 
-def test_recorded(tmp_path, monkeypatch, costs):
-    """With a profile of small crops, whose data is never drawn."""
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    """A profile of small crops, whose data is never drawn."""
     monkeypatch.setattr(paths, "BUILD", tmp_path)
     opened = open_profile("smoke", data_root=str(tmp_path), device="cpu")
     student = opened.profile.student
     schedule = replace(student.schedule, batch=2, crop=(32, 64))
     profile = replace(opened.profile, student=replace(student, schedule=schedule))
-    workspace = replace(opened, profile=profile)
-    workspace.__dict__["data"] = [SimpleNamespace(num_classes=4)]  # where the property keeps it
+    opened = replace(opened, profile=profile)
+    opened.__dict__["data"] = [SimpleNamespace(num_classes=4)]  # where the property keeps it
+    return opened
+
+
+def test_recorded(workspace, costs):
     names = workspace.profile.student.network, workspace.profile.teacher.network
     widths = [build_network(name, 4, device="meta").feature_channels for name in names]
     assert widths[0] != widths[1]  # so that their maps have to be aligned
@@ -143,5 +153,12 @@ def test_recorded(tmp_path, monkeypatch, costs):
 def test_labels_keep_apart():
     places = complexity.spread([0.1, 0.11, 0.12, 0.5, 0.9], 0.05)
     assert np.diff(places).min() >= 0.05 - 1e-9
-    assert places[3:] == pytest.approx([0.5, 0.9])
+    assert places[3:] == [0.5, 0.9]
     assert np.mean(places[:3]) == pytest.approx(0.11)
+
+
+def test_figures_name_every_loss(costs):
+    figure = complexity.growth(costs, "bytes")
+    shown = {text.get_text() for axes in figure.axes for text in axes.texts}
+    names = {complexity.SHORT.get(name, name) for name in loss_costs.LOSSES}
+    assert names | {"slope 1", "slope 2"} == shown

@@ -10,9 +10,11 @@ import yaml
 
 from cwd.config import Data, DetectionSchedule, Schedule
 from cwd.experiments import load_profile, open_profile, study
+from cwd.experiments.profile import profile_names
 from cwd.experiments.records import record
 from cwd.system import paths
 from cwd.system.errors import CwdError
+from cwd.training.run_folder import RunFolder
 
 QUICK = {
     "about": "a test",
@@ -42,6 +44,18 @@ def write(tmp_path):
     return call
 
 
+@pytest.mark.parametrize("name", profile_names())
+def test_every_profile_loads(name):
+    profile = load_profile(name)
+    assert profile.student or profile.pairs
+    if profile.student:
+        assert profile.teacher.network != profile.student.network
+        assert profile.run("CW_f", 3).teacher == profile.teacher
+    for pair in profile.detection.pairs if profile.detection else ():
+        assert pair.teacher.network != pair.student.network
+        assert profile.run("CW_fpn", 3, pair.student).teacher == pair.teacher
+
+
 def test_the_papers_schedule_is_the_default(write):
     profile = load_profile(write(schedule={}))
     schedule = profile.student.schedule
@@ -54,10 +68,13 @@ def test_the_papers_schedule_is_the_default(write):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"name": "mine"}, "mine.yaml has the unknown key 'name'"),
         ({"sede": 1}, "mine.yaml has the unknown key 'sede', write one of name, about"),
         ({"seeds": []}, "mine.yaml: seeds is [], expected different whole numbers"),
         ({"seeds": [0, 0]}, "seeds is [0, 0]"),
+        ({"seeds": "one"}, "seeds is 'one'"),
         ({"seeds": [1.5]}, "seeds is [1.5]"),
+        ({"data": {"name": "scenes", "sise": [1, 2]}}, "data has the unknown key 'sise'"),
         ({"data": {"name": 3}}, "data: name is 3, expected a text"),
         ({"data": {"size": [32, 64]}}, "data: name is missing"),
         ({"data": {"name": "scenes", "size": 64}}, "size is 64, expected two positive whole"),
@@ -69,20 +86,30 @@ def test_the_papers_schedule_is_the_default(write):
         ({"schedule": {"steps": 0}}, "steps is 0, give at least 1"),
         ({"schedule": {"lr": "1e-3"}}, "write 1.0e-3"),
         ({"schedule": {"lr": math.inf}}, "lr is inf, expected a finite number"),
+        ({"schedule": {"lr": math.nan}}, "lr is nan, expected a finite number"),
         ({"schedule": {"lr": True}}, "lr is True, expected a finite number"),
         ({"schedule": {"precision": "fp16"}}, "precision is 'fp16'"),
+        ({"schedule": {"crop": [32]}}, "crop is [32]"),
         ({"schedule": {"scale": [2, 1]}}, "scale is [2, 1]"),
         ({"schedule": {"flip": 1}}, "flip is 1"),
+        ({"schedule": None}, "needs data and schedule"),
         ({"student": None}, "has no student"),
         ({"student": {"network": "PSPNet-R19"}}, "student: there is no network 'PSPNet-R19'"),
+        ({"student": {"net": "PSPNet-R18"}}, "student has the unknown key 'net'"),
         ({"students": [{}]}, "students: number 1: network is missing"),
+        ({"students": {"network": "PSPNet-R18"}}, "students is {'network'"),
+        ({"teacher": {"network": "PSPNet-R18", "schedule": {"step": 1}}}, "unknown key 'step'"),
         ({"transformation": {}}, "transformation: seeds is missing"),
         ({"transformation": {"seeds": [-1]}}, "transformation: seeds is [-1]"),
         ({"transformation": {"instances": {}}}, "transformation has the unknown key 'instances'"),
-        ({"transformation": {"seeds": [0], "instance": {}}}, "instance: teacher is missing"),
+        (
+            {"transformation": {"seeds": [0], "instance": {"data": {"name": "scenes"}}}},
+            "transformation: instance: teacher is missing",
+        ),
         (task("Classifier-R18", "PSPNet-R18"), "no pair of one kind: use two of Classifier"),
-        (task("Classifier-R18", "Classifier-VGG"), "no network 'Classifier-VGG'"),
+        (task("Classifier-R18", "Classifier-VGG"), "no classifier 'Classifier-VGG'"),
         (task("Classifier-R18", "Classifier-MBV1", schedule={"steps": 0}), "random weights"),
+        ({"transformation": "seeds"}, "transformation is 'seeds', expected a mapping"),
     ],
 )
 def test_mistakes_in_a_profile(write, changes, words):
@@ -95,14 +122,17 @@ def test_mistakes_in_a_profile(write, changes, words):
 
 
 @pytest.mark.parametrize(
-    ("kind", "given", "words"),
-    [(Schedule, {"lr": math.inf}, "lr is inf"), (Schedule, {"steps": True}, "steps is True"),
-     (Data, {"name": 3}, "name is 3"),
-     (DetectionSchedule, {"short": 800, "long": 300}, "short 800 and long 300")],
-)  # fmt: skip
-def test_settings_made_in_code_are_checked(kind, given, words):
-    with pytest.raises(CwdError, match=words):
-        kind(**given)
+    "make",
+    [
+        lambda: Schedule(lr=math.inf),
+        lambda: Schedule(steps=True),
+        lambda: Data(3),
+        lambda: DetectionSchedule(short=800, long=300),
+    ],
+)
+def test_settings_made_in_code_are_checked(make):
+    with pytest.raises(CwdError, match=r"lr is inf|steps is True|name is 3|short 800 and long 300"):
+        make()
 
 
 def test_numbers_stay_as_they_were_written(write):
@@ -118,12 +148,13 @@ def test_a_profile_that_is_not_there_or_no_yaml(tmp_path):
         load_profile(str(tmp_path / "broken.yaml"))
 
 
-def test_what_the_command_line_gives(write):
+def test_seeds_of_the_command_line(write):
     assert open_profile(write(), seeds="2,5").profile.seeds == (2, 5)
     with pytest.raises(CwdError, match="SEEDS"):
         open_profile(write(), seeds="2,x")
-    with pytest.raises(CwdError, match="use one of table2"):
-        study("table3000", open_profile(write()))
+
+
+def test_a_device_that_is_not_there(write):
     for device in ("gpu", "cuda:0"):
         with pytest.raises(CwdError, match="use auto, cpu or cuda"):
             open_profile(write(), device=device)
@@ -136,16 +167,24 @@ def test_the_key_changes_with_what_changes_the_result(write):
     run = load_profile(write()).run("CW_f", 0)
     same = replace(run, schedule=replace(run.schedule, checkpoint_every=7))
     assert same.key == run.key
-    changes = [
-        {"seed": 1}, {"recipe": "CW_s"}, {"network": "PSPNet-R18(0.25)"},
-        {"schedule": replace(run.schedule, lr=0.02)}, {"data": replace(run.data, seed=1)},
-        {"teacher": replace(run.teacher, seed=1)}, {"recipe": "", "teacher": None},
-    ]  # fmt: skip
-    others = [replace(run, **change) for change in changes]
+    others = [
+        replace(run, seed=1),
+        replace(run, recipe="CW_s"),
+        replace(run, network="PSPNet-R18(0.25)"),
+        replace(run, schedule=replace(run.schedule, lr=0.02)),
+        replace(run, data=replace(run.data, seed=1)),
+        replace(run, teacher=replace(run.teacher, seed=1)),
+        run.baseline(),
+    ]
     assert len({run.key, *(other.key for other in others)}) == len(others) + 1
-    for change in ({"recipe": ""}, {"teacher": None}):
-        with pytest.raises(CwdError, match="a recipe needs a teacher"):
-            replace(run, **change)
+
+
+def test_a_recipe_needs_a_teacher(write):
+    profile = load_profile(write())
+    with pytest.raises(CwdError, match="a recipe needs a teacher"):
+        replace(profile.student, recipe="CW_f")
+    with pytest.raises(CwdError, match="a recipe needs a teacher"):
+        replace(profile.student, teacher=profile.teacher)
 
 
 def test_a_study_trains_what_is_missing(write, data_root, tmp_path, monkeypatch):
@@ -168,6 +207,11 @@ def test_a_study_trains_what_is_missing(write, data_root, tmp_path, monkeypatch)
     assert sorted(path.name.split("-s")[-1][0] for path in new) == ["2"] * 5
 
 
+def test_an_unknown_study(write):
+    with pytest.raises(CwdError, match="use one of table2"):
+        study("table3000", open_profile(write()))
+
+
 def test_results_are_recorded_with_their_provenance(write, data_root, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
     path = write(seeds=[0])
@@ -180,3 +224,7 @@ def test_results_are_recorded_with_their_provenance(write, data_root, tmp_path, 
     assert found["metrics"]["images"] == 4
     assert found["provenance"]["sessions"][0]["versions"].keys() >= {"torch", "timm"}
     assert str(tmp_path) not in kept.read_text()
+    folder = RunFolder(paths.RUNS, place.profile.student)
+    (folder.done / "metrics.json").write_text("{")
+    with pytest.raises(CwdError, match=r"metrics\.json can't be read"):
+        folder.metrics  # noqa: B018

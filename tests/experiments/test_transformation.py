@@ -6,11 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from invented import InventedTasks
 
-from cwd.experiments.claims.claim_list import CLAIMS
-from cwd.experiments.claims.evidence import Evidence
-from cwd.experiments.claims.networks import Tasks
+from cwd.experiments.claims.comparisons import Evidence
+from cwd.experiments.claims.judging import CLAIMS
 from cwd.experiments.correlation import (
     Channels,
     channels_of,
@@ -21,13 +19,28 @@ from cwd.experiments.correlation import (
 )
 from cwd.experiments.profile import load_profile
 from cwd.experiments.records import Records
-from cwd.experiments.rows_transformation import TASKS, overview, pairs_of
+from cwd.experiments.rows_pairs import TASKS, overview, pairs_of
 from cwd.experiments.study import every_run, open_profile, studies_of, study
 from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.tools.reproduce import find_notebooks, fitting
 from cwd.training.run_folder import RunFolder
 from cwd.training.tasks import task_of
+
+
+class Invented:
+    """A measure by task's network and recipe, one value a seed."""
+
+    def __init__(self, known, profile="quick"):
+        self.profile, self.known, self.records = load_profile(profile), known, self
+
+    def metrics(self, run):
+        values = self.known.get((run.network.partition("-")[0], run.recipe), ())
+        if run in [pair.teacher for pair in pairs_of(self.profile).values()]:
+            values = (90.0,)
+        if run.seed >= len(values):
+            return None
+        return {task_of(run.network).measure: values[run.seed]}
 
 
 def everywhere(recipe, values):
@@ -38,15 +51,16 @@ def everywhere(recipe, values):
 
 def test_the_abstracts_gains_and_ours():
     known = everywhere("", (50.0, 52.0, 54.0)) | everywhere("CT", (53.0, 56.0, 57.0))
-    table = study("transformation", InventedTasks(known)).table()
+    table = study("transformation", Invented(known)).table()
     assert list(dict.fromkeys(table.index.get_level_values("task"))) == list(TASKS)
     assert table.xs("CT", level="method")["paper gain"].tolist() == [3.28, 3.9, 2.8, 4.66]
     assert table["paper gain"].count() == 4
     assert table.xs("CT", level="method")["our gain"].tolist() == [3.33] * 4
     assert table.loc[(TASKS[0], "CT"), "gain sd"] == 0.58  # of 3, 4 and 3
     assert table.loc[(TASKS[1], "student"), "sd"] == 2
-    measures = table.xs("student", level="method")["measure"].tolist()
-    assert measures == ["top-1", "AP", "mask AP", "mIoU"]
+    assert table.xs("student", level="method")["measure"].tolist() == [
+        "top-1", "AP", "mask AP", "mIoU",
+    ]  # fmt: skip
     assert (table.xs("MIMIC", level="method")["status"] == "not run").all()
     assert math.isnan(table.loc[(TASKS[2], "MIMIC"), "our gain"])
 
@@ -70,19 +84,26 @@ def test_full_profiles_have_the_abstracts_students():
         for name in ("imagenet", "coco", "cityscapes")
         for task, pair in pairs_of(load_profile(name)).items()
     }
-    named = ("Classifier-MBV1", "FasterRCNN-R50", "MaskRCNN-R50", "PSPNet-R18")
-    assert students == dict(zip(TASKS, named, strict=True))
+    assert students == {
+        TASKS[0]: "Classifier-MBV1",
+        TASKS[1]: "FasterRCNN-R50",
+        TASKS[2]: "MaskRCNN-R50",
+        TASKS[3]: "PSPNet-R18",
+    }
     assert set(overview(load_profile("imagenet"))["our student"]) == {"", "Classifier-MBV1"}
 
 
 def test_what_a_profile_without_segmentation_runs():
     imagenet = load_profile("imagenet")
     assert studies_of(imagenet) == ("transformation",)
-    runs = every_run(Records(imagenet))
-    assert {run.network for run in runs} == {"Classifier-R50", "Classifier-MBV1"}
-    books = find_notebooks(paths.NOTEBOOKS)
-    assert [book.stem[:2] for book in fitting(books, imagenet)] == ["A2", "99"]
-    assert "A2" not in [book.stem[:2] for book in fitting(books, load_profile("voc"))]
+    assert {run.network for run in every_run(Records(imagenet))} == {
+        "Classifier-R50", "Classifier-MBV1",
+    }  # fmt: skip
+    books = [b.stem[:2] for b in fitting(find_notebooks(paths.NOTEBOOKS), imagenet)]
+    assert books == ["A2", "99"]
+    assert "A2" not in [
+        b.stem[:2] for b in fitting(find_notebooks(paths.NOTEBOOKS), load_profile("voc"))
+    ]
     with pytest.raises(CwdError, match="no networks for table2"):
         study("table2", Records(imagenet))
     with pytest.raises(CwdError, match="no transformation section"):
@@ -98,17 +119,17 @@ def test_terms_that_are_not_for_classifiers():
 
 def test_claims_compare_task_by_task():
     known = everywhere("", (50.0, 51.0)) | everywhere("CT", (53.0, 55.0))
-    evidence = Evidence(InventedTasks(known))
-    *gains, direct = (claim.test for claim in CLAIMS if isinstance(claim.test, Tasks))
+    evidence = Evidence(Invented(known))
+    *gains, direct = (claim for claim in CLAIMS if claim.kind == "tasks")
     found = [finding for test in gains for finding in test.findings(evidence)]
     assert [finding.what for finding in found] == [f"{task}: CT - student" for task in TASKS]
     assert [finding.unit for finding in found] == ["top-1", "AP", "mask AP", "mIoU"]
     assert all(list(finding.differences) == [3.0, 4.0] for finding in found)
     assert [finding.paper for finding in found] == [3.28, 3.9, 2.8, 4.66]
     assert direct.findings(evidence) == []  # MIMIC wasn't run
-    part = Evidence(InventedTasks(known, "cityscapes"))  # it has one task of the four
+    part = Evidence(Invented(known, "cityscapes"))  # it has one task of the four
     assert [len(test.findings(part)) for test in gains] == [0, 0, 0, 1]
-    mimic = Evidence(InventedTasks(known | everywhere("MIMIC", (52.0, 53.0))))
+    mimic = Evidence(Invented(known | everywhere("MIMIC", (52.0, 53.0))))
     assert [finding.mean for finding in direct.findings(mimic)] == [1.5] * 4
 
 
@@ -136,8 +157,9 @@ def test_matches_of_a_permutation():
     teacher = torch.randn(5, 300, generator=torch.Generator().manual_seed(0))
     teacher[4] = 1  # the same everywhere: left out
     shuffled = -teacher[[3, 0, 2, 1, 4]]
-    learnt = {"": None, "CT_f": teacher}
-    table = matches({name: Channels(shuffled, x, teacher) for name, x in learnt.items()})
+    table = matches(
+        {"": Channels(shuffled, None, teacher), "CT_f": Channels(shuffled, teacher, teacher)}
+    )
     assert table["best |r|"].tolist() == pytest.approx([1, 1])
     assert table["CKA"].tolist() == pytest.approx([1, 1])
     assert math.isnan(table.loc["", "own r"])

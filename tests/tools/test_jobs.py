@@ -281,7 +281,8 @@ def test_the_command_hands_the_runs_to_workers(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(Crew, "go", go)
     words = ["--data-root", str(tmp_path), "--seeds", "5", "--device", "cpu", "--recipe", "CW_f"]
     words += ["--workers", "3", "--retries", "0", "--parameter", "mail-type=END=1"]
-    assert command(monkeypatch, *words) == 0
+    monkeypatch.setattr(sys, "argv", ["cwd", "train", "--profile", "smoke", *words])
+    assert __main__.main() == 0
     (whole,) = handed
     assert [run.recipe for run in whole.waiting] == ["", "", "CW_f"]
     assert whole.place["data_root"] == tmp_path

@@ -15,8 +15,9 @@ from cwd.config.run import Data, Run
 from cwd.config.schedule import DetectionSchedule, Schedule
 from cwd.experiments.profile import load_profile
 from cwd.experiments.records import Records
-from cwd.experiments.rows_detection import MEASURES, printed
+from cwd.experiments.rows_pairs import MEASURES
 from cwd.experiments.study import every_run, studies_of, study
+from cwd.experiments.table import paper as printed
 from cwd.losses import ChannelWise
 from cwd.models.build import build_network
 from cwd.recipes.detection.distil import DetectionDistiller
@@ -177,7 +178,7 @@ def test_gradients_are_clipped_and_old_keys_stay(go):
 
 def test_every_row_of_table_9():
     table = study("table9", Records(load_profile("quick"))).table()
-    paper = printed().set_index(["detector", "method"])
+    paper = printed("table9_detection").set_index(["detector", "method"])
     assert set(paper.index) < set(table.index)
     students = [key for key in table.index if key[1] != "teacher"]
     assert len(students) == 13

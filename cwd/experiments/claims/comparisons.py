@@ -1,148 +1,228 @@
-"""What would show a claim: kinds of comparison, each of which computes its own findings."""
+"""What would show a claim: kinds of comparison, with arguments from `claims.yaml`.
+
+One that can't be made has no findings, or one without differences.
+"""
 
 import itertools
-from dataclasses import dataclass, replace
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
-from cwd.experiments.claims.evidence import Evidence
+from cwd.config.run import Run
 from cwd.experiments.claims.interval import Finding, paired
-from cwd.experiments.records import Records, recorded_profiles
+from cwd.experiments.profile import Student
+from cwd.experiments.records import Records, every_seed, recorded_profiles
+from cwd.experiments.rows_losses import BARE
+from cwd.experiments.rows_networks import WITH_PI_HO, label_of, networks
+from cwd.experiments.rows_pairs import table9, transformation
+from cwd.experiments.study import TABLES
+from cwd.experiments.table import Row, difference
 from cwd.system import paths
+from cwd.training.tasks import task_of
 
 Names = list[str]  # of recipes, methods, classes or tasks
 
 
-class Comparison:
-    """What would show a claim.
+class Evidence:
+    """What is known about a profile's runs, with all seeds that they may have."""
 
-    Attributes:
-        needs: what is missing where it can't be made.
-    """
+    def __init__(self, records: Records) -> None:
+        self.records, self.profile = records, every_seed(records.profile)
+        # of Table 6; its reference networks are never distilled
+        self.students = [each for each in self.profile.students if "-" in each.name]
 
-    needs = "its runs: make reproduce under this profile"
-
-    def findings(self, evidence: Evidence) -> list[Finding]:
-        """One for everything that it compares; none if runs of one of them are missing."""
-        made = self._compare(evidence)
-        return made if all(finding.differences for finding in made) else []
-
-    def _compare(self, evidence: Evidence) -> list[Finding]:
-        raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class Greater(Comparison):
-    """Each of `better` has a higher mIoU, maybe of some classes, than each of `worse` (recipes)."""
-
-    better: Names
-    worse: Names
-    classes: Names = ()
-    needs: str = Comparison.needs
-
-    def _compare(self, evidence: Evidence) -> list[Finding]:
-        pairs = itertools.product(self.better, self.worse)
-        return [evidence.recipes(one, other, self.classes) for one, other in pairs]
-
-
-@dataclass(frozen=True)
-class Within(Comparison):
-    """A recipe's mIoU is within `margin` percent of every other's."""
-
-    recipe: str
-    others: Names
-    margin: float
-
-    def _compare(self, evidence: Evidence) -> list[Finding]:
-        return [evidence.recipes(self.recipe, each, margin=self.margin) for each in self.others]
-
-
-@dataclass(frozen=True)
-class EveryDataset(Comparison):
-    """A recipe beats the student alone in every profile that is recorded, this one's first."""
-
-    recipe: str
-    needs = "recorded results of a second dataset"
-
-    def _compare(self, evidence: Evidence) -> list[Finding]:
-        here, results = evidence.profile, evidence.records.results
-        known = recorded_profiles(results) if here.student else []
-        others = [each for each in known if each.student and each.name != here.name]
-        if all(other.data.name == here.data.name for other in others):
-            return []
-        sources = [evidence, *(Evidence(Records(other, None, results)) for other in others)]
-        made = [(source.profile.name, source.recipes(self.recipe, "")) for source in sources]
-        return [replace(f, what=f"{f.what} ({name})") for name, f in made if f.differences]
-
-
-@dataclass(frozen=True)
-class Cheaper(Comparison):
-    """A loss takes less time than each of the others, or the same within exp(margin).
-
-    What is compared are the logarithms of the times that two losses took in the same turns.
-    """
-
-    loss: str
-    others: Names
-    margin: float | None = None
-    needs = "notebook 05"
-
-    def _compare(self, evidence: Evidence) -> list[Finding]:
-        if not (costs := evidence.records.beside(paths.COSTS)):
-            return []
-        logs = np.log(pd.DataFrame(costs["step"]["seconds"]))
-        logs = logs.reindex(columns=[self.loss, *self.others])
-        about = {"margin": self.margin, "unit": "log ratio"}
-        return [
-            paired(f"log time of {other} - {self.loss}", logs[other], logs[self.loss], **about)
-            for other in self.others
-        ]
-
-
-@dataclass(frozen=True)
-class Channels(Comparison):
-    """A recipe's (or the teacher's) score-map channels mark their classes better than others' do.
-
-    The measure is `cwd.experiments.channels.class_auc`.
-    """
-
-    better: str
-    worse: Names
-    needs = "notebook 04"
-
-    def _compare(self, evidence: Evidence) -> list[Finding]:
-        if (table := _by_channel(evidence)) is None:
-            return []
-        best, *others = (table.loc[name]["auc"] for name in (self.better, *self.worse))
-        best = best.item() if len(best) == 1 else best  # there is one teacher, for all seeds
-        return [
-            paired(f"{self.better} - {name or 'student'}", best, auc, unit="AUC")
-            for name, auc in zip(self.worse, others, strict=True)
-        ]
-
-
-@dataclass(frozen=True)
-class Salience(Comparison):
-    """A recipe brings the channels nearer to the teacher's where those are salient, and more so
-    than elsewhere; see `cwd.experiments.channels.salience_gaps`.
-    """
-
-    recipe: str
-    needs = Channels.needs
-
-    def _compare(self, evidence: Evidence) -> list[Finding]:
-        if (table := _by_channel(evidence)) is None:
-            return []
-        nearer = table.loc[""] - table.loc[self.recipe]
-        what = f"distance of the student - of {self.recipe}, salient"
-        made = {
-            what: nearer["salient"],
-            f"{what} - background": nearer["salient"] - nearer["background"],
+    @cached_property
+    def printed(self) -> dict[str, float]:
+        """The paper's mIoU by recipe; Table 2's value where Table 4 or 5 has another."""
+        names = ("table5", "table3", "table2") if self.profile.student else ()
+        rows = [row for name in names for row in TABLES[name].rows(self.profile)]
+        return {
+            row.runs[0].recipe: row.paper
+            for row in rows
+            if row.paper is not None and row.runs[0] != self.profile.teacher
         }
-        return [Finding(what, list(values), unit="log ratio") for what, values in made.items()]
+
+    def miou(
+        self, recipe: str, student: Run | None = None, classes: Sequence[str] = ()
+    ) -> pd.Series:
+        """mIoU of a recipe by seed; of another student than the main one, or of some classes."""
+        found = {}
+        for seed in self.profile.student_seeds:
+            run = self.profile.run(BARE.get(recipe, recipe), seed, student)
+            if metrics := self.records.metrics(run):
+                values = [metrics["class_iou"].get(name) for name in classes] or [metrics["miou"]]
+                found[seed] = None if None in values else statistics.mean(values)
+        return pd.Series(found, dtype=float)
+
+    def recipes(
+        self, one: str, other: str, classes: Sequence[str] = (), margin: float | None = None
+    ) -> Finding:
+        """One recipe's mIoU minus another's, both of the main student."""
+        known = [self.printed.get(BARE.get(recipe, recipe)) for recipe in (one, other)]
+        paper = None if classes else difference(*known)
+        ones, others = (self.miou(recipe, classes=classes) for recipe in (one, other))
+        what = f"{one or 'student'} - {other or 'student'}"
+        return paired(what, ones, others, paper=paper, margin=margin)
+
+    def rows(self, what: str, one: Row, other: Row, paper: float | None) -> Finding:
+        """One row's measure minus another's; both are networks of one task."""
+        if not one.runs or not other.runs:
+            return Finding(what, [])
+        task = task_of(one.runs[0].network)
+        ones, others = (
+            {run.seed: m[task.measure] for run in row.runs if (m := self.records.metrics(run))}
+            for row in (one, other)
+        )
+        measured = pd.Series(ones, dtype=float), pd.Series(others, dtype=float)
+        return paired(what, *measured, paper=paper, unit=task.unit)
+
+
+def greater(evidence: Evidence, better: Names, worse: Names, classes: Names = ()) -> list[Finding]:
+    """Each of `better` has a higher mIoU, maybe of some classes, than each of `worse` (recipes)."""
+    pairs = itertools.product(better, worse)
+    return [evidence.recipes(one, other, classes) for one, other in pairs]
+
+
+def within(evidence: Evidence, recipe: str, others: Names, margin: float) -> list[Finding]:
+    """A recipe's mIoU is within `margin` percent of every other's."""
+    return [evidence.recipes(recipe, each, margin=margin) for each in others]
+
+
+def every_dataset(evidence: Evidence, recipe: str) -> list[Finding]:
+    """A recipe beats the student alone in every profile that is recorded, this one's first."""
+    here, results = evidence.profile, evidence.records.results
+    known = recorded_profiles(results) if here.student else []
+    others = [each for each in known if each.student and each.name != here.name]
+    if all(other.data.name == here.data.name for other in others):
+        return []
+    sources = [evidence, *(Evidence(Records(other, None, results)) for other in others)]
+    made = [(source.profile.name, source.recipes(recipe, "")) for source in sources]
+    return [replace(f, what=f"{f.what} ({name})") for name, f in made if f.differences]
+
+
+def cheaper(
+    evidence: Evidence, loss: str, others: Names, margin: float | None = None
+) -> list[Finding]:
+    """A loss takes less time in the same turns than the others, or the same within exp(margin)."""
+    if not (costs := evidence.records.beside(paths.COSTS)):
+        return []
+    logs = np.log(pd.DataFrame(costs["step"]["seconds"])).reindex(columns=[loss, *others])
+    return [
+        paired(f"log time of {o} - {loss}", logs[o], logs[loss], margin=margin, unit="log ratio")
+        for o in others
+    ]
+
+
+def channels(evidence: Evidence, better: str, worse: Names) -> list[Finding]:
+    """A recipe's (or the teacher's) score-map channels mark classes better than others' do."""
+    if (table := _by_channel(evidence)) is None:
+        return []
+    best, *others = (table.loc[name]["auc"] for name in (better, *worse))
+    best = best.item() if len(best) == 1 else best  # there is one teacher, for all seeds
+    return [
+        paired(f"{better} - {name or 'student'}", best, auc, unit="AUC")
+        for name, auc in zip(worse, others, strict=True)
+    ]
+
+
+def salience(evidence: Evidence, recipe: str) -> list[Finding]:
+    """A recipe brings channels nearer to the teacher's, most where those are salient."""
+    if (table := _by_channel(evidence)) is None:
+        return []
+    nearer = table.loc[""] - table.loc[recipe]
+    salient, what = nearer["salient"], f"distance of the student - of {recipe}, salient"
+    made = {what: salient, f"{what} - background": salient - nearer["background"]}
+    return [Finding(what, list(values), unit="log ratio") for what, values in made.items()]
 
 
 def _by_channel(evidence: Evidence) -> pd.DataFrame | None:
     measured = evidence.records.beside(paths.CHANNELS)
     return pd.DataFrame(measured["lines"]).set_index(["recipe", "seed"]) if measured else None
+
+
+def students(evidence: Evidence, others: Names) -> list[Finding]:
+    """For every student of Table 6, CWD beats each of some methods."""
+    return [
+        _minus(evidence, f"{s.run.network}: CWD - {other}", (s, "CWD"), (s, other))
+        for s in evidence.students
+        for other in others
+    ]
+
+
+def kinds(evidence: Evidence, prefix: str) -> list[Finding]:
+    """CWD's mean gain is larger for students whose name begins with the prefix than for others."""
+    gains = _by_student(evidence, "CWD") - _by_student(evidence, "student")
+    same = np.array([s.name.startswith(prefix) for s in evidence.students], dtype=bool)
+    means = (gains[kind].mean(skipna=False) for kind in (same, ~same))
+    return [paired(f"mean gain: {same.sum()} {prefix} - {(~same).sum()} others", *means)]
+
+
+def slopes(evidence: Evidence) -> list[Finding]:
+    """Over the students of Table 6, the result with CWD rises with that alone, the gain falls."""
+    alone, taught = (_by_student(evidence, method) for method in ("student", "CWD"))
+    if len(alone) < 3:
+        return []
+    seeds = (taught - alone).dropna(axis=1).columns
+    rising = [np.polyfit(alone[seed], taught[seed], 1)[0] for seed in seeds]
+    falling = [1 - slope for slope in rising]
+    return [
+        Finding("slope of the result over the student's", rising, unit="per mIoU"),
+        Finding("falling slope of the gain", falling, unit="per mIoU"),
+    ]
+
+
+def pretrained(evidence: Evidence) -> list[Finding]:
+    """With CWD, a student that starts from ImageNet beats the same from random weights."""
+    known = evidence.students
+    warm = [student for student in known if student.run.init != "random"]
+    what = "{} with CWD: ImageNet - scratch"
+    return [
+        _minus(evidence, what.format(w.run.network), (w, "CWD"), (c, "CWD"))
+        for w in warm
+        for c in known
+        if c not in warm and c.name == w.name
+    ]
+
+
+def detectors(evidence: Evidence, others: Names) -> list[Finding]:
+    """For every detector of Table 9, CWD has a higher AP than each of some of its methods."""
+    rows = {tuple(row.label.split(": ")): row for row in table9(evidence.profile) if row.runs}
+    return [
+        evidence.rows(f"{detector}: CWD - {method}", best, other, best.paper - other.paper)
+        for (detector, name), best in rows.items()
+        for method in others
+        if name == "CWD" and (other := rows.get((detector, method)))
+    ]
+
+
+def tasks(evidence: Evidence, better: str, worse: str, tasks: Names) -> list[Finding]:
+    """In each of some tasks, one method of the second paper has a higher measure than another."""
+    if not evidence.profile.transformation:
+        return []
+    rows, found = {row.label: row for row in transformation(evidence.profile)}, []
+    for task in tasks:
+        one, other = (rows[f"{task}: {method}"] for method in (better, worse))
+        paper = one.printed["gain"] if worse == "student" else None
+        found.append(evidence.rows(f"{task}: {better} - {worse}", one, other, paper))
+    return found
+
+
+def _by_student(evidence: Evidence, method: str) -> pd.DataFrame:
+    # mIoU, student by seed
+    recipe = WITH_PI_HO[method]
+    return pd.DataFrame([evidence.miou(recipe, student.run) for student in evidence.students])
+
+
+def _minus(
+    evidence: Evidence, what: str, one: tuple[Student, str], other: tuple[Student, str]
+) -> Finding:
+    printed = {row.label: row.paper for row in networks("table6", evidence.profile)}
+    # the paper's numbers are from the same starts
+    labels = (label_of(s.name, s.run.start, method) for s, method in (one, other))
+    paper = difference(*(printed.get(label) for label in labels))
+    ones, others = (evidence.miou(WITH_PI_HO[m], s.run) for s, m in (one, other))
+    return paired(what, ones, others, paper=paper)

@@ -15,21 +15,13 @@ PERCENT = ("mIoU", "AP", "mask AP", "top-1")  # units that can share an axis
 
 @dataclass(frozen=True)
 class Finding:
-    """One comparison of a claim, measured.
+    """One comparison of a claim, measured."""
 
-    Attributes:
-        what: which two things were compared.
-        differences: one a seed (or repeat), in `unit`; none where runs are missing.
-        paper: the paper's difference; None where it prints none.
-        margin: None for "greater than 0", else the claim is that the difference is within it.
-        unit: a task's, in percent (`PERCENT`), "AUC", "log ratio" or "per mIoU".
-    """
-
-    what: str
-    differences: Sequence[float]
-    paper: float | None = None
-    margin: float | None = None
-    unit: str = "mIoU"
+    what: str  # which two things were compared
+    differences: Sequence[float]  # one a seed (or repeat), in `unit`; none where runs are missing
+    paper: float | None = None  # the paper's difference; None where it prints none
+    margin: float | None = None  # None for "greater than 0", else the claim is "within it"
+    unit: str = "mIoU"  # a task's, in percent (`PERCENT`), "AUC", "log ratio" or "per mIoU"
 
     @property
     def mean(self) -> float:
@@ -52,16 +44,14 @@ class Finding:
 
     @property
     def slack(self) -> tuple[float, float]:
-        """How far the interval, and then the mean, are on the claim's side: the least decides."""
+        """How far the interval, and then the mean, are on the claim's side: the least decides.
+
+        The interval is on that side if the first is above 0.
+        """
         low, high = self.interval()
         if self.margin is None:
             return low, self.mean
         return self.margin - max(-low, high), self.margin - abs(self.mean)
-
-    def holds(self) -> bool:
-        """The interval is on the claim's side."""
-        low, high = self.interval()
-        return low > 0 if self.margin is None else -self.margin < low and high < self.margin
 
     def fails(self, comparisons: int) -> bool:
         """The interval is on the other side, at 95 % for that many comparisons together."""

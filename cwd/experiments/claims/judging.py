@@ -10,13 +10,16 @@ weights and see the same batches. The interval is Student's t at 95 % over those
 - not run: a run that the claim needs was not measured.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
-from cwd.experiments.claims.claim_list import CLAIMS, Claim
-from cwd.experiments.claims.evidence import Evidence
+from cwd.experiments.claims import comparisons
+from cwd.experiments.claims.comparisons import Evidence
 from cwd.experiments.claims.interval import Finding
 from cwd.experiments.profile import load_profile
 from cwd.experiments.records import Records
@@ -26,11 +29,40 @@ from cwd.system import paths
 VERDICTS = ("supported", "contradicted", "undecided", "not run")
 
 
+@dataclass(frozen=True)
+class Claim:
+    """A claim in our words, where its paper makes it, and what would show it."""
+
+    text: str
+    where: str
+    kind: str  # of comparison, a function of `comparisons`
+    given: Mapping[str, Any]  # to it
+    needs: str  # what is missing where it can't be made
+
+    def findings(self, evidence: Evidence) -> list[Finding]:
+        """One for everything that is compared; none if runs of one of them are missing."""
+        made = getattr(comparisons, self.kind)(evidence, **self.given)
+        return made if all(finding.differences for finding in made) else []
+
+
+def _read() -> tuple[Claim, ...]:
+    listed = yaml.safe_load(Path(__file__).with_name("claims.yaml").read_text())
+    claims = []
+    for line in listed["claims"]:
+        text, where, needs = line.pop("claim"), line.pop("where"), line.pop("needs", "")
+        ((kind, given),) = line.items()
+        claims.append(Claim(text, where, kind, given, needs or listed["needs"][kind]))
+    return tuple(claims)
+
+
+CLAIMS = _read()
+
+
 def verdict(findings: Sequence[Finding]) -> str:
     """What the comparisons of a claim say together; see the module."""
     if not findings:
         return "not run"
-    if all(finding.holds() for finding in findings):
+    if all(finding.slack[0] > 0 for finding in findings):
         return "supported"
     failed = any(finding.fails(len(findings)) for finding in findings)
     return "contradicted" if failed else "undecided"
@@ -40,25 +72,23 @@ def verdicts(profile: str | Workspace | Records) -> pd.DataFrame:
     """Every claim of the papers, with what was measured about it; nothing is trained.
 
     A profile's runs are looked up on disk and then among the recorded results; `Records` as they
-    say. The columns: `claim`, `where` in the paper, `paper` (its own difference), `decided by` (the
-    comparison whose interval is furthest from the claim, and of how many), `ours` (its mean
-    difference), `sd`, `low` and `high` of its 95 % interval, `n`, `unit`, `verdict`, `why not`.
+    say. Of the columns, `paper` is its own difference, `decided by` the comparison whose interval
+    is furthest from the claim, and of how many, `ours` its mean difference, with `sd`, and `low`
+    and `high` of its 95 % interval.
     """
-    if isinstance(profile, str):
-        profile = Records(load_profile(profile), paths.RUNS)
-    elif isinstance(profile, Workspace):
-        profile = Records(profile.profile, paths.RUNS)
+    if not isinstance(profile, Records):
+        known = load_profile(profile) if isinstance(profile, str) else profile.profile
+        profile = Records(known, paths.RUNS)
     evidence = Evidence(profile)
-    table = pd.DataFrame([_line(claim, evidence) for claim in CLAIMS])
+    table = pd.DataFrame([_line(claim, claim.findings(evidence)) for claim in CLAIMS])
     columns = ["claim", "where", "paper", "decided by", "ours", "sd", "low", "high", "n", "unit"]
     return table.reindex(columns=[*columns, "verdict", "why not"])
 
 
-def _line(claim: Claim, evidence: Evidence) -> dict[str, Any]:
-    findings = claim.test.findings(evidence)
+def _line(claim: Claim, findings: Sequence[Finding]) -> dict[str, Any]:
     line = {"claim": claim.text, "where": claim.where, "verdict": verdict(findings)}
     if not findings:
-        return line | {"why not": claim.test.needs}
+        return line | {"why not": claim.needs}
     failed = [finding for finding in findings if finding.fails(len(findings))]
     least = min(failed or findings, key=lambda finding: finding.slack)
     low, high = least.interval()
