@@ -19,7 +19,7 @@ REPRODUCE = $(RUN) -m cwd reproduce --data-root "$(DATA_ROOT)" --device "$(DEVIC
 # the kernel named python3 is .venv's, whatever kernels the user has elsewhere
 export JUPYTER_PREFER_ENV_PATH = 1
 
-.PHONY: help plan reproduce train report smoke test lint lab data rehearse submission bench publish lock clean distclean
+.PHONY: help plan reproduce train report readme smoke test lint lab data rehearse submission bench publish lock clean distclean
 
 help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,9 @@ plan: .venv/.installed ## what PROFILE would train: runs, hours, disk, downloads
 
 report: .venv/.installed ## tables, figures and verdicts of all recorded results, without training
 	@$(RUN) -m cwd report
+
+readme: .venv/.installed ## README's tables, from data/results
+	@$(RUN) -m cwd readme
 
 smoke: .venv/.installed ## all notebooks in minutes, with numbers that mean nothing
 	@$(REPRODUCE) --profile smoke

@@ -8,6 +8,7 @@ import typer
 
 from cwd.system import paths
 from cwd.system.errors import CwdError
+from cwd.system.extras import EXTRAS, missing
 from cwd.system.progress import TERMINAL
 
 app = typer.Typer(help=__doc__, add_completion=False, rich_markup_mode=None)
@@ -57,6 +58,15 @@ def plan(
     from cwd.tools.plan import plan
 
     plan(profile, data_root=data_root, seeds=seeds, device=device, tflops=tflops)
+
+
+@app.command()
+def readme() -> None:
+    """Write the numbers of README and docs/results.md from data/results."""
+    _needs_checkout("readme", "README.md")
+    from cwd.tools.readme import write_readme
+
+    print("wrote", *map(paths.for_people, write_readme()))
 
 
 @app.command()
@@ -177,13 +187,16 @@ def main() -> int:
     """Entry point.
 
     Returns:
-        The exit status: 1 for an error that the user can mend, 2 for a command that can't be read,
-        130 for an interrupt.
+        The exit status: 2 for an error that the user can mend, 130 for an interrupt.
     """
     try:
         status = typer.main.get_command(app).main(prog_name="python -m cwd", standalone_mode=False)
     except CwdError as error:
-        status, said = 1, f"error: {error}"
+        status, said = 2, f"error: {error}"
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        status, said = 2, f"error: {missing(error.name)}"
     except Exception as error:
         if not hasattr(error, "format_message"):  # what typer raises where a command is wrong
             raise

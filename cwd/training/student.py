@@ -117,12 +117,12 @@ class Student:
         terms = self.task.losses(out, target, self.schedule)
         if teacher:
             with self.fabric.autocast():
-                taught = teacher(batch, step)
-                terms |= self.distiller(out, taught, target, batch)
+                teacher_out = teacher(batch, step)
+                terms |= self.distiller(out, teacher_out, target, batch)
         self._backward(sum(terms.values()))
         self.optimizer.step()
         if self.critic:
-            terms["HO_critic"] = self.critic_step(out.score, taught.score, batch)
+            terms["HO_critic"] = self.critic_step(out.score, teacher_out.score, batch)
         return terms
 
     def _prepare(self, step: int) -> None:  # random numbers and rates depend on the step alone
@@ -138,11 +138,11 @@ class Student:
         if self.schedule.clip:
             clip_grad_norm_(self.optimizer.param_groups[0]["params"], self.schedule.clip)
 
-    def critic_step(self, score: Tensor, taught: Tensor, batch: Tensor) -> Tensor:
+    def critic_step(self, score: Tensor, teacher_out: Tensor, batch: Tensor) -> Tensor:
         """The second step of supplement S4: the networks fixed, the critic learns; its loss."""
         optimizer = self.optimizers["critic"]
         where = distributed.mine(torch.rand(self.schedule.batch, 1, 1, 1, device=batch.device))
-        loss = self.critic.critic_loss(score, taught, batch, where)
+        loss = self.critic.critic_loss(score, teacher_out, batch, where)
         optimizer.zero_grad()
         loss.backward()
         distributed.average_gradients(self.critic)

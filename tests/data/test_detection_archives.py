@@ -98,10 +98,10 @@ def test_counts_and_images(tmp_path, official, monkeypatch, capsys):
     assert __main__.main() == 0
     assert GOT in capsys.readouterr().out
     path.write_bytes(path.read_bytes()[:-200])
-    assert __main__.main() == 1
+    assert __main__.main() == 2
     assert f"{path} can't be decoded" in capsys.readouterr().err
     path.unlink()
-    assert __main__.main() == 1
+    assert __main__.main() == 2
     assert f"{path} is missing" in capsys.readouterr().err
 
 

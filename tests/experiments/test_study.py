@@ -107,7 +107,7 @@ def test_the_papers_schedule_is_the_default(write):
             "transformation: instance: teacher is missing",
         ),
         (task("Classifier-R18", "PSPNet-R18"), "no pair of one kind: use two of Classifier"),
-        (task("Classifier-R18", "Classifier-VGG"), "no classifier 'Classifier-VGG'"),
+        (task("Classifier-R18", "Classifier-VGG"), "no network 'Classifier-VGG'"),
         (task("Classifier-R18", "Classifier-MBV1", schedule={"steps": 0}), "random weights"),
         ({"transformation": "seeds"}, "transformation is 'seeds', expected a mapping"),
     ],

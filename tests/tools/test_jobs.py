@@ -290,11 +290,11 @@ def test_the_command_hands_the_runs_to_workers(monkeypatch, tmp_path, capsys):
     given = (("mail-type", "END=1"),)
     assert whole.settings == Settings(workers=3, retries=0, parameters=given)
     words += ["--parameter", "account"]
-    assert __main__.main() == 1
+    assert __main__.main() == 2
     assert "write name=value" in capsys.readouterr().err
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     del words[-2:]
-    assert __main__.main() == 1
+    assert __main__.main() == 2
     assert "torchrun's processes" in capsys.readouterr().err
 
 

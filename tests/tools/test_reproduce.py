@@ -138,12 +138,12 @@ def test_two_at_once(go, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "status", "sentence"),
     [
-        ("reproduce --profile nonsense", 1, "no profile 'nonsense'"),
-        ("reproduce --profile smoke --seeds one", 1, "SEEDS is 'one'"),
-        ("plan --profile smoke --tflops 0", 1, "tflops is 0"),
+        ("reproduce --profile nonsense", 2, "no profile 'nonsense'"),
+        ("reproduce --profile smoke --seeds one", 2, "SEEDS is 'one'"),
+        ("plan --profile smoke --tflops 0", 2, "tflops is 0"),
         ("train --seed -1", 2, "Invalid value for '--seed'"),
         ("train --workers 0", 2, "Invalid value for '--workers'"),
-        ("train --cluster pbs", 1, "no cluster 'pbs'"),
+        ("train --cluster pbs", 2, "no cluster 'pbs'"),
         ("plan --profil quick", 2, "No such option: --profil"),
         ("plann", 2, "No such command 'plann'"),
     ],

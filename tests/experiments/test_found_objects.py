@@ -8,7 +8,7 @@ import torch
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
-from cwd.experiments import detections, study
+from cwd.experiments import found_objects, study
 from cwd.experiments.claims.comparisons import Evidence
 from cwd.experiments.claims.judging import CLAIMS
 from cwd.experiments.profile import load_profile
@@ -42,7 +42,7 @@ def pair(workspace):
 
 
 def test_curves(workspace):
-    ((detector, networks),) = detections.curves(workspace).items()
+    ((detector, networks),) = found_objects.curves(workspace).items()
     assert detector == "RetinaNet"
     assert list(networks) == ["teacher", "student", "student, CW_fpn"]
     assert all(len(curve) == 101 for curve in networks.values())
@@ -53,9 +53,9 @@ def test_curves(workspace):
 
 def test_a_few_images_are_found_as_among_all(workspace, pair):
     dataset = workspace.images(pair.student)[1]
-    few = detections.pictured(workspace, pair, dataset, [5, 2])
-    for name, run in detections.networks(workspace, pair).items():
-        whole = detections.found(workspace, run, dataset)
+    few = found_objects.pictured(workspace, pair, dataset, [5, 2])
+    for name, run in found_objects.networks(workspace, pair).items():
+        whole = found_objects.found(workspace, run, dataset)
         for mine, other in zip(few[name], (whole[5], whole[2]), strict=True):
             torch.testing.assert_close(mine.boxes, other.boxes)
 
@@ -63,31 +63,31 @@ def test_a_few_images_are_found_as_among_all(workspace, pair):
 def test_crowded_images_come_in_their_order(workspace, pair):
     dataset = workspace.images(pair.student)[1]
     numbers = [len(dataset.annotated(index).labels) for index in range(len(dataset))]
-    chosen = detections.crowded(dataset, 3)
+    chosen = found_objects.crowded(dataset, 3)
     assert chosen == sorted(chosen)
     assert sorted(numbers[i] for i in chosen) == sorted(numbers)[-3:]
-    table = detections.contents({"val": dataset})
+    table = found_objects.contents({"val": dataset})
     assert table.loc["val", "objects"] == sum(numbers)
 
 
 def test_divergence_by_hand(workspace, pair):
     image = workspace.images(pair.student)[1][0].image
-    levels = detections.pyramids(workspace, pair, image)
+    levels = found_objects.pyramids(workspace, pair, image)
     assert [tuple(level.shape) for level in levels["teacher"]][:2] == [(16, 8, 16), (16, 4, 8)]
-    table = detections.divergences(levels)
+    table = found_objects.divergences(levels)
     assert list(table) == ["student", "student, CW_fpn"]
     goal, mine = (levels[n][1].double().flatten(1).softmax(1) for n in ("teacher", "student"))
     by_hand = (goal * (goal / mine).log()).sum(1).mean().item()
     assert table.loc[2, "student"] == pytest.approx(by_hand, rel=1e-3, abs=1e-7)
     padded = torch.arange(2 * 4 * 8).view(2, 4, 8)
-    assert detections.inside(padded, (100 / 128, 200 / 256)).shape == (2, 4, 7)
+    assert found_objects.inside(padded, (100 / 128, 200 / 256)).shape == (2, 4, 7)
 
 
 def test_speed(workspace):
-    table = detections.speed_table(workspace)
+    table = found_objects.speed_table(workspace)
     assert list(table.index) == [("RetinaNet", "teacher"), ("RetinaNet", "student")]
     assert (table["frames/s"] > 0).all()
-    kept = json.loads(detections.record_speed(workspace, table).read_text())
+    kept = json.loads(found_objects.record_speed(workspace, table).read_text())
     assert kept["networks"][0]["paper's frames/s"] is None
     assert kept["networks"][1]["paper's frames/s"] == 20.0
     assert Records(workspace.profile, paths.RUNS).beside(paths.DETECTION_COSTS) == kept
