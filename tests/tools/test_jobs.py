@@ -17,6 +17,7 @@ from submitit.slurm.slurm import _make_sbatch_string
 
 from cwd import __main__
 from cwd.experiments.study import every_run, open_profile
+from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.system.files import write_json
 from cwd.tools import job, jobs, reproduce
@@ -279,9 +280,11 @@ def test_the_command_hands_the_runs_to_workers(monkeypatch, tmp_path, capsys):
         handed.append(crew)
 
     monkeypatch.setattr(Crew, "go", go)
-    words = ["--data-root", str(tmp_path), "--seeds", "5", "--device", "cpu", "--recipe", "CW_f"]
-    words += ["--workers", "3", "--retries", "0", "--parameter", "mail-type=END=1"]
-    monkeypatch.setattr(sys, "argv", ["cwd", "train", "--profile", "smoke", *words])
+    monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
+    words = ["cwd", "train", "--profile", "smoke", "--data-root", str(tmp_path), "--seeds", "5"]
+    words += ["--device", "cpu", "--recipe", "CW_f", "--workers", "3", "--retries", "0"]
+    words += ["--parameter", "mail-type=END=1"]
+    monkeypatch.setattr(sys, "argv", words)
     assert __main__.main() == 0
     (whole,) = handed
     assert [run.recipe for run in whole.waiting] == ["", "", "CW_f"]

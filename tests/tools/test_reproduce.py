@@ -162,7 +162,7 @@ def test_the_command_line_says_one_sentence(monkeypatch, capsys, arguments, stat
 def test_verbs_that_need_a_checkout(monkeypatch, capsys, verb):
     monkeypatch.setattr(paths, "INSTALLED", True)
     monkeypatch.setattr(sys, "argv", ["cwd", verb])
-    assert __main__.main() == 1
+    assert __main__.main() == 2
     said = capsys.readouterr().err
     assert re.fullmatch(rf"error: `{verb}` needs .* of a checkout, and .*\n", said)
 
