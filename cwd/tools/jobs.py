@@ -21,7 +21,7 @@ from cwd.system import paths
 from cwd.system.device import pick_device
 from cwd.system.errors import CwdError
 from cwd.system.progress import report
-from cwd.tools.job import Job
+from cwd.tools.worker import Job
 from cwd.training.run_folder import RunFolder
 from cwd.training.tasks import score_of
 
@@ -179,7 +179,7 @@ class Crew:
         self.waiting = rest + self.waiting
 
     def outcome(self, handle: submitit.Job) -> dict[str, str]:
-        """What a job returned, see `cwd.tools.job.Job`; nothing if it died."""
+        """What a job returned, see `cwd.tools.worker.Job`; nothing if it died."""
         # submitit waits for a result that a shared disk may be late with; here is none
         dead = self.local and not handle.paths.result_pickle.exists()
         return {} if dead or handle.exception() else handle.result()

@@ -20,10 +20,10 @@ from cwd.experiments.study import every_run, open_profile
 from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.system.files import write_json
-from cwd.tools import job, jobs, reproduce
-from cwd.tools.job import Job
+from cwd.tools import jobs, reproduce, worker
 from cwd.tools.jobs import Crew, Settings, needed
 from cwd.tools.train import chosen_runs
+from cwd.tools.worker import Job
 from cwd.training.run_folder import RunFolder
 
 
@@ -214,7 +214,7 @@ def test_a_job_sees_its_gpus_and_reports_into_its_log(place, student, monkeypatc
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("CWD_PROGRESS_FILE", str(tmp_path / "progress"))
     seen = []
-    monkeypatch.setattr(job, "train", lambda run, **_: seen.append(dict(os.environ)))
+    monkeypatch.setattr(worker, "train", lambda run, **_: seen.append(dict(os.environ)))
     threads = torch.get_num_threads()
     try:
         Job((student,), place, threads=1, gpus=("2", "3"))()

@@ -71,7 +71,7 @@ class Job(Checkpointable):
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / JOB).write_bytes(pickle.dumps(self))
             command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-            command += ["--nproc-per-node", str(self.processes), "-m", "cwd.tools.job", folder]
+            command += ["--nproc-per-node", str(self.processes), "-m", "cwd.tools.worker", folder]
             threads = {"OMP_NUM_THREADS": str(self.threads)} if self.threads else {}
             # in a session of its own: SLURM's signals are for this process, which would be queued
             # again, and a keyboard's reach torchrun through it
