@@ -94,7 +94,8 @@ def parse_name(name: str) -> Architecture:
         known = f"{head} stands on one of {', '.join(backbones)}"
         if head not in HEADS:
             known = f"its name begins with one of {', '.join(HEADS)}, then comes a backbone"
-        raise CwdError(f"there is no network {name!r}: {known}, as in PSPNet-R18(0.5).")
+        example = f"{head}-{backbones[0]}" if backbones else "PSPNet-R18(0.5)"
+        raise CwdError(f"there is no network {name!r}: {known}, as in {example}.")
     given = _options(name, items or "", [o for o in options if _has(backbone, o)])
     width = _width(name, backbone, given.pop("width")) if "width" in given else 1.0
     if given.get("stem") == "plain" and width != 1:
