@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from invented import InventedTasks
 
 from cwd.experiments.claims.comparisons import Evidence
 from cwd.experiments.claims.judging import CLAIMS
@@ -28,21 +29,6 @@ from cwd.training.run_folder import RunFolder
 from cwd.training.tasks import task_of
 
 
-class Invented:
-    """A measure by task's network and recipe, one value a seed."""
-
-    def __init__(self, known, profile="quick"):
-        self.profile, self.known, self.records = load_profile(profile), known, self
-
-    def metrics(self, run):
-        values = self.known.get((run.network.partition("-")[0], run.recipe), ())
-        if run in [pair.teacher for pair in pairs_of(self.profile).values()]:
-            values = (90.0,)
-        if run.seed >= len(values):
-            return None
-        return {task_of(run.network).measure: values[run.seed]}
-
-
 def everywhere(recipe, values):
     """The same values in all four tasks."""
     taps = {"Classifier": "_f", "FasterRCNN": "_fpn", "MaskRCNN": "_fpn", "PSPNet": "_f"}
@@ -51,7 +37,7 @@ def everywhere(recipe, values):
 
 def test_the_abstracts_gains_and_ours():
     known = everywhere("", (50.0, 52.0, 54.0)) | everywhere("CT", (53.0, 56.0, 57.0))
-    table = study("transformation", Invented(known)).table()
+    table = study("transformation", InventedTasks(known)).table()
     assert list(dict.fromkeys(table.index.get_level_values("task"))) == list(TASKS)
     assert table.xs("CT", level="method")["paper gain"].tolist() == [3.28, 3.9, 2.8, 4.66]
     assert table["paper gain"].count() == 4
@@ -119,7 +105,7 @@ def test_terms_that_are_not_for_classifiers():
 
 def test_claims_compare_task_by_task():
     known = everywhere("", (50.0, 51.0)) | everywhere("CT", (53.0, 55.0))
-    evidence = Evidence(Invented(known))
+    evidence = Evidence(InventedTasks(known))
     *gains, direct = (claim for claim in CLAIMS if claim.kind == "tasks")
     found = [finding for test in gains for finding in test.findings(evidence)]
     assert [finding.what for finding in found] == [f"{task}: CT - student" for task in TASKS]
@@ -127,9 +113,9 @@ def test_claims_compare_task_by_task():
     assert all(list(finding.differences) == [3.0, 4.0] for finding in found)
     assert [finding.paper for finding in found] == [3.28, 3.9, 2.8, 4.66]
     assert direct.findings(evidence) == []  # MIMIC wasn't run
-    part = Evidence(Invented(known, "cityscapes"))  # it has one task of the four
+    part = Evidence(InventedTasks(known, "cityscapes"))  # it has one task of the four
     assert [len(test.findings(part)) for test in gains] == [0, 0, 0, 1]
-    mimic = Evidence(Invented(known | everywhere("MIMIC", (52.0, 53.0))))
+    mimic = Evidence(InventedTasks(known | everywhere("MIMIC", (52.0, 53.0))))
     assert [finding.mean for finding in direct.findings(mimic)] == [1.5] * 4
 
 
