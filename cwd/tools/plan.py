@@ -123,6 +123,10 @@ def plan_table(groups: dict[Run, list[Run]], records: Records, pace: Pace) -> pd
     return pd.DataFrame(lines)
 
 
+def _hours(hours: float) -> str:
+    return f"{hours:,.2f}" if hours < 100 else f"{hours:,.0f}"
+
+
 def run_lines(table: pd.DataFrame) -> list[str]:
     """The table for people, by network."""
     widths = (34, 5, 9, 9, 5, 9, 8, 8, 8)
@@ -133,7 +137,7 @@ def run_lines(table: pd.DataFrame) -> list[str]:
         lines.append(f"{network} from {init}: {steps:,} steps, batch {batch}, images {size}")
         lines += [
             f"  {row.recipe or 'alone':32}{row.runs:5}{row.finished:9}{row.recorded:9}{row.left:5}"
-            f"{row.seconds_per_step:9.3g}{row.hours_left:8,.2f}{row.hours_in_all:8,.2f}"
+            f"{row.seconds_per_step:9.3g}{_hours(row.hours_left):>8}{_hours(row.hours_in_all):>8}"
             f"{row.step_from:>8}"
             for row in part.itertuples()
         ]
@@ -147,8 +151,8 @@ def time_lines(table: pd.DataFrame, pace: Pace) -> list[str]:
     hours, hardware = table[["hours_left", "hours_in_all"]].sum(), pace.hardware
     said = (
         f"on {hardware['name']} ({hardware['device']}, threads: {hardware['threads']}): "
-        f"{hours.iloc[0]:,.2f} hours left, {hours.iloc[1]:,.2f} in all; `make reproduce` needs "
-        f"the networks, so it trains those recorded only as well: {again:,.2f} hours more."
+        f"{_hours(hours.iloc[0])} hours left, {_hours(hours.iloc[1])} in all; `make reproduce` "
+        f"needs the networks, so it trains those recorded only as well: {_hours(again)} hours more."
     )
     sums = f"\n{total} runs: {here} finished, {recorded} recorded only, {left} left"
     return [sums, textwrap.fill(said, WIDTH)]
@@ -156,7 +160,8 @@ def time_lines(table: pd.DataFrame, pace: Pace) -> list[str]:
 
 def gpu_sentence(table: pd.DataFrame, runs: Sequence[Run], records: Records, tflops: float) -> str:
     """GPU-hours where there is no GPU: from finished runs on one, else under an assumption."""
-    work = [operations(run) * run.schedule.steps if run.schedule.steps else 0 for run in runs]
+    # floats: whole numbers of this size overflow in a table
+    work = [float(operations(run) * run.schedule.steps) for run in runs]
     taken: dict[str, list[tuple[float, float]]] = {}
     for run in every_run(records):
         record = records.find(run)
@@ -178,9 +183,9 @@ def gpu_sentence(table: pd.DataFrame, runs: Sequence[Run], records: Records, tfl
             "detector's without its heads; no masks). Run this on the GPU to measure, or assume "
             "another rate: python -m cwd plan --tflops N."
         )
-    left, total = (float((table[name] * work).sum()) / tflops / 1e12 / HOUR
-                   for name in ("left", "runs"))  # fmt: skip
-    return f"no GPU here: about {left:,.2g} GPU-hours left, {total:,.2g} in all, {basis}"
+    hours = [(table[name] * work).sum() / tflops / 1e12 / HOUR for name in ("left", "runs")]
+    left, total = (f"{float(f'{each:.2g}'):,g}" for each in hours)  # to two digits
+    return f"no GPU here: about {left} GPU-hours left, {total} in all, {basis}"
 
 
 def disk_lines(table: pd.DataFrame, runs: Sequence[Run], workspace: Workspace) -> list[str]:

@@ -115,6 +115,15 @@ def test_every_profile_is_planned(name, place, quick_trials, no_counting, capsys
     assert len(quick_trials) == count  # what was timed is kept
 
 
+def test_more_operations_than_a_whole_number_of_64_bits_holds(place, monkeypatch):
+    profile = load_profile("cityscapes")
+    monkeypatch.setattr(planning, "operations", lambda run: 10**13)
+    table = pd.DataFrame({"left": [50], "runs": [100]})
+    said = planning.gpu_sentence(table, [profile.teacher], Records(profile, results=place), 30.0)
+    # 80,000 steps of 10^13 operations at 30 TFLOP/s: 7.4 hours a run
+    assert "about 370 GPU-hours left, 740 in all" in said
+
+
 def test_steps_by_hand(place, quick_trials):
     """Half a second for each trial, which is as large as the run: so much for a run like it."""
     smoke = load_profile("smoke")
