@@ -12,8 +12,10 @@ from cwd.system.extras import EXTRAS, missing
 from cwd.system.progress import TERMINAL
 
 app = typer.Typer(help=__doc__, add_completion=False, rich_markup_mode=None)
-Profile = Annotated[str, typer.Option(help="a file in cwd/profiles, or the path of one")]
-DataRoot = Annotated[str, typer.Option(help="folder of the datasets")]
+Profile = Annotated[
+    str, typer.Option(envvar="CWD_PROFILE", help="one of cwd/profiles, or a file's path")
+]
+DataRoot = Annotated[str, typer.Option(envvar="CWD_DATA_ROOT", help="folder of the datasets")]
 Seeds = Annotated[str, typer.Option(help="such as 0,1,2; the profile's if empty")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
 Seed = Annotated[int, typer.Option(min=0, help="of the run")]

@@ -232,13 +232,21 @@ def main(folder, data_root, half):
     for run in (TEACHER, *RUNS.values()):
         loop.train(run, allow_weak_teacher=True, **place)
     partial = RunFolder(place["runs"], RESUMED).partial
+    teacher = RunFolder(place["runs"], RESUMED.teacher).done
     if distributed.processes() == 1:
         interrupted(RESUMED, place)
-        shutil.copytree(partial, half)
+        shutil.copytree(partial, half / "student")
+        shutil.copytree(teacher, half / "teacher")
     elif distributed.rank() == 0:
-        shutil.copytree(half, partial)
+        shutil.copytree(half / "student", partial)
+        teacher.rename(folder / "own")  # a run goes on with the teacher that it began with
+        shutil.copytree(half / "teacher", teacher)
     distributed.wait()
     loop.train(RESUMED, allow_weak_teacher=True, **place)
+    if distributed.processes() > 1 and distributed.rank() == 0:
+        shutil.rmtree(teacher)
+        (folder / "own").rename(teacher)
+    distributed.wait()
     found["odd batch"] = complaint(replace(STUDENT, schedule=replace(SCHEDULE, batch=3)), place)
     found["not finite"] = one_is_not_finite(replace(RUNS["PI + HO + CW_f"], seed=2), place)
     torch.save(found, folder / f"{distributed.rank()}.pt")

@@ -6,7 +6,7 @@ import re
 from dataclasses import asdict, replace
 
 from cwd.config.schedule import BaseSchedule
-from cwd.config.settings import Size, Text, Whole, settings
+from cwd.config.settings import Seed, Size, Text, Whole, settings
 from cwd.recipes.parse import check_terms, parse_recipe
 from cwd.system.errors import CwdError
 
@@ -20,7 +20,7 @@ class Data:
     train: Whole | None = None  # number of training images; of scenes, how many are drawn
     val: Whole | None = None  # of those that are measured on
     split: Text = "val"  # of those
-    seed: Whole = 0  # of the scenes; nothing for other datasets
+    seed: Seed = 0  # of the scenes; nothing for other datasets
 
 
 # Settings that came later, and how it was before: so the runs of that time keep their keys.
@@ -41,10 +41,12 @@ class Run:
     init: Text = "random"
     recipe: Text = ""
     teacher: "Run | None" = None
-    seed: Whole = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         terms = parse_recipe(self.recipe)
+        # "PI+CW_f(T=1)" is the same run as "PI + CW_f"
+        object.__setattr__(self, "recipe", " + ".join(term.spelled for term in terms))
         check_terms(self.recipe, terms, self.network)
         if terms and not self.schedule.steps:
             raise CwdError(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cwd.config.settings import (
     Count,
+    Fraction,
     Number,
     Positive,
     Range,
@@ -33,7 +34,7 @@ class BaseSchedule:
     steps: Count
     batch: Count  # images a step, over all processes
     lr: Number
-    momentum: Number = 0.9
+    momentum: Fraction = 0.9
     weight_decay: Number = 5e-4
     flip: Switch = True
     checkpoint_every: Count = 500  # steps
@@ -89,7 +90,7 @@ class DetectionSchedule(BaseSchedule):
     short: Side = 800  # pixels of an image's short side
     long: Side = 1333  # most pixels of its long side
     warmup: Whole = 500  # steps
-    drops: Range = (16 / 24, 22 / 24)  # shares of the steps after which it is a tenth
+    drops: ShareRange = (16 / 24, 22 / 24)  # shares of the steps after which it is a tenth
 
     def __post_init__(self) -> None:
         if self.short > self.long:

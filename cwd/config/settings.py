@@ -15,6 +15,9 @@ from pydantic_core import ArgsKwargs
 
 from cwd.system.errors import CwdError
 
+HINT = "(write 1.0e-3, not 1e-3)"
+BOUNDS = {"ge": "at least", "le": "at most", "lt": "less than"}
+
 
 def expected(words: str) -> pydantic.WrapValidator:
     """What a value should have been, for the sentence about one that isn't."""
@@ -23,9 +26,12 @@ def expected(words: str) -> pydantic.WrapValidator:
         try:
             return validate(value)
         except ValidationError as error:
-            least = error.errors()[0].get("ctx", {}).get("ge")
-            wanted = f"expected {words}" if least is None else f"give at least {least}"
-            raise ValueError(f"is {value!r}, {wanted}") from None
+            bounds = error.errors()[0].get("ctx", {})
+            wanted = next(
+                (f"give {BOUNDS[kind]} {bounds[kind]:,}" for kind in BOUNDS if kind in bounds),
+                f"expected {words}",
+            )
+            raise ValueError(f"is {value!r:.60}, {wanted}") from None
 
     return pydantic.WrapValidator(check)
 
@@ -36,19 +42,22 @@ def _in_order(pair: tuple[float, float]) -> tuple[float, float]:
     return pair
 
 
+# The upper bounds are far beyond what anybody trains; a number above them is a slip of the pen.
 _Number = StrictInt | Annotated[float, pydantic.Strict(), pydantic.AllowInfNan(False)]
-_Above0 = Annotated[_Number, Field(gt=0)]
+_Above0 = Annotated[_Number, Field(gt=0, le=1000)]
 _Share = Annotated[_Number, Field(gt=0, le=1)]
-_Pixels = Annotated[StrictInt, Field(ge=1)]
+_Pixels = Annotated[StrictInt, Field(ge=1, le=16_384)]
 _InOrder = pydantic.AfterValidator(_in_order)
 
 Text = Annotated[StrictStr, expected("a text")]
 Switch = Annotated[pydantic.StrictBool, expected("true or false")]
-Whole = Annotated[StrictInt, Field(ge=0), expected("a whole number")]
-Count = Annotated[StrictInt, Field(ge=1), expected("a whole number")]
-Side = Annotated[StrictInt, Field(ge=32), expected("a whole number of pixels")]
-Number = Annotated[_Number, Field(ge=0), expected("a finite number (write 1.0e-3, not 1e-3)")]
-Positive = Annotated[_Above0, expected("a number above 0 (write 1.0e-3, not 1e-3)")]
+Whole = Annotated[StrictInt, Field(ge=0, le=10**9), expected("a whole number")]
+Count = Annotated[StrictInt, Field(ge=1, le=10**9), expected("a whole number")]
+Seed = Annotated[StrictInt, Field(ge=0, lt=2**63), expected("a whole number")]
+Side = Annotated[StrictInt, Field(ge=32, le=16_384), expected("a whole number of pixels")]
+Number = Annotated[_Number, Field(ge=0, le=1000), expected(f"a finite number {HINT}")]
+Fraction = Annotated[_Number, Field(ge=0, lt=1), expected("a number from 0 to below 1")]
+Positive = Annotated[_Above0, expected(f"a number above 0 {HINT}")]
 Size = Annotated[tuple[_Pixels, _Pixels], expected("two positive whole numbers in brackets")]
 Range = Annotated[
     tuple[_Above0, _Above0], _InOrder, expected("two positive numbers in brackets, in order")

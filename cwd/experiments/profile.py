@@ -136,7 +136,14 @@ def load_profile(name: str) -> Profile:
 
     Raises CwdError if there is none, or it has an unknown key or a value of the wrong kind.
     """
-    path = Path(name) if name.endswith(".yaml") else paths.PROFILES / f"{name}.yaml"
+    name = str(name)  # papermill makes a number of one
+    own = Path(name).suffix in (".yaml", ".yml")
+    path = Path(name) if own else paths.PROFILES / f"{name}.yaml"
+    if own and path.stem in profile_names() and path.resolve().parent != paths.PROFILES:
+        raise CwdError(
+            f"{path} has the name of one of our profiles, whose results it would overwrite: give "
+            "the file another name."
+        )
     if not path.is_file():
         raise CwdError(
             f"there is no profile {name!r}: use one of {', '.join(profile_names())}, or the path "

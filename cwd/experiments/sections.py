@@ -56,6 +56,8 @@ class _Network:
                 f"has {self.network} with 0 steps and random weights: give it steps, or init the "
                 "weights that shall be measured as they come"
             )
+        if (warmup := getattr(own, "warmup", 0)) > own.steps:
+            raise ValueError(f"has warmup {warmup} and steps {own.steps}, make steps the larger")
         own_file = self.init != "random" and not is_public(self.init)
         init = paths.for_people(paths.below_root(self.init)) if own_file else self.init
         return Run(data, self.network, own, init)
@@ -108,15 +110,17 @@ def _pair(kinds: dict[str, str], kind: type = _Roles) -> BeforeValidator:
 
 
 def read_seeds(value: Any) -> tuple[int, ...]:
-    """Seeds from a list or from a text such as "0,1,2"; a ValueError says what is wrong."""
+    """Seeds from a list, a number, or a text such as "0,1,2"; a ValueError says what is wrong."""
     if value == ():
         return ()  # of networks that a profile has none of
+    items = value.split(",") if isinstance(value, str) else value
+    items = items if isinstance(items, list | tuple) else [items]
     try:
-        items = value.split(",") if isinstance(value, str) else value
         seeds = tuple(int(str(item)) for item in items)
-    except (TypeError, ValueError):
+    except ValueError:
         seeds = ()
-    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+    sane = all(0 <= seed < 2**63 for seed in seeds)
+    if not seeds or not sane or len(set(seeds)) < len(seeds):
         raise ValueError(f"is {value!r}, expected different whole numbers from 0 on, such as 0,1,2")
     return seeds
 

@@ -14,7 +14,6 @@ from cwd.config.run import Run
 from cwd.data.decoded import DecodedDataset
 from cwd.experiments.profile import Profile, load_profile
 from cwd.experiments.sections import Detection, Transformation, read_seeds
-from cwd.models.build import load_network_weights
 from cwd.system import paths
 from cwd.system.device import pick_device
 from cwd.system.errors import CwdError
@@ -81,7 +80,7 @@ class Workspace:
         """The trained network of a run, on the CPU, in eval mode."""
         folder = self.train(run)
         network = task_of(run.network).build(run.network, self.images(run)[0].num_classes)
-        load_network_weights(network, folder.done / "student.safetensors")
+        folder.load_into(network)
         return network.eval()
 
     def save_table(self, table: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -101,21 +100,22 @@ class Workspace:
 
 
 def open_profile(
-    profile: str, data_root: str = "data", seeds: str = "", device: str = "auto"
+    profile: str = "", data_root: str = "", seeds: Any = "", device: str = "auto"
 ) -> Workspace:
     """What a notebook begins with; a relative `data_root` is below the checkout's root.
 
-    nbval can't hand parameters to a notebook, so CWD_PROFILE and CWD_DATA_ROOT in the environment
-    go before the arguments. Seeds are comma-separated, empty for the profile's own. Raises CwdError
-    as `load_profile`; or the seeds aren't whole numbers; or the device isn't there.
+    An empty profile means that of CWD_PROFILE in the environment, or quick; an empty `data_root`
+    CWD_DATA_ROOT's, or data: nbval can't hand parameters to a notebook. Seeds are comma-separated,
+    or as papermill hands them over: a number, or a list; an empty text means the profile's own.
+    Raises CwdError as `load_profile`; or the seeds aren't whole numbers; or the device isn't there.
     """
-    chosen = load_profile(os.environ.get("CWD_PROFILE") or profile)
+    chosen = load_profile(profile or os.environ.get("CWD_PROFILE") or "quick")
     pick_device(device)  # an unknown or missing one is an error now, not after the data is read
-    if seeds:
+    if seeds not in ("", None, ()):
         try:
             chosen = chosen.seeded(read_seeds(seeds))
         except ValueError as error:
             raise CwdError(f"SEEDS {error}.") from error
-    root = paths.below_root(os.environ.get("CWD_DATA_ROOT") or data_root)
+    root = paths.below_root(data_root or os.environ.get("CWD_DATA_ROOT") or "data")
     torch.set_float32_matmul_precision("high")
     return Workspace(chosen, root, device)

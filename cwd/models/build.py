@@ -13,7 +13,7 @@ from cwd.models.detection.reppoints import RepPoints
 from cwd.models.detection.retinanet import RetinaNet
 from cwd.models.names import DETECTOR, kind_of, parse_name
 from cwd.models.segmentation import SegmentationNetwork
-from cwd.models.weights import is_public, load_backbone, read_weights
+from cwd.models.weights import check_values, is_public, load_backbone, read_weights
 from cwd.system import paths
 from cwd.system.errors import CwdError
 
@@ -61,21 +61,27 @@ def load_network_weights(network: nn.Module, path: Path) -> None:
     """Load a whole network, as a run saves its student.
 
     Raises:
-        CwdError: the file can't be read, or belongs to another network.
+        CwdError: the file can't be read, or belongs to another network, or holds another number
+            format, values that aren't finite, or zeros alone.
     """
     state = read_weights(Path(path))
     found, wanted = (
-        {key: tuple(value.shape) for key, value in tensors.items()}
+        {key: (tuple(value.shape), value.dtype) for key, value in tensors.items()}
         for tensors in (state, network.state_dict())
     )
     odd = [key for key in {**wanted, **found} if found.get(key) != wanted.get(key)]
     if odd:
-        shapes = [side.get(odd[0], "no such tensor") for side in (found, wanted)]
+        kinds = [_described(side.get(odd[0])) for side in (found, wanted)]
         raise CwdError(
             f"{path} belongs to another network than {network.name} with {network.num_classes} "
-            f"classes ({odd[0]}: found {shapes[0]}, expected {shapes[1]}): load it into its own."
+            f"classes ({odd[0]}: found {kinds[0]}, expected {kinds[1]}): load it into its own."
         )
+    check_values(state, path)
     network.load_state_dict(state)
+
+
+def _described(kind: tuple[tuple[int, ...], torch.dtype] | None) -> str:
+    return f"{kind[0]} of {kind[1]}" if kind else "no such tensor"
 
 
 def count_parameters(network: nn.Module) -> int:

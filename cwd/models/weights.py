@@ -55,6 +55,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
+def check_values(state: dict[str, Tensor], path: Path) -> None:
+    """Refuse weights that no network learnt: some not finite, or those of all layers zero."""
+    floats = {key: value for key, value in state.items() if value.is_floating_point()}
+    odd = next((key for key, value in floats.items() if not value.isfinite().all()), None)
+    if odd is None and any(value.ndim > 1 and value.any() for value in floats.values()):
+        return
+    fault = f"numbers that aren't finite in {odd}" if odd else "no layer's weights but zeros"
+    raise CwdError(f"{path} holds {fault}: get it again, or train it again.")
+
+
 def backbone_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """A checkpoint's tensors under timm's names.
 
@@ -107,6 +117,7 @@ def load_backbone(backbone: nn.Module, path: Path, name: str) -> dict[str, list[
             f"{name}'s backbone, {len(unfit)} are missing or of another shape, first {unfit[0]}: "
             f"{remedy}."
         )
+    check_values({key: found[key] for key in required}, path)
     backbone.load_state_dict({key: found.get(key, value) for key, value in wanted.items()})
     ignored = sorted(found.keys() - wanted.keys())
     return {"matched": [key for key in wanted if key in found], "ignored": ignored}

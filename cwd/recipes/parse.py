@@ -13,6 +13,7 @@ A term is a loss, the map it is applied to, and options in parentheses:
 
 import re
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 from torch import Tensor, nn
@@ -44,6 +45,20 @@ class Term:
     def name(self) -> str:
         """The term in the paper's notation, without options: "CW_f"."""
         return _spelled(self.symbol, "" if self.tap == SYMBOLS[self.symbol].bare else self.tap)
+
+    @property
+    def spelled(self) -> str:
+        """The term with its options, those that differ from their defaults: "CW_f(T=2)"."""
+        notation = SYMBOLS[self.symbol]
+        default = notation.taps[self.tap]
+        usual = {name: p.default for name, p in signature(notation.loss).parameters.items()}
+        usual |= dict(default.options)
+        given = {name: value for name, value in self.options if value != usual[name]}
+        others = {"weight": default.weight, "align": "conv", "levels": LEVELS}
+        given |= {name: own for name in others if (own := getattr(self, name)) != others[name]}
+        letters = {name: letter for letter, name in SHORT.items()}
+        inside = ", ".join(f"{letters.get(name, name)}={_text(v)}" for name, v in given.items())
+        return f"{self.name}({inside})" if inside else self.name
 
     @property
     def learns(self) -> bool:
@@ -109,6 +124,10 @@ def check_terms(recipe: str, terms: tuple[Term, ...], network: str) -> None:
                 f'recipe "{recipe}": {term.name} is for {" and ".join(notation.kinds)}, not for '
                 f"{network}: take another term, such as CW_fpn."
             )
+
+
+def _text(value: Any) -> str:
+    return str(value).removesuffix(".0")  # T=2, as one writes it
 
 
 def _spelled(symbol: str, tap: str) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -9,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 
 from cwd.system.errors import CwdError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
@@ -20,24 +24,43 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    make_folder(path.parent)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise unwritable(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
 
 
-def unwritable(path: Path, error: OSError | RuntimeError) -> CwdError:
-    """What is raised for a failed write; torch reports a full disk as a RuntimeError."""
-    full = getattr(error, "errno", None) == errno.ENOSPC or isinstance(error, RuntimeError)
-    remedy = "free some disk space" if full else "make its folder writable"
+def unwritable(path: Path, error: Exception) -> CwdError:
+    """What is raised for a failed write; torch and safetensors have errors of their own."""
+    if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
+        remedy = "move away what is in its place"
+    elif isinstance(error, OSError) and error.errno not in FULL:
+        remedy = "make its folder writable"
+    else:
+        remedy = "free some disk space"
     return CwdError(f"{path} could not be written ({error}): {remedy} and start the command again.")
+
+
+def make_folder(path: Path) -> Path:
+    """Make a folder, and those above it; one that can't be is a `CwdError`."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    return path
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, as hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -51,11 +74,14 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:
-    """Read a JSON file; if it is missing or damaged, the `CwdError` ends with `remedy`."""
+    """Read a mapping from a JSON file; if it holds none, the `CwdError` ends with `remedy`."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
         raise CwdError(f"{path} can't be read ({error}): {remedy}.") from error
+    if not isinstance(found, dict):
+        raise CwdError(f"{path} holds {found!r:.40} where a mapping was expected: {remedy}.")
+    return found
 
 
 def save_figure(figure: Any, path: Path) -> None:
@@ -71,8 +97,8 @@ def exclusive(path: Path, what: str, patience: float = 5.0) -> Iterator[None]:
     It is gone the moment the process dies, even by SIGKILL. A notebook's kernel outlives its killed
     runner by two seconds; after `patience` a `CwdError` says that `what` is another process's.
     """
+    make_folder(path.parent)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         held = FileLock(path).acquire(timeout=patience)
     except Timeout as error:
         raise CwdError(

@@ -15,7 +15,7 @@ from cwd.data.base import decode
 from cwd.data.datasets import LAYOUTS
 from cwd.data.opening import scenes_root
 from cwd.evaluation.miou import predict
-from cwd.models.build import build_network, load_network_weights
+from cwd.models.build import build_network
 from cwd.models.names import SEGMENTATION, kind_of
 from cwd.system import paths
 from cwd.system.device import pick_device
@@ -53,7 +53,7 @@ def submission(run: Run, data_root: Path, split: str, device: str, output: Path)
     if len(images) != official:
         report(f"{len(images)} images in {split}: the server expects {official}")
     network = build_network(run.network, len(LABEL_IDS))
-    load_network_weights(network, folder.done / "student.safetensors")
+    folder.load_into(network)
     place = torch.device(pick_device(device))
     network = network.to(place, memory_format=torch.channels_last).eval()
 

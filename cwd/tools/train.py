@@ -10,6 +10,9 @@ from cwd.experiments.study import every_run, study
 from cwd.experiments.workspace import Workspace
 from cwd.system import paths
 from cwd.system.errors import CwdError
+from cwd.system.progress import report
+from cwd.training.provenance import finished_at
+from cwd.training.run_folder import RunFolder
 
 
 def chosen_runs(
@@ -48,7 +51,10 @@ def train_runs(
     """
     if jobs["workers"] == 1 and not jobs["cluster"] and jobs["gpus_per_run"] == 1:
         for run in runs:
-            workspace.train(run)
+            before = RunFolder(paths.RUNS, run).finished
+            folder = workspace.train(run)
+            if before:
+                report(f"{run.title}: {finished_at(folder.provenance)}; {folder.done} is kept")
         return
     if is_torchelastic_launched():
         raise CwdError(

@@ -1,5 +1,9 @@
 """A run's checkpoint: all that it needs to go on as if it had never stopped."""
 
+import zipfile
+from pathlib import Path
+from typing import Any
+
 import torch
 
 from cwd.system.distributed import agreed, rank
@@ -16,14 +20,20 @@ def save(student: Student, step: int) -> None:
     Random numbers aren't in it: those of a step depend on the run's seed and the step alone.
     """
     if rank() == 0:
-        state = {"step": step, "learnt": student.learnt.state_dict()}
+        state = {"run": student.run.name, "origin": student.origin, "step": step}
+        state |= {"learnt": student.learnt.state_dict()}
         state |= {name: each.state_dict() for name, each in student.optimizers.items()}
         state |= {"history": student.history.rows, "sessions": student.sessions}
         write_atomic(student.path / NAME, lambda file: torch.save(state, file))
 
 
 def load(student: Student) -> int:
-    """Restore what `save` wrote, if it's there; returns the step to go on from."""
+    """Restore what `save` wrote, if it's there; returns the step to go on from.
+
+    Raises:
+        CwdError: the file is damaged or another run's; or the data, the teacher, the first weights
+            or the number format aren't those that the run began with.
+    """
     path = student.path / NAME
     found = path.exists()
     if found != agreed(found):
@@ -33,15 +43,40 @@ def load(student: Student) -> int:
         )
     if not found:
         return 0
+    state = _read(path, student)
+    if odd := different(state["origin"], student.origin):
+        name, began, now = odd
+        raise CwdError(
+            f"run {student.run.name} began with {name} {began} and would go on with {now}: put "
+            f"back what it began with, or delete {path} to train it from its start."
+        )
+    return state["step"]
+
+
+def _read(path: Path, student: Student) -> dict[str, Any]:
     try:
+        with zipfile.ZipFile(path) as file:
+            if file.testzip():  # torch itself doesn't look at the checksums
+                raise ValueError("checksum")
         state = torch.load(path, map_location=student.fabric.device, weights_only=True)
+        if state["run"] != student.run.name or not 0 < state["step"] <= student.schedule.steps:
+            raise ValueError("run or step")
         student.learnt.load_state_dict(state["learnt"])
         for name, optimizer in student.optimizers.items():
             optimizer.load_state_dict(state[name])
-        student.history.rows, student.sessions = state["history"], state["sessions"]
-        return state["step"]
+        student.history.rows, student.sessions = list(state["history"]), list(state["sessions"])
+        return state
     except Exception as error:  # torch raises whatever the damage happens to hit
         raise CwdError(
-            f"{path} is damaged or of another run ({type(error).__name__}): delete it to train "
-            "the run from its start."
+            f"{path} is damaged or of another run ({type(error).__name__}: {error!s:.60}): delete "
+            "it to train the run from its start."
         ) from error
+
+
+def different(began: Any, now: Any, name: str = "") -> tuple[str, Any, Any] | None:
+    """The first entry in which two mappings differ: its name and both values; None if none does."""
+    if not (isinstance(began, dict) and isinstance(now, dict)):
+        return None if began == now else (name, began, now)
+    pairs = ((key, began.get(key), now.get(key)) for key in {**began, **now})
+    odd = (different(old, new, f"{name} {key}".strip()) for key, old, new in pairs)
+    return next(filter(None, odd), None)

@@ -1,6 +1,7 @@
 """The loop: one student, an optional frozen teacher, a recipe, a schedule."""
 
 import logging
+import math
 import time
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -15,10 +16,11 @@ from cwd.models.build import count_parameters
 from cwd.system import distributed
 from cwd.system.device import pick_device, pick_precision
 from cwd.system.distributed import agreed, join, open_fabric, rank
-from cwd.system.files import write_atomic, write_json
+from cwd.system.errors import CwdError
+from cwd.system.files import sha256, write_atomic, write_json
 from cwd.system.progress import report
 from cwd.training import checkpoint, provenance
-from cwd.training.run_folder import RunFolder
+from cwd.training.run_folder import HISTORY, METRICS, PROVENANCE, WEIGHTS, RunFolder
 from cwd.training.student import Student
 from cwd.training.tasks import score_of, task_of
 from cwd.training.teacher import Teacher, check_teacher
@@ -67,7 +69,7 @@ class Training:
             seen = data.checksum, run.seed, precision, accelerator, rows.start, rows.stop
             self.teacher.keep(schedule, *seen)
         self.student = Student(run, path, self.fabric, data.num_classes, self.teacher)
-        self.origin = {
+        self.student.origin = {
             "precision": precision,
             "seed": run.seed,
             "dataset": {"train": data.checksum, "val": self.val.checksum},
@@ -75,6 +77,21 @@ class Training:
             "init": provenance.first_weights(run.init, self.student.network.init_report),
             "teacher": self.teacher and self.teacher.record,
         }
+        self._check_images(RunFolder(path.parent, run.baseline()), teacher)
+
+    def _check_images(self, *others: RunFolder | None) -> None:
+        """Refuse images that aren't those of the teacher and of the student alone."""
+        ours = self.student.origin["dataset"]
+        for other in others:
+            if other is None or other.run.data != self.run.data or not other.finished:
+                continue
+            if odd := checkpoint.different(other.provenance["dataset"], ours):
+                part, theirs, now = odd
+                raise CwdError(
+                    f"run {self.run.name}: its {part} images have the checksum {now} and those of "
+                    f"{other.run.name} had {theirs}: put the images back, or delete {other.done} "
+                    "to train it again."
+                )
 
     def go(self) -> None:
         """Train from the last checkpoint to the end, then measure and write the results."""
@@ -113,16 +130,22 @@ class Training:
         )
         if rank():
             return
+        if not math.isfinite(metrics[self.task.measure]):
+            raise CwdError(
+                f"run {run.name}: its {self.task.unit} is {metrics[self.task.measure]}, so nothing "
+                f"of it was measured on {run.data.split}: see that this split has labels."
+            )
         metrics["parameters"] = count_parameters(student.network)
         # a network that is measured as it comes has no steps, and no history but its columns
         history = pd.DataFrame(student.history.rows or {"step": [], "lr": []})
-        write_atomic(path / "history.csv", lambda file: history.to_csv(file, index=False))
+        write_atomic(path / HISTORY, lambda file: history.to_csv(file, index=False))
         weights = {k: v.contiguous().cpu() for k, v in student.network.state_dict().items()}
         about = {"run": run.name}  # one entry: safetensors writes several in any order
-        write_atomic(path / "student.safetensors", lambda file: save_file(weights, file, about))
+        write_atomic(path / WEIGHTS, lambda file: save_file(weights, file, about))
         write_json(path / "config.json", asdict(run))
         seconds = sum(session["seconds"] for session in student.sessions)
-        origin = self.origin | {"seconds": round(seconds, 1), "sessions": student.sessions}
-        write_json(path / "provenance.json", origin)
-        write_json(path / "metrics.json", metrics)
+        origin = student.origin | {"sha256": sha256(path / WEIGHTS)}
+        origin |= {"seconds": round(seconds, 1), "sessions": student.sessions}
+        write_json(path / PROVENANCE, origin)
+        write_json(path / METRICS, metrics)
         report(f"{run.title}: {score_of(run.network, metrics)} after {seconds:.0f} s")

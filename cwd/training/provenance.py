@@ -1,6 +1,5 @@
 """Where a result comes from: code, versions, hardware, data."""
 
-import hashlib
 import importlib.metadata
 import platform
 import subprocess
@@ -11,7 +10,9 @@ import torch
 
 from cwd.system import paths
 from cwd.system.distributed import processes
+from cwd.system.files import sha256
 
+GIT = ("git", "-C", str(Path(__file__).parent))
 PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "torchmetrics", "numpy")
 
 
@@ -40,18 +41,23 @@ def first_weights(init: str, report: dict[str, list[str]]) -> dict[str, Any]:
     return {"from": init, "sha256": sha256(paths.below_root(init)), **counts}
 
 
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, as hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def finished_at(record: dict[str, Any]) -> str:
+    """At which commit a run was finished, by its provenance, and whether the code is the same."""
+    commit = record["sessions"][-1]["commit"] if record.get("sessions") else None
+    if not commit:
+        return "finished by code of no known commit"
+    same = subprocess.run(
+        [*GIT, "diff", "--quiet", commit, "--", ".."], stderr=subprocess.DEVNULL, check=False
+    )
+    since = {0: "", 1: "; the code has changed since"}.get(same.returncode, ", which isn't here")
+    return f"finished at commit {commit[:7]}{since}"
 
 
 def _git_state() -> dict[str, Any]:
-    git = ["git", "-C", str(Path(__file__).parent)]
     package = ["status", "--porcelain", "--untracked-files=no", "--", ".."]
     try:
         commit, changes = (
-            subprocess.check_output([*git, *words], stderr=subprocess.DEVNULL, text=True).strip()
+            subprocess.check_output([*GIT, *words], stderr=subprocess.DEVNULL, text=True).strip()
             for words in (["rev-parse", "HEAD"], package)
         )
         return {"commit": commit, "dirty": bool(changes)}

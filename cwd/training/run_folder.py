@@ -1,6 +1,7 @@
 """A run's place on disk, which is complete or not there."""
 
 import contextlib
+import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,9 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from torch import nn
 
 from cwd.config.run import Run
-from cwd.system.files import exclusive, read_json
+from cwd.models.build import load_network_weights
+from cwd.system.errors import CwdError
+from cwd.system.files import exclusive, make_folder, read_json, sha256, unwritable
+from cwd.training.tasks import task_of
+
+WEIGHTS, HISTORY, METRICS = "student.safetensors", "history.csv", "metrics.json"
+PROVENANCE = "provenance.json"
+FILES = ("config.json", HISTORY, METRICS, PROVENANCE, WEIGHTS)
 
 
 @dataclass(frozen=True)
@@ -35,9 +44,18 @@ class RunFolder:
         return self.root / f"{self.run.name}.partial"
 
     @property
+    def _remedy(self) -> str:
+        return f"put it back, or delete {self.done} to train the run again"
+
+    @property
     def finished(self) -> bool:
-        """Whether the run is complete on disk."""
-        return self.done.is_dir()
+        """Whether the run is complete on disk; a folder that lacks a file is a CwdError."""
+        if not self.done.exists():
+            return False
+        for name in FILES:
+            if not (self.done / name).is_file():
+                raise CwdError(f"{self.done / name} is missing: {self._remedy}.")
+        return True
 
     @contextlib.contextmanager
     def training(self) -> Iterator[Path]:
@@ -47,22 +65,64 @@ class RunFolder:
         written stays for the next attempt. A run that another process trains is a `CwdError`.
         """
         with exclusive(self.root / ".locks" / self.run.name, f"run {self.run.name}"):
-            self.partial.mkdir(parents=True, exist_ok=True)
+            make_folder(self.partial)
+            for left in self.partial.glob(".*.tmp"):  # of writes that were killed
+                left.unlink(missing_ok=True)
             yield self.partial
             if self.finished:  # another process was quicker between our look and our lock
                 shutil.rmtree(self.partial)
-            else:
+                return
+            try:
                 self.partial.rename(self.done)
+            except OSError as error:
+                raise unwritable(self.done, error) from error
 
     def read_json(self, name: str) -> dict[str, Any]:
         """A JSON file of the finished run; a CwdError if it is missing or damaged."""
-        return read_json(self.done / name, f"delete the folder {self.done} to train the run again")
+        return read_json(self.done / name, self._remedy)
 
     def history(self) -> pd.DataFrame:
         """The losses by step, each the mean over the steps since the line before."""
-        return pd.read_csv(self.done / "history.csv")
+        path = self.done / HISTORY
+        try:
+            history = pd.read_csv(path)
+            history.astype({"step": int} | dict.fromkeys(history.columns[1:], float))
+        except (OSError, ValueError, KeyError) as error:
+            raise CwdError(f"{path} holds no losses by step ({error}): {self._remedy}.") from error
+        return history
 
     @property
     def metrics(self) -> dict[str, Any]:
         """What was measured, see `cwd.training.tasks.base.Task.evaluate`."""
-        return self.read_json("metrics.json")
+        found, task = self.read_json(METRICS), task_of(self.run.network)
+        score = found.get(task.measure)
+        if isinstance(score, bool | str | None) or not math.isfinite(score):
+            raise CwdError(
+                f"{self.done / METRICS} records no {task.unit} that is a number, but {score}: "
+                f"{self._remedy}."
+            )
+        return found
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Where the result came from, see `cwd.training.loop.Training`."""
+        found = self.read_json(PROVENANCE)
+        if set(found.get("dataset") or ()) != {"train", "val"}:
+            raise CwdError(f"{self.done / PROVENANCE} names no dataset: {self._remedy}.")
+        return found
+
+    def load_into(self, network: nn.Module) -> str:
+        """Give a network the weights that were measured; returns their SHA-256.
+
+        Raises:
+            CwdError: the file holds others, or those of another network.
+        """
+        path = self.done / WEIGHTS
+        found, measured = sha256(path), self.provenance.get("sha256")
+        if measured not in (None, found):  # runs of earlier versions have none
+            raise CwdError(
+                f"{path} holds other weights than those that were measured (SHA-256 "
+                f"{found[:12]}, measured {measured[:12]}): {self._remedy}."
+            )
+        load_network_weights(network, path)
+        return found

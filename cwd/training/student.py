@@ -69,6 +69,7 @@ class Student:
     """What one run trains: a network, and what its recipe trains with it.
 
     Attributes:
+        origin: what its result depends on beside its settings, see `cwd.training.loop.Training`.
         sessions: where and for how long it was trained, each time that it was started.
         distiller: the recipe at work on the network and its teacher, or None without one.
         critic: the distiller's, which learns in turns with the network, or None.
@@ -81,6 +82,7 @@ class Student:
     ) -> None:
         self.run, self.path, self.schedule, self.fabric = run, path, run.schedule, fabric
         self.history, self.sessions = History(run, path), []
+        self.origin: dict[str, Any] = {}
         self.task, fused = task_of(run.network), fabric.device.type == "cuda"
         place = {"device": fabric.device, "memory_format": torch.channels_last}
         torch.manual_seed(run.seed)

@@ -9,9 +9,7 @@ from torch import Tensor
 
 from cwd.config.run import Run
 from cwd.config.schedule import BaseSchedule
-from cwd.models.build import load_network_weights
 from cwd.system.errors import CwdError
-from cwd.training import provenance
 from cwd.training.run_folder import RunFolder
 from cwd.training.tasks import task_of
 
@@ -24,12 +22,7 @@ def check_teacher(run: Run, runs: Path, allow_weak: bool) -> RunFolder:
             f"run {run.name}: {teacher.done} is missing, its teacher was never trained: train it."
         )
     task = task_of(run.network)
-    score = teacher.metrics.get(task.measure)
-    if not isinstance(score, float) or not math.isfinite(score):
-        raise CwdError(
-            f"run {run.name}: {teacher.done / 'metrics.json'} records no {task.unit} of the "
-            "teacher: delete that folder and train it again."
-        )
+    score = teacher.metrics[task.measure]
     alone = baseline.metrics[task.measure] if baseline.finished else -math.inf
     if score < alone and not allow_weak:
         raise CwdError(
@@ -70,15 +63,15 @@ class Teacher:
     """The network of a finished run, frozen and in eval mode, asked once for every step."""
 
     def __init__(self, folder: RunFolder, num_classes: int, device: torch.device) -> None:
-        weights, self.task = folder.done / "student.safetensors", task_of(folder.run.network)
+        self.task = task_of(folder.run.network)
         network = self.task.build(folder.run.network, num_classes)
-        load_network_weights(network, weights)
+        weights = folder.load_into(network)
         self.network = network.to(device, memory_format=torch.channels_last)
         self.network.eval().requires_grad_(False)
         self.record = {
             "run": folder.run.name,
             self.task.measure: folder.metrics[self.task.measure],
-            "sha256": provenance.sha256(weights),
+            "sha256": weights,
         }
         self.kept: dict[int, Any] | None = None
 

@@ -24,7 +24,7 @@ from cwd.tools import jobs, reproduce, worker
 from cwd.tools.jobs import Crew, Settings, needed
 from cwd.tools.train import chosen_runs
 from cwd.tools.worker import Job
-from cwd.training.run_folder import RunFolder
+from cwd.training.run_folder import FILES, RunFolder
 
 
 @pytest.fixture
@@ -80,6 +80,8 @@ class Pretence:
                     break
                 done = RunFolder(self.crew.place["runs"], run).done
                 done.mkdir(parents=True)
+                for name in FILES:
+                    (done / name).touch()
                 write_json(done / "metrics.json", {"miou": 1.0})
         return handle.looks >= 2
 

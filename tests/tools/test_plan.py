@@ -18,7 +18,7 @@ from cwd.experiments.study import every_run
 from cwd.models.build import build_network, count_multiply_adds
 from cwd.system import paths
 from cwd.system.errors import CwdError
-from cwd.system.files import write_json
+from cwd.system.files import write_json, write_text
 from cwd.tools import needs, pace
 from cwd.tools import plan as planning
 from cwd.tools.needs import dataset_needs, in_words, run_bytes, shortages, weight_needs
@@ -28,7 +28,7 @@ from cwd.tools.plan import plan
 from cwd.tools.trial import seconds_a_step
 from cwd.training import provenance
 from cwd.training.loop import train
-from cwd.training.run_folder import RunFolder
+from cwd.training.run_folder import FILES, RunFolder
 
 ELSEWHERE = {"device": "cpu", "name": "another", "threads": 64}
 GPU = {"device": "cuda", "name": "NVIDIA T", "threads": 1}
@@ -95,6 +95,8 @@ def keep(run, seconds, hardware, *, profile="smoke", finished=False):
     """Put a run among the recorded ones, or among those that are finished here."""
     known = record(run, seconds, hardware)
     folder = RunFolder(paths.RUNS, run).done if finished else paths.RESULTS / profile
+    for name in FILES if finished else ():
+        write_text(folder / name, "")
     for name, content in (known if finished else {run.name: known}).items():
         write_json(folder / f"{name}.json", content)
 
