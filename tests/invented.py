@@ -10,8 +10,16 @@ from cwd.experiments.rows_pairs import pairs_of
 from cwd.training.tasks import task_of
 
 
+class Source:
+    """What tables ask of a source of results, by its `metrics`."""
+
+    def find(self, run: Run) -> dict | None:
+        metrics = self.metrics(run)
+        return metrics and {"metrics": metrics, "provenance": {}}
+
+
 @dataclass
-class Invented:
+class Invented(Source):
     """A source of results: mIoU by recipe and seed; what isn't there wasn't measured.
 
     `others` has those of students that aren't the profile's main one, by network.
@@ -44,7 +52,7 @@ class TwoStarts(Invented):
         return {"miou": miou, "macc": miou, "class_iou": {}}
 
 
-class InventedTasks:
+class InventedTasks(Source):
     """A task's measure by the network's kind and the recipe, one value a seed."""
 
     def __init__(self, known, profile="quick"):

@@ -31,7 +31,7 @@ class Records:
         folder = self.runs and RunFolder(self.runs, run)
         if folder and folder.finished:
             found = {"run": run.name, "metrics": folder.metrics}
-            return found | {"provenance": folder.read_json("provenance.json")}
+            return found | {"provenance": folder.provenance}
         return self.read(f"{run.name}.json")
 
     def metrics(self, run: Run) -> dict[str, Any] | None:

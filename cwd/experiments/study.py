@@ -16,6 +16,7 @@ from cwd.experiments.rows_pairs import table9, transformation
 from cwd.experiments.table import Row, Table, difference
 from cwd.experiments.workspace import open_profile
 from cwd.system.errors import CwdError
+from cwd.training.provenance import different
 from cwd.training.tasks import task_of
 
 
@@ -51,14 +52,17 @@ class Study:
 
     def results(self) -> pd.DataFrame:
         """One line a run that was measured: row, seed, the measures of its table, and run."""
-        measures, lines = TABLES[self.name].measures, []
+        kinds, lines = dict.fromkeys(TABLES[self.name].measures, float), []
+        images: dict[tuple, tuple[Run, Any]] = {}  # of each task and dataset
         for row in self.rows:
             for run in row.runs:
-                if found := self.source.metrics(run):
-                    found = found | {"score": found[task_of(run.network).measure]}
+                if known := self.source.find(run):
+                    task, dataset = task_of(run.network), known.get("provenance", {}).get("dataset")
+                    first = images.setdefault((task, run.data), (run, dataset))
+                    _check_images(run, dataset, *first)
+                    found = known["metrics"] | {"score": known["metrics"][task.measure]}
                     line = {"row": row.label, "seed": run.seed, "run": run.name}
-                    lines.append(line | {name: found[name] for name in measures})
-        kinds = dict.fromkeys(measures, float)
+                    lines.append(line | {name: _number(found, name, run) for name in kinds})
         return pd.DataFrame(lines, columns=["row", "seed", *kinds, "run"]).astype(kinds)
 
     def table(self) -> pd.DataFrame:
@@ -87,6 +91,26 @@ class Study:
             if measured:
                 columns[row.label] = pd.DataFrame(measured, dtype=float).mean()
         return pd.DataFrame(columns).rename_axis("class").round(1)
+
+
+def _number(metrics: dict[str, Any], name: str, run: Run) -> float:
+    # None: nothing of its kind was there, such as large objects
+    if name in metrics and isinstance(metrics[name], int | float | None):
+        return metrics[name]
+    raise CwdError(
+        f"the metrics of run {run.name} have no number {name}, but {metrics.get(name)!r}: delete "
+        "the run and train it again."
+    )
+
+
+def _check_images(run: Run, dataset: Any, other: Run, others: Any) -> None:
+    """Refuse to compare runs on images that are called the same and aren't."""
+    if dataset and others and (odd := different(others, dataset)):
+        part, theirs, ours = odd
+        raise CwdError(
+            f"runs {other.name} and {run.name} can't be compared: the checksum of their {part} "
+            f"images is {theirs[:12]} and {ours[:12]}: train one of them again on the other's."
+        )
 
 
 def study(name: str, profile: Any) -> Study:

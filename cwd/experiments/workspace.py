@@ -76,6 +76,11 @@ class Workspace:
         """What was measured of a run, trained now if it isn't on disk."""
         return self.train(run).metrics
 
+    def find(self, run: Run) -> dict[str, Any]:
+        """A run's `metrics` and `provenance`, trained now if it isn't on disk."""
+        folder = self.train(run)
+        return {"metrics": folder.metrics, "provenance": folder.provenance}
+
     def network(self, run: Run) -> nn.Module:
         """The trained network of a run, on the CPU, in eval mode."""
         folder = self.train(run)

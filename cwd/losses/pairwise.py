@@ -9,6 +9,7 @@ from cwd.losses.maps import Target, matched
 from cwd.system.errors import CwdError
 
 SHORTEST = 1e-6  # a shorter feature counts as one without direction
+CLASSES = 256  # that a label can name
 BLOCK = 2**24  # entries of a [B, rows, N] block of similarities: 64 MiB in float32, a few at a time
 
 
@@ -119,18 +120,19 @@ class IntraClassVariation(nn.Module):
         v_i = cos(y_i, m_i)
         loss = 1 / (B N)  sum_b sum_i  (v_i of the student - v_i of the teacher)^2
 
-    The label map is brought to the size of the maps by nearest neighbour. Ignored positions (255)
-    belong to no class and add nothing; as in the published code the mean is still over all N. One
-    pass over the positions adds each to its class, whatever the number of classes.
+    The label map is brought to the size of the maps by nearest neighbour. Ignored positions belong
+    to no class and add nothing; as in the published code the mean is still over all N. One pass
+    over the positions adds each to its class, whatever the number of classes.
 
     Args:
-        ignore_index: the label of positions without a class; no label is larger.
+        ignore_index: the label of positions without a class, 255 or another number, such as -100.
 
     Shape:
         student_map [B, C, h, w], teacher_map [B, C', h', w'], target int64 [B, H, W] to a scalar.
 
     Raises:
-        CwdError: there is no target.
+        CwdError: there is no target, or it isn't [B, H, W] of classes from 0 to 255. On a GPU, and
+            compiled, a label out of range makes the loss NaN: to raise would wait for the device.
     """
 
     def __init__(self, ignore_index: int = 255) -> None:
@@ -138,19 +140,37 @@ class IntraClassVariation(nn.Module):
         self.ignore_index = ignore_index
 
     def forward(self, student_map: Tensor, teacher_map: Tensor, target: Target = None) -> Tensor:
+        student_map, teacher_map = matched(student_map, teacher_map, same_channels=False)
+        labels, known = self.labels(target, teacher_map)
+        s, t = self.similarity(student_map, labels), self.similarity(teacher_map, labels)
+        loss = ((s - t).square() * (labels != CLASSES)).mean()
+        return torch.where(known, loss, torch.nan)
+
+    def labels(self, target: Target, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Classes [B, N] at a map's positions, `CLASSES` for none; and whether all are classes."""
         if target is None:
             raise CwdError("IFVD compares pixels of a class: give it the target [B, H, W].")
-        student_map, teacher_map = matched(student_map, teacher_map, same_channels=False)
-        small = F.interpolate(target[:, None].float(), size=teacher_map.shape[2:], mode="nearest")
+        if target.ndim != 3 or len(target) != len(like) or target.is_floating_point():
+            raise CwdError(
+                f"IFVD's target is {tuple(target.shape)} of {target.dtype}: give int64 [B, H, W], "
+                f"the classes of the {len(like)} images."
+            )
+        small = F.interpolate(target[:, None].float(), size=like.shape[2:], mode="nearest")
         labels = small.long().flatten(1)  # [B, N]
-        s, t = self.similarity(student_map, labels), self.similarity(teacher_map, labels)
-        return ((s - t).square() * (labels != self.ignore_index)).mean()
+        ignored = labels == self.ignore_index
+        known = (ignored | ((labels >= 0) & (labels < CLASSES))).all()
+        if target.device.type == "cpu" and not torch.compiler.is_compiling() and not known:
+            raise CwdError(
+                f"IFVD's target has labels from {target.min()} to {target.max()}: give classes "
+                f"from 0 to {CLASSES - 1}, and ignore_index ({self.ignore_index}) for none."
+            )
+        return labels.clamp(0, CLASSES - 1).masked_fill(ignored, CLASSES), known
 
     def similarity(self, x: Tensor, labels: Tensor) -> Tensor:
         """v of a map [B, C, H, W] with labels [B, N]: [B, N]."""
         b, c = x.shape[:2]
         features = x.flatten(2).mT  # [B, N, C]
-        rows = self.ignore_index + 1  # one for each class, and ignored positions
+        rows = CLASSES + 1  # one for each class, and ignored positions
         group = (labels + rows * torch.arange(b, device=x.device)[:, None]).flatten()
         sums = x.new_zeros(b * rows, c).index_add(0, group, features.flatten(0, 1))
         # the direction of a class's sum is that of its mean

@@ -12,6 +12,7 @@ from torch import nn
 from cwd.system.errors import CwdError
 
 PRECISIONS = {"auto": "", "bf16": "bf16-mixed", "fp32": "32-true"}  # ours and Fabric's words
+AMPERE = (8, 0)  # the first GPUs that multiply bfloat16 in hardware
 LARGE_MAP = 32 * 32  # positions
 BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86 and Arm names in /proc/cpuinfo
 
@@ -29,7 +30,8 @@ def pick_device(device: str) -> str:
 def pick_precision(precision: str, device: str) -> str:
     """A key of `PRECISIONS` in Fabric's words; "auto" is bfloat16 where the hardware has it."""
     if precision == "auto":
-        fast = torch.cuda.is_bf16_supported() if device == "cuda" else cpu_has_bf16()
+        # torch.cuda.is_bf16_supported() is true where it's emulated, which is slow
+        fast = torch.cuda.get_device_capability() >= AMPERE if device == "cuda" else cpu_has_bf16()
         precision = "bf16" if fast else "fp32"
     return PRECISIONS[precision]
 

@@ -29,10 +29,13 @@ def open_fabric(accelerator: str, precision: str) -> Any:
     """
     # imported here: that takes a second, which only training has
     from lightning_fabric import Fabric  # noqa: PLC0415
+    from lightning_fabric.plugins.environments import LightningEnvironment  # noqa: PLC0415
     from lightning_fabric.strategies import DDPStrategy  # noqa: PLC0415
 
     if not dist.is_torchelastic_launched():
-        return Fabric(accelerator=accelerator, devices=1, precision=precision)
+        # SLURM's variables, in an interactive allocation, don't mean that it started processes
+        alone = {"devices": 1, "plugins": LightningEnvironment()}
+        return Fabric(accelerator=accelerator, precision=precision, **alone)
     here, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
     if accelerator == "cuda" and here > gpus:
         raise CwdError(

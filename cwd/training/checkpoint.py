@@ -9,6 +9,7 @@ import torch
 from cwd.system.distributed import agreed, rank
 from cwd.system.errors import CwdError
 from cwd.system.files import write_atomic
+from cwd.training.provenance import different
 from cwd.training.student import Student
 
 NAME = "checkpoint.pt"
@@ -71,12 +72,3 @@ def _read(path: Path, student: Student) -> dict[str, Any]:
             f"{path} is damaged or of another run ({type(error).__name__}: {error!s:.60}): delete "
             "it to train the run from its start."
         ) from error
-
-
-def different(began: Any, now: Any, name: str = "") -> tuple[str, Any, Any] | None:
-    """The first entry in which two mappings differ: its name and both values; None if none does."""
-    if not (isinstance(began, dict) and isinstance(now, dict)):
-        return None if began == now else (name, began, now)
-    pairs = ((key, began.get(key), now.get(key)) for key in {**began, **now})
-    odd = (different(old, new, f"{name} {key}".strip()) for key, old, new in pairs)
-    return next(filter(None, odd), None)

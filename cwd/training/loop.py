@@ -85,7 +85,7 @@ class Training:
         for other in others:
             if other is None or other.run.data != self.run.data or not other.finished:
                 continue
-            if odd := checkpoint.different(other.provenance["dataset"], ours):
+            if odd := provenance.different(other.provenance["dataset"], ours):
                 part, theirs, now = odd
                 raise CwdError(
                     f"run {self.run.name}: its {part} images have the checksum {now} and those of "

@@ -53,6 +53,15 @@ def finished_at(record: dict[str, Any]) -> str:
     return f"finished at commit {commit[:7]}{since}"
 
 
+def different(began: Any, now: Any, name: str = "") -> tuple[str, Any, Any] | None:
+    """The first entry in which two mappings differ: its name and both values; None if none does."""
+    if not (isinstance(began, dict) and isinstance(now, dict)):
+        return None if began == now else (name, began, now)
+    pairs = ((key, began.get(key), now.get(key)) for key in {**began, **now})
+    odd = (different(old, new, f"{name} {key}".strip()) for key, old, new in pairs)
+    return next(filter(None, odd), None)
+
+
 def _git_state() -> dict[str, Any]:
     package = ["status", "--porcelain", "--untracked-files=no", "--", ".."]
     try:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from invented import Source
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
@@ -107,7 +108,7 @@ def test_only_sure_boxes_are_drawn():
     assert drawn[0].get_bbox().bounds == (0.5, 1.5, 8, 6)
 
 
-class Invented:
+class Invented(Source):
     """AP by detector, recipe and seed."""
 
     def __init__(self, known, profile="quick"):

@@ -221,9 +221,25 @@ def test_dead_features_keep_the_gradient_small(loss):
     assert student.grad.abs().max() < 100  # dividing by |y| + 1e-8 gives 10^6 and more
 
 
-def test_intra_class_needs_a_target_and_may_ignore_another_label():
-    target = labels()["ignored"]
+@pytest.mark.parametrize("ignored", [19, -1, -100, 300])
+def test_intra_class_may_ignore_another_label(target, ignored):
     expected = IntraClassVariation()(*maps(), target)
-    assert IntraClassVariation(19)(*maps(), target.clamp(max=19)) == expected
-    with pytest.raises(CwdError, match="give it the target"):
-        IntraClassVariation()(*maps())
+    other = target.masked_fill(target == 255, ignored)
+    assert IntraClassVariation(ignored)(*maps(), other) == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda target: None, "give it the target"),
+        (lambda target: target[:, None], r"give int64 \[B, H, W\]"),
+        (lambda target: target.float(), r"torch\.float32: give int64"),
+        (lambda target: target[:1], "give int64"),
+        (lambda target: target.masked_fill(target == 255, -1), "labels from -1 to"),
+        (lambda target: target.masked_fill(target == 255, 256), "to 256: give classes from 0"),
+        (lambda target: target.masked_fill(target == 255, 300), "to 300: give classes from 0"),
+    ],
+)
+def test_intra_class_refuses_what_is_no_label(target, change, fault):
+    with pytest.raises(CwdError, match=fault):
+        IntraClassVariation()(*maps(), change(target))

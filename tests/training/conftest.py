@@ -7,7 +7,7 @@ from cwd.training.loop import train
 
 @pytest.fixture
 def go(tmp_path, data_root):
-    def call(run, folder=tmp_path / "runs", allow_weak_teacher=True):
+    def call(run, folder=tmp_path / "runs", allow_weak_teacher=True, data_root=data_root):
         place = {"runs": folder, "data_root": data_root, "device": "cpu"}
         return train(run, allow_weak_teacher=allow_weak_teacher, **place)
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from invented import Source
 from safetensors.torch import load_file
 
 from cwd.config.run import Data, Run
@@ -193,7 +194,7 @@ def test_a_profile_without_detectors_only_cites():
     assert len(table) == 16
 
 
-class Invented:
+class Invented(Source):
     """AP by detector, recipe and seed; what isn't there wasn't measured."""
 
     profile = load_profile("quick").seeded((0, 1))

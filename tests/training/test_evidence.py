@@ -1,0 +1,200 @@
+"""What a run's records say is compared with what is there: files, weights, images, formats."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from cwd.config.run import Data
+from cwd.models.build import build_network, load_network_weights
+from cwd.system.errors import CwdError
+from cwd.training import checkpoint
+from cwd.training.run_folder import FILES, RunFolder
+from cwd.training.tasks import segmentation
+
+
+@pytest.fixture
+def taught(student, teacher):
+    return replace(student, recipe="CW_s", teacher=teacher)
+
+
+def changed(path, change):
+    """Weights of a run after a change of one tensor."""
+    weights = load_file(path)
+    name = next(name for name, value in weights.items() if value.ndim > 1)
+    weights[name] = change(weights[name])
+    save_file(weights, path)
+
+
+def test_the_weights_that_were_measured(go, teacher, taught):
+    folder = go(teacher)
+    path = folder.done / "student.safetensors"
+    kept = path.read_bytes()
+    changed(path, lambda value: value + 1e-3)
+    with pytest.raises(CwdError, match="holds other weights than those that were measured"):
+        go(taught)
+    path.write_bytes(kept)
+    provenance = go(taught).provenance
+    assert provenance["teacher"]["sha256"] == folder.provenance["sha256"]
+
+
+def test_runs_recorded_before_weights_had_a_checksum_still_teach(go, teacher, taught):
+    folder = go(teacher)
+    older = folder.provenance
+    del older["sha256"]
+    (folder.done / "provenance.json").write_text(json.dumps(older))
+    assert go(taught).finished
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda value: value * float("nan"), "aren't finite"),
+        (lambda value: value.index_fill(0, torch.tensor([0]), float("inf")), "aren't finite"),
+        (lambda value: value.double(), r"torch\.float64, expected .*torch\.float32"),
+        (lambda value: value.half(), r"torch\.float16, expected"),
+        (lambda value: value[:1], "another network"),
+    ],
+)
+def test_weights_that_nobody_trained(tmp_path, change, fault):
+    network = build_network("PSPNet-R18(0.125)", 5)
+    path = tmp_path / "weights.safetensors"
+    save_file(network.state_dict(), path)
+    load_network_weights(network, path)
+    changed(path, change)
+    with pytest.raises(CwdError, match=fault):
+        load_network_weights(network, path)
+
+
+def test_weights_of_zeros(tmp_path):
+    network = build_network("PSPNet-R18(0.125)", 5)
+    zeros = {name: torch.zeros_like(value) for name, value in network.state_dict().items()}
+    save_file(zeros, tmp_path / "zeros.safetensors")
+    with pytest.raises(CwdError, match="no layer's weights but zeros"):
+        load_network_weights(network, tmp_path / "zeros.safetensors")
+
+
+def test_a_run_goes_on_with_what_it_began_with(go, interrupted, teacher, taught, tmp_path):
+    go(teacher)
+    with interrupted(after=2):
+        go(taught)
+    path = RunFolder(tmp_path / "runs", taught).partial / "checkpoint.pt"
+    state = torch.load(path, weights_only=True)
+    for keys, word in (
+        (("dataset", "train"), "dataset train"),
+        (("dataset", "val"), "dataset val"),
+        (("teacher", "sha256"), "teacher sha256"),
+        (("precision",), "precision"),
+        (("init", "from"), "init from"),
+    ):
+        began = json.loads(json.dumps(state["origin"]))
+        part = began
+        for key in keys[:-1]:
+            part = part[key]
+        part[keys[-1]] = "another"
+        torch.save(state | {"origin": began}, path)
+        with pytest.raises(CwdError, match=f"began with {word} another and would go on with"):
+            go(taught)
+    torch.save(state, path)
+    assert go(taught).finished
+
+
+@pytest.mark.parametrize("changes", [{"step": 7}, {"step": 0}, {"step": -2}, {"run": "another"}])
+def test_a_checkpoint_of_another_run_or_step(go, interrupted, student, tmp_path, changes):
+    with interrupted(after=2):
+        go(student)
+    path = RunFolder(tmp_path / "runs", student).partial / "checkpoint.pt"
+    torch.save(torch.load(path, weights_only=True) | changes, path)
+    with pytest.raises(CwdError, match="damaged or of another run"):
+        go(student)
+
+
+def test_a_flipped_bit_in_a_checkpoint(go, interrupted, student, tmp_path):
+    with interrupted(after=2):
+        go(student)
+    path = RunFolder(tmp_path / "runs", student).partial / "checkpoint.pt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1  # the lowest bit of some weight: still a number
+    path.write_bytes(content)
+    with pytest.raises(CwdError, match="damaged"):
+        go(student)
+
+
+def repainted(image):
+    """An image of which one pixel is another, of the same size."""
+    picture = Image.open(image)
+    red, green, blue = picture.convert("RGB").getpixel((0, 0))
+    picture.putpixel((0, 0), (255 - red, green, blue))
+    picture.save(image)
+
+
+def test_images_changed_after_the_student_alone(go, teacher, student, taught, data_root, tmp_path):
+    root = tmp_path / "data"
+    shutil.copytree(data_root, root)
+    data = Data("scenes", (32, 64), 12, 4, seed=3)
+    teacher, student = replace(teacher, data=data), replace(student, data=data)
+    for run in (teacher, student):
+        go(run, data_root=root)
+    for image in sorted(root.rglob("*_leftImg8bit.png")):
+        repainted(image)
+    segmentation.open_data.cache_clear()  # as in another process
+    with pytest.raises(CwdError, match=r"train images have the checksum .* and those of .* had"):
+        go(replace(taught, data=data, teacher=teacher), data_root=root)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_folder_that_lacks_a_file(go, student, name):
+    folder = go(student)
+    (folder.done / name).unlink()
+    with pytest.raises(CwdError, match=f"{name} is missing: put it back, or delete"):
+        go(student)
+
+
+def test_a_file_in_a_folders_place(go, student, tmp_path):
+    folder = RunFolder(tmp_path / "runs", student)
+    folder.root.mkdir()
+    folder.partial.write_text("")
+    with pytest.raises(CwdError, match="move away what is in its place"):
+        go(student)
+    folder.partial.unlink()
+    folder.done.write_text("")
+    with pytest.raises(CwdError, match=r"config\.json is missing"):
+        go(student)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3", '{"miou": "high"}', '{"miou": NaN}', "{" * 10**5])
+def test_metrics_that_are_none(go, student, text):
+    folder = go(student)
+    (folder.done / "metrics.json").write_text(text)
+    with pytest.raises(CwdError, match=r"metrics\.json .*delete"):
+        _ = folder.metrics
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "step,lr\n1,high\n", "\x00\x01", 'step\n"'])
+def test_a_history_that_is_none(go, student, text):
+    folder = go(student)
+    (folder.done / "history.csv").write_text(text)
+    with pytest.raises(CwdError, match=r"history\.csv holds no losses by step"):
+        folder.history()
+
+
+def test_left_over_files_of_a_killed_write_go(go, interrupted, student, tmp_path):
+    with interrupted(after=2):
+        go(student)
+    left = RunFolder(tmp_path / "runs", student).partial / ".checkpoint.pt.1.tmp"
+    left.write_bytes(b"half")
+    assert sorted(path.name for path in go(student).done.iterdir()) == sorted(
+        (*FILES, checkpoint.NAME)
+    )
+
+
+def test_nothing_to_measure_is_no_result(go, student, monkeypatch, tmp_path):
+    nothing = {"miou": float("nan")}
+    monkeypatch.setattr("cwd.training.tasks.segmentation.evaluate", lambda *_, **__: nothing)
+    with pytest.raises(CwdError, match="its mIoU is nan, so nothing"):
+        go(student)
+    assert not RunFolder(tmp_path / "runs", student).finished
