@@ -222,7 +222,8 @@ def test_dead_features_keep_the_gradient_small(loss):
 
 
 @pytest.mark.parametrize("ignored", [19, -1, -100, 300])
-def test_intra_class_may_ignore_another_label(target, ignored):
+def test_intra_class_may_ignore_another_label(ignored):
+    target = labels()["ignored"]
     expected = IntraClassVariation()(*maps(), target)
     other = target.masked_fill(target == 255, ignored)
     assert IntraClassVariation(ignored)(*maps(), other) == expected
@@ -240,6 +241,7 @@ def test_intra_class_may_ignore_another_label(target, ignored):
         (lambda target: target.masked_fill(target == 255, 300), "to 300: give classes from 0"),
     ],
 )
-def test_intra_class_refuses_what_is_no_label(target, change, fault):
+def test_intra_class_refuses_what_is_no_label(change, fault):
+    target = labels()["ignored"]
     with pytest.raises(CwdError, match=fault):
         IntraClassVariation()(*maps(), change(target))
