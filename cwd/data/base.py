@@ -14,9 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 from cwd.system.errors import CwdError
-from cwd.system.files import read_json, unwritable
+from cwd.system.files import exclusive, read_json, unwritable
 
 SPLITS = ("train", "val", "test")
+PATIENCE = 3600.0  # seconds that a process waits for another one to make what both need
 WHOLE_CHECKSUM = 256 * 2**20  # bytes up to which a checksum reads the files' contents
 
 
@@ -113,27 +114,27 @@ class Dataset(ABC):
         return self.first(count)
 
 
-def made_once(root: Path, what: str, about: dict, fill: Callable[[Path], None]) -> Path:
+def made_once(root: Path, what: str, doing: str, about: dict, fill: Callable[[Path], None]) -> Path:
     """Have `fill` make the folder `root`, of which dataset.json says what it is `about`.
 
     One that is there with the same `about` is left as it is; anything else there is a `CwdError`.
     """
-    described = root / "dataset.json"
-    if root.exists():
-        remedy = "delete its folder, and it is made again"
-        if described.is_file() and read_json(described, remedy) == about:
-            return root
-        raise CwdError(f"{root} holds something else than {what}: move it away or delete it.")
-    part = root.with_name(f".{root.name}.partial")
-    try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        fill(part)
-        (part / described.name).write_text(json.dumps(about))
-        part.rename(root)
-    except OSError as error:
-        shutil.rmtree(part, ignore_errors=True)
-        raise unwritable(root, error) from error
+    described, part = root / "dataset.json", root.with_name(f".{root.name}.partial")
+    with exclusive(root.with_name(f"{root.name}.lock"), f"{doing} {root}", PATIENCE):
+        if root.exists():
+            remedy = "delete its folder, and it is made again"
+            if described.is_file() and read_json(described, remedy) == about:
+                return root
+            raise CwdError(f"{root} holds something else than {what}: move it away or delete it.")
+        try:
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            fill(part)
+            (part / described.name).write_text(json.dumps(about))
+            part.rename(root)
+        except OSError as error:
+            shutil.rmtree(part, ignore_errors=True)
+            raise unwritable(root, error) from error
     return root
 
 

@@ -5,7 +5,8 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Generic, TypeVar
+from itertools import islice
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,27 +14,30 @@ from torch import Tensor
 from cwd.config.schedule import BaseSchedule, check_batch, step_seed
 
 AHEAD = 3  # batches that are read from disk before they are asked for
-Asked, Item, Result = TypeVar("Asked"), TypeVar("Item"), TypeVar("Result")
+Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
 def ahead(work: Callable[[Item], Result], items: Iterable[Item], count: int) -> Iterator[Result]:
     """`work(item)` for each item, in order; threads work on the next `count` items meanwhile."""
     waiting: deque[Future] = deque()
-    with ThreadPoolExecutor(min(count, os.cpu_count() or 1)) as pool:
+    pool = ThreadPoolExecutor(min(count, os.cpu_count() or 1))
+    try:
         for item in items:
             waiting.append(pool.submit(work, item))
             if len(waiting) > count:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    finally:  # after an error, or where nobody asks for the rest
+        pool.shutdown(cancel_futures=True)
 
 
-class BatchSource(ABC, Generic[Asked]):
+class BatchSource(ABC):
     """The batch of every step, the same for a seed however often and from where it is asked.
 
-    Threads (`pool`) read what the next steps need while one is computed: `take(step)` is what
-    `_ask(step)` began to read. Of each batch, `rows` is this process's part. Fewer images than a
-    batch has are a `CwdError`, as is an image that can't be read.
+    Threads read what the next steps need while one is computed. Of each batch, `rows` is this
+    process's part. Fewer images than a batch has are a `CwdError`, as is an image that can't be
+    read.
     """
 
     def __init__(
@@ -47,8 +51,7 @@ class BatchSource(ABC, Generic[Asked]):
         check_batch(dataset, schedule)
         self.dataset, self.schedule, self.seed, self.rows = dataset, schedule, seed, rows
         self.device = torch.device(device)
-        self.pool = ThreadPoolExecutor(min(schedule.batch, os.cpu_count() or 1))
-        self.ready: dict[int, Asked] = {}  # what was asked for by step, and not yet taken
+        self.due = -1  # the step whose images are the next of those that are coming
         self._prepare()
 
     @abstractmethod
@@ -59,16 +62,24 @@ class BatchSource(ABC, Generic[Asked]):
         return torch.Generator().manual_seed(step_seed(self.seed, step))
 
     @abstractmethod
-    def _ask(self, step: int) -> Asked: ...
+    def plan(self, step: int) -> list[tuple]:
+        """What `read` has to know of every image of the whole batch: its index, what is random."""
 
-    def take(self, step: int) -> Asked:
-        """What was asked for a step; the run's next ones are asked for, and past ones dropped."""
-        last = min(step + AHEAD, self.schedule.steps - 1)
-        for soon in range(step, max(step, last) + 1):
-            if soon not in self.ready:
-                self.ready[soon] = self._ask(soon)
-        self.ready = {soon: asked for soon, asked in self.ready.items() if soon >= step}
-        return self.ready.pop(step)
+    @abstractmethod
+    def read(self, index: int, *drawn: Any) -> Any:
+        """An image as a batch needs it, by one of several threads."""
+
+    def take(self, step: int) -> list[Any]:
+        """This process's images of a step, as `read` gives them."""
+        count = len(range(self.schedule.batch)[self.rows])
+        if not step == self.due < self.schedule.steps:
+            steps = range(step, max(step + 1, self.schedule.steps))
+            images = (image for each in steps for image in self.plan(each)[self.rows])
+            self.coming = ahead(lambda image: self.read(*image), images, AHEAD * count)
+        self.due = -1  # an error ends what is coming
+        found = list(islice(self.coming, count))
+        self.due = step + 1
+        return found
 
     @abstractmethod
     def __call__(self, step: int) -> tuple[Tensor, Any]:

@@ -6,10 +6,9 @@ from pathlib import Path
 from cwd.data.base import Dataset
 from cwd.data.batches import ahead
 from cwd.data.classification.folders import FOLDER_LAYOUTS, build_folders
-from cwd.data.datasets import LAYOUTS, build_dataset
+from cwd.data.datasets import LAYOUTS, build_dataset, large
 from cwd.data.decoded import is_cached, load_cached
 from cwd.data.detection.coco import COCO_LAYOUTS, build_coco, get_coco
-from cwd.data.opening import large
 from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.system.progress import report

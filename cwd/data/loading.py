@@ -1,7 +1,5 @@
 """Augmented batches by step: from memory, or as windows of a dataset that is decoded on disk."""
 
-from concurrent.futures import Future
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -27,41 +25,39 @@ class Batches(BatchSource):
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """The batch of a step: float32 [B, 3, h, w], normalised, and int64 [B, h, w]."""
+        chosen, drawn, draws = self.drawn(step)
         if self.resident:
-            chosen, at, draws = self.plan(step)
-            index = chosen.to(self.device)
-            batch, target = cut(self.images[index], self.targets[index], at)
+            mine = chosen[self.rows]
+            at = self.augment.positions(drawn[self.rows], self.dataset.sizes[mine])
+            mine = mine.to(self.device)
+            batch, target = cut(self.images[mine], self.targets[mine], at)
         else:
-            reading, draws = self.take(step)
             crops = [
                 cut(*(part.to(self.device, non_blocking=True) for part in pixels), at)
-                for *pixels, at in (future.result() for future in reading)
+                for *pixels, at in self.take(step)
             ]
             batch, target = (torch.cat(parts) for parts in zip(*crops, strict=True))
         if self.schedule.photometric:
             batch = distort(batch, draws, self.schedule.batch, self.rows)
         return batch, target
 
-    def plan(self, step: int) -> tuple[Tensor, Positions, torch.Generator]:
-        """Which images a step takes, where its crops lie, and the generator for what follows."""
+    def drawn(self, step: int) -> tuple[Tensor, Tensor, torch.Generator]:
+        """Which images the whole batch has, their crops, and the generator for what follows."""
         chosen = chosen_images(len(self.dataset), self.schedule.batch, self.seed, step)
         draws = self.draws(step)
-        drawn = self.augment.draw(len(chosen), self.dataset.sizes[chosen], draws)
-        chosen = chosen[self.rows]
-        return chosen, self.augment.positions(drawn[self.rows], self.dataset.sizes[chosen]), draws
+        return chosen, self.augment.draw(len(chosen), self.dataset.sizes[chosen], draws), draws
 
-    def _ask(self, step: int) -> tuple[list[Future], torch.Generator]:
-        chosen, at, draws = self.plan(step)
-        parts = zip(chosen.tolist(), *at, strict=True)
-        return [self.pool.submit(self._read, i, *p) for i, *p in parts], draws
+    def plan(self, step: int) -> list[tuple[int, Tensor]]:
+        """As `drawn`, image by image."""
+        chosen, drawn, _ = self.drawn(step)
+        return list(zip(chosen.tolist(), drawn.split(1), strict=True))
 
-    def _read(
-        self, index: int, rows: Tensor, columns: Tensor, outside: Tensor
-    ) -> tuple[Tensor, Tensor, Positions]:
+    def read(self, index: int, drawn: Tensor) -> tuple[Tensor, Tensor, Positions]:
         """The part of an image that a crop needs, and the crop's positions in that part."""
+        at = self.augment.positions(drawn, self.dataset.sizes[index])
         # from an even pixel on: halves are rounded to even ones, before and after the shift
-        spans = [(int(p.min()) // 2 * 2, int(p.max()) + 2) for p in (rows, columns)]
+        spans = [(int(p.min()) // 2 * 2, int(p.max()) + 2) for p in (at.rows, at.columns)]
         image, target = self.dataset.window(index, *(slice(*span) for span in spans))
-        at = Positions(rows[None] - spans[0][0], columns[None] - spans[1][0], outside[None])
+        at = Positions(at.rows - spans[0][0], at.columns - spans[1][0], at.outside)
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
         return pixels, torch.from_numpy(np.array(target))[None], at

@@ -80,11 +80,10 @@ def test_crops_are_resized_parts_of_their_image(dataset, ask):
     running = ClassificationBatches(dataset, SCHEDULE, 0, "cpu")
     mirrored = []
     for step in range(6):
-        chosen, draws = running.plan(step)
         images, labels = running(step)
-        for row, index in enumerate(chosen):
+        for row, (index, drawn) in enumerate(running.plan(step)):
             image, label = dataset[index]
-            place = window(image.shape[1:], Draws(*(part[row] for part in draws)), (0.08, 1.0))
+            place = window(image.shape[1:], drawn, (0.08, 1.0))
             top, left, height, width = place
             part = image[:, top : top + height, left : left + width].float()
             assert part.shape[1:] == (height, width)
@@ -99,8 +98,8 @@ def test_crops_are_resized_parts_of_their_image(dataset, ask):
     upright = ClassificationBatches(dataset, replace(SCHEDULE, flip=False), 0, "cpu")
     draws = Draws(*(torch.zeros(size) for size in ((10,), (10,), (2,), ())))
     flipped = draws._replace(mirror=torch.ones(()))
-    assert torch.equal(upright.crop(0, draws).image, upright.crop(0, flipped).image)
-    assert not torch.equal(running.crop(0, draws).image, running.crop(0, flipped).image)
+    assert torch.equal(upright.read(0, draws).image, upright.read(0, flipped).image)
+    assert not torch.equal(running.read(0, draws).image, running.read(0, flipped).image)
 
 
 def naive(size, drawn, scale):

@@ -18,7 +18,7 @@ from cwd.data import download, fake_trees
 from cwd.data.classification import crops, folders
 from cwd.data.classification.folders import FOLDER_LAYOUTS, build_folders
 from cwd.data.detection.coco import build_coco
-from cwd.data.opening import scenes_folder
+from cwd.data.scenes.draw import scenes_folder
 from cwd.system.errors import CwdError
 from cwd.training.tasks.classification import open_data
 

@@ -9,7 +9,7 @@ import torch
 from torchvision.datasets import Cityscapes
 
 from cwd.config.run import Data
-from cwd.data import datasets, decoded, fake_trees, opening, segmentation
+from cwd.data import datasets, decoded, fake_trees, segmentation
 from cwd.data.datasets import build_dataset
 from cwd.data.decoded import load_in_memory
 from cwd.data.fake_trees import SIZE, image, save
@@ -177,9 +177,9 @@ def test_images_of_several_sizes_or_too_many(camvid, monkeypatch):
 def test_part_of_a_dataset_is_not_taken_for_the_whole(tmp_path):
     fake_trees.cityscapes(tmp_path / "cityscapes", splits=("train", "val"))
     with pytest.raises(CwdError, match=r"has 1 images in train, expected 2975: .*set data\.train"):
-        opening.open_data(Data("cityscapes"), tmp_path)
+        datasets.open_data(Data("cityscapes"), tmp_path)
     with pytest.raises(CwdError, match="has 1 images in train and 2 are asked for"):
-        opening.open_data(Data("cityscapes", train=2, val=1), tmp_path)
+        datasets.open_data(Data("cityscapes", train=2, val=1), tmp_path)
 
 
 def test_facts_are_the_official_ones():

@@ -9,7 +9,7 @@ import torch
 
 from cwd.config.run import Data
 from cwd.config.schedule import Schedule
-from cwd.data import decoded, fake_trees, opening, segmentation
+from cwd.data import datasets, decoded, fake_trees, segmentation
 from cwd.data.datasets import build_dataset
 from cwd.data.decoded import CachedDataset, load_cached, load_in_memory
 from cwd.data.loading import Batches
@@ -130,10 +130,10 @@ def test_a_disk_that_is_too_small(ade, tmp_path, monkeypatch):
 def test_large_datasets_go_to_disk_and_small_ones_to_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
     fake_trees.cityscapes(tmp_path / "cityscapes", splits=("train", "val"), count=2)
-    train, val = opening.open_data(Data("cityscapes", train=2, val=1), tmp_path)
+    train, val = datasets.open_data(Data("cityscapes", train=2, val=1), tmp_path)
     assert isinstance(train, CachedDataset)
     assert (len(train), len(val)) == (2, 1)
-    resized, _ = opening.open_data(Data("cityscapes", size=(5, 8), train=2, val=1), tmp_path)
+    resized, _ = datasets.open_data(Data("cityscapes", size=(5, 8), train=2, val=1), tmp_path)
     assert resized.images.shape == (2, 3, 5, 8)
 
 

@@ -15,7 +15,7 @@ from cwd.data.batches import ahead
 from cwd.data.detection import batches
 from cwd.data.detection.batches import DetectionBatches, alike, padded_size, prepare, stacked
 from cwd.data.detection.coco import Picture, build_coco
-from cwd.data.opening import scenes_root
+from cwd.data.scenes.draw import scenes_root
 from cwd.data.transforms import MEAN, STD
 from cwd.models.detection.outputs import Objects
 from cwd.system.errors import CwdError
@@ -174,11 +174,11 @@ def test_batch_by_hand(dataset, monkeypatch, memory, flip):
     monkeypatch.setattr(batches, "MEMORY", memory)
     schedule = replace(SCHEDULE, flip=flip)
     load = loader(dataset, schedule)
-    assert (load.resident is None) == (memory == 0)
+    assert (not load.resident) == (memory == 0)
     seen, mirrors = set(), []
     for step in range(4):
         images, targets = load(step)
-        chosen, flips = load.plan(step)
+        chosen, flips = map(list, zip(*load.plan(step), strict=True))
         assert chosen == chosen_images(7, 3, 5, step).tolist()
         mirrors += flips
         expected = list(by_hand(dataset, schedule, 5, step, flips))
@@ -218,9 +218,9 @@ def test_masks_count_where_memory_is_short(folder, dataset, monkeypatch):
     assert sum(p.image.nbytes + p.objects.masks.nbytes for p in load.resident) <= need
     for memory, fits in ((need, True), (need - 1, False)):
         monkeypatch.setattr(batches, "MEMORY", memory)
-        assert (loader(dataset).resident is not None) == fits
+        assert bool(loader(dataset).resident) == fits
     monkeypatch.setattr(batches, "MEMORY", sum(3 * h * w for h, w in load.sizes))
-    assert loader(build_coco("coco", folder, "train")).resident is not None
+    assert loader(build_coco("coco", folder, "train")).resident
 
 
 def test_any_order_and_any_start_is_the_same(dataset, monkeypatch):
@@ -247,7 +247,7 @@ def test_processes_share_a_batch(dataset, monkeypatch, memory):
         found = [part(step) for part in parts]
         together = torch.cat([x for x, _ in found]), found[0][1] + found[1][1]
         assert equal(together, (images, targets))
-        chosen, _ = whole.plan(step)
+        chosen = [index for index, _ in whole.plan(step)]
         sides = [padded_size([whole.sizes[i] for i in rows]) for rows in (chosen[:1], chosen)]
         assert images.shape[2:] == sides[1]
         needed.append(sides)
@@ -258,11 +258,10 @@ def test_no_batch_is_read_that_is_not_needed(dataset, monkeypatch):
     monkeypatch.setattr(batches, "MEMORY", 0)
     load = loader(dataset, replace(SCHEDULE, steps=3))
     read, original = [], load.read
-    monkeypatch.setattr(load, "read", lambda index: read.append(index) or original(index))
+    monkeypatch.setattr(load, "read", lambda i, flip: read.append(i) or original(i, flip))
     for step in range(3):
         load(step)
-    assert sorted(read) == sorted(i for step in range(3) for i in load.plan(step)[0])
-    assert load.ready == {}
+    assert sorted(read) == sorted(i for step in range(3) for i, _ in load.plan(step))
 
 
 @in_memory_or_not

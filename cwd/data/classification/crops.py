@@ -10,9 +10,9 @@ from torch import Tensor
 from cwd.config.run import Data
 from cwd.data.base import made_once
 from cwd.data.detection.coco import CocoDataset, build_coco
-from cwd.data.opening import DRAWING, scenes_folder, scenes_root
+from cwd.data.scenes.draw import scenes_folder, scenes_root
 from cwd.system.errors import CwdError
-from cwd.system.files import exclusive, read_json
+from cwd.system.files import read_json
 from cwd.system.progress import report
 
 VERSION = 1  # of the cutting; another version cuts other pictures out of the same scenes
@@ -41,8 +41,7 @@ def crops_root(data: Data, data_root: Path) -> Path:
         for split in drawn["splits"]:
             write_split(build_coco("scenes", scenes, split), folder / split)
 
-    with exclusive(root.with_suffix(".lock"), f"cutting the objects {root}", patience=DRAWING):
-        return made_once(root, f"the objects of {scenes}", about, cut)
+    return made_once(root, f"the objects of {scenes}", "cutting the objects", about, cut)
 
 
 def write_split(scenes: CocoDataset, folder: Path) -> None:

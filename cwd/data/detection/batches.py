@@ -1,7 +1,6 @@
 """Batches for detectors by step: images resized in their proportions, mirrored, and padded."""
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future
 
 import numpy as np
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from cwd.config.schedule import DetectionSchedule, chosen_images
-from cwd.data.batches import BatchSource
+from cwd.data.batches import BatchSource, ahead
 from cwd.data.detection.coco import CocoDataset, Picture, to_learn
 from cwd.data.detection.masks import Size
 from cwd.data.transforms import normalise
@@ -126,7 +125,7 @@ def alike(upright: np.ndarray, batch: int, seed: int, step: int) -> Tensor:
     return torch.from_numpy(draws.permutation(np.concatenate(rows))[position])
 
 
-class DetectionBatches(BatchSource[list[Future]]):
+class DetectionBatches(BatchSource):
     """Batches of images of sizes of their own, each padded to the largest of the whole batch.
 
     So the processes that share a batch pad alike. Upright images and others don't share one, as in
@@ -144,37 +143,38 @@ class DetectionBatches(BatchSource[list[Future]]):
         counts = self.dataset.file.starts.diff()[list(self.dataset.chosen)].tolist()
         layers = (3 + count * self.dataset.masked for count in counts)  # with the crowds' masks
         need = sum(n * h * w for n, (h, w) in zip(layers, self.sizes, strict=True))
-        self.resident: list[Picture] | None = None
+        self.resident: list[Picture] = []  # on the device, not mirrored
         if need <= MEMORY:
-            pictures = self.pool.map(self.read, range(len(self.dataset)))
+            pictures = ahead(self.read, range(len(self.dataset)), schedule.batch)
             self.resident = [self.placed(picture) for picture in pictures]
 
     def __call__(self, step: int) -> tuple[Tensor, list[Objects]]:
         """The batch of a step: float32 [B, 3, H, W], normalised, and the objects of every image."""
-        chosen, flips = self.plan(step)
-        size = padded_size(self.sizes[index] for index in chosen)  # of all processes' images
-        if self.resident is not None:
-            pictures = [self.resident[index] for index in chosen[self.rows]]
+        plan = self.plan(step)
+        size = padded_size(self.sizes[index] for index, _ in plan)  # of all processes' images
+        if self.resident:
+            pictures = [self.read(*image) for image in plan[self.rows]]
         else:
-            pictures = [self.placed(future.result()) for future in self.take(step)]
-        pairs = zip(pictures, flips[self.rows], strict=True)
-        pictures = [mirrored(picture) if flip else picture for picture, flip in pairs]
+            pictures = [self.placed(picture) for picture in self.take(step)]
         images, targets = zip(*pictures, strict=True)
         return stacked(images, size), [padded(target, size) for target in targets]
 
-    def plan(self, step: int) -> tuple[list[int], list[bool]]:
-        """Which images the whole batch has, and which of them are mirrored."""
+    def plan(self, step: int) -> list[tuple[int, bool]]:
+        """Which images the whole batch has, and whether each is mirrored."""
         chosen = alike(self.upright, self.schedule.batch, self.seed, step)
         draws = torch.rand(self.schedule.batch, generator=self.draws(step))
-        return chosen.tolist(), (draws < (0.5 if self.schedule.flip else 0)).tolist()
+        flips = draws < (0.5 if self.schedule.flip else 0)
+        return list(zip(chosen.tolist(), flips.tolist(), strict=True))
 
-    def read(self, index: int) -> Picture:
-        """An image of the dataset, resized."""
-        return prepare_picture(self.dataset[index], self.schedule.short, self.schedule.long)
+    def read(self, index: int, flip: bool = False) -> Picture:
+        """An image of the dataset, resized, and mirrored if asked for."""
+        if self.resident:
+            picture = self.resident[index]
+        else:
+            short, long = self.schedule.size
+            picture = prepare_picture(self.dataset[index], short, long)
+        return mirrored(picture) if flip else picture
 
     def placed(self, picture: Picture) -> Picture:
         """The same on the device."""
         return Picture(picture.image.to(self.device), picture.objects.to(self.device))
-
-    def _ask(self, step: int) -> list[Future]:
-        return [self.pool.submit(self.read, i) for i in self.plan(step)[0][self.rows]]

@@ -10,12 +10,14 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image, ImageFilter
 
+from cwd.config.run import Data
 from cwd.data.base import SPLITS, made_once
 from cwd.data.scenes import objects
 from cwd.data.scenes.background import draw_ground, draw_hood, draw_roadside, draw_sky, draw_skyline
 from cwd.data.scenes.canvas import IDS, LIGHTS, SUPERSAMPLING, THINGS, Thing, View, shade
 from cwd.system.errors import CwdError
 from cwd.system.extras import Lazy
+from cwd.system.progress import report
 
 rle = Lazy("pycocotools.mask")
 VERSION = 1  # of the drawing; another version draws other pictures from the same seed
@@ -146,10 +148,28 @@ def write_dataset(
     about = {"version": VERSION, "size": list(map(int, size)), "splits": splits, "seed": seed}
 
     def write(folder: Path) -> None:
+        report(f"drawing {sum(splits.values())} scenes into {root}")
         for number, (split, count) in enumerate(splits.items()):
             _write_split(folder, split, count, size, (seed, number))
 
-    return made_once(root, "these scenes", about, write)
+    return made_once(root, "these scenes", "drawing the scenes", about, write)
+
+
+def scenes_folder(data: Data, data_root: Path) -> Path:
+    """Where the scenes that `data` describes lie, or would lie."""
+    if not (data.size and data.train and data.val):
+        raise CwdError(
+            f"dataset {data.name}: size, train and val must say what to draw; set all three."
+        )
+    height, width = map(int, data.size)
+    return data_root / "scenes" / f"{height}x{width}-{data.train}-{data.val}-seed{data.seed}"
+
+
+def scenes_root(data: Data, data_root: Path) -> Path:
+    """As `scenes_folder`; they are drawn if they aren't there yet."""
+    splits = {"train": data.train, data.split: data.val}
+    root = scenes_folder(data, data_root)
+    return write_dataset(root, size=data.size, splits=splits, seed=data.seed)
 
 
 def _write_split(root: Path, split: str, count: int, size: Size, seed: tuple[int, int]) -> None:
