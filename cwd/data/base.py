@@ -29,6 +29,7 @@ class Layout:
     markers: tuple[str, ...]  # paths in the dataset's folder, by any of which it is recognised
     folders: tuple[str, ...] = ()  # what its folder may be called below a data root
     counts: Mapping[str, int] | None = None  # official number of images by split
+    get: Callable[[Path], None] | None = None  # downloads what is missing below a data root
 
     def find(self, root: Path) -> Path | None:
         """The dataset's folder: `root` itself or one below it; None if it isn't there."""

@@ -1,9 +1,8 @@
-"""Datasets decoded once, so that no training step waits for a file to be decoded.
+"""Datasets decoded once: a PNG of Cityscapes takes longer to decode than a step on a crop of it.
 
-Small ones are kept in memory. Decoding a PNG of Cityscapes takes longer than training on a crop of
-it, and 3,000 of them don't fit into memory: those go to a disk, a file of raw pixels an image. A
-crop then reads its own rows and columns, and the operating system keeps in memory what it has room
-for. A file's name says its image's number, size and CRC-32, so an interrupted build goes on.
+Small ones are kept in memory. Large ones go to a disk, a file of raw pixels an image, of which a
+crop reads its own rows and columns. A file's name says its image's number, size and CRC-32, so an
+interrupted build goes on.
 """
 
 import functools
@@ -63,10 +62,7 @@ class DecodedDataset:
     @cached_property
     def label_counts(self) -> Tensor:
         """How many pixels have each value of a target, int64 [256]."""
-        counts = torch.zeros(256, dtype=torch.int64)
-        for index in range(len(self)):
-            counts += torch.bincount(self.targets[index].flatten(), minlength=256)
-        return counts
+        return sum(torch.bincount(target.flatten(), minlength=256) for target in self.targets)
 
     def class_frequencies(self) -> np.ndarray:
         """Share of the labelled pixels that each class has, float64 [K]; 0 if there are none."""
@@ -145,15 +141,8 @@ class CachedDataset(DecodedDataset):
     def _mapped(self) -> Callable[[int], np.ndarray]:
         return functools.cache(lambda index: np.memmap(self.files[index], np.uint8, "r"))
 
-    @property
-    def images(self) -> "View":
-        """The images, read when they are indexed."""
-        return View(self, 0)
-
-    @property
-    def targets(self) -> "View":
-        """The targets, likewise."""
-        return View(self, 1)
+    images = property(lambda self: View(self, 0), doc="The images, read when they are indexed.")
+    targets = property(lambda self: View(self, 1), doc="The targets, likewise.")
 
     def window(
         self, index: int, rows: slice = slice(None), columns: slice = slice(None)
@@ -207,7 +196,7 @@ class View(Sequence):
 
 
 def _cache_of(dataset: SegmentationDataset, root: Path) -> tuple[Path, dict[int, Path]]:
-    """A dataset's folder in `root`, and the decoded images that lie in it, by number."""
+    # a dataset's folder in `root`, and the decoded images that lie in it, by number
     folder = root / f"{dataset.name}-{dataset.split}-{len(dataset)}-{dataset.checksum[:12]}"
     files = (path for path in sorted(folder.glob("*.bin")) if NAME.fullmatch(path.name))
     return folder, {int(path.name[:6]): path for path in files}

@@ -57,6 +57,18 @@ class CocoLayout(Layout):
     num_classes: int
 
 
+def missing_archives(root: Path) -> list[Archive]:
+    """The archives that weren't unpacked into COCO's folder."""
+    return [a for a in ARCHIVES if not all((root / marker).exists() for marker in a.markers)]
+
+
+def get_coco(data_root: Path) -> None:
+    """Download those of COCO's archives that aren't there; see `cwd.data.fetch.fetch`."""
+    folder = COCO_LAYOUTS["coco"].find(data_root) or data_root / "coco"
+    for what, size, inside, _ in missing_archives(folder):
+        fetch(f"COCO's {Path(what).name}", what, inside, folder / inside, size=size)
+
+
 _SCENES = CocoLayout(
     images="leftImg8bit/{}",
     annotations="annotations/instances_{}.json",
@@ -75,20 +87,9 @@ _COCO = CocoLayout(
     "unpack them there, and see data/README.md.",
     folders=("coco", "COCO"),
     counts={"train": 118_287, "val": 5_000},
+    get=get_coco,
 )
 COCO_LAYOUTS = Layouts({"scenes": _SCENES, "coco": _COCO}, kind="detection ")
-
-
-def missing_archives(root: Path) -> list[Archive]:
-    """The archives that weren't unpacked into COCO's folder."""
-    return [a for a in ARCHIVES if not all((root / marker).exists() for marker in a.markers)]
-
-
-def get_coco(data_root: Path) -> None:
-    """Download those of COCO's archives that aren't there; see `cwd.data.fetch.fetch`."""
-    folder = _COCO.find(data_root) or data_root / "coco"
-    for what, size, inside, _ in missing_archives(folder):
-        fetch(f"COCO's {Path(what).name}", what, inside, folder / inside, size=size)
 
 
 def build_coco(name: str, root: str | Path, split: str, *, masks: bool = False) -> "CocoDataset":
