@@ -91,10 +91,9 @@ def known(dataset: SegmentationDataset) -> tuple[str, tuple[str, ...], np.ndarra
 def load_in_memory(
     dataset: SegmentationDataset, *, size: tuple[int, int] | None = None
 ) -> InMemoryDataset:
-    """Decode a dataset, and resize it if a height and width is given.
+    """Decode a dataset; resize images bilinearly and targets to the nearest pixel, if asked for.
 
-    Images are resized bilinearly with antialiasing, targets to the nearest pixel. Images that
-    differ in size or don't fit into memory are a `CwdError`, as is a `size` that isn't positive.
+    Images that differ in size or don't fit into memory are a `CwdError`.
     """
     if size and min(size) < 1:
         raise CwdError(f"{dataset.name} can't be read with size {size}: give positive numbers.")
@@ -253,10 +252,9 @@ def describe(parts: Mapping[str, DecodedDataset]) -> pd.DataFrame:
     """Number of images by split, their size in pixels, and the share of ignored pixels in %."""
     lines = {}
     for split, part in parts.items():
-        ends = zip(part.sizes.amin(dim=0).tolist(), part.sizes.amax(dim=0).tolist(), strict=True)
+        ends = torch.stack(part.sizes.aminmax(dim=0), dim=1).tolist()
         height, width = (low if low == high else f"{low} to {high}" for low, high in ends)
         ignored = part.label_counts[IGNORED] / part.label_counts.sum()
-        lines[split] = [len(part), height, width, round(100 * ignored.item(), 1)]
-    columns = ["images", "height", "width", "ignored pixels (%)"]
-    table = pd.DataFrame.from_dict(lines, orient="index", columns=columns)
-    return table.rename_axis(part.name)
+        lines[split] = {"images": len(part), "height": height, "width": width}
+        lines[split]["ignored pixels (%)"] = round(100 * ignored.item(), 1)
+    return pd.DataFrame.from_dict(lines, orient="index").rename_axis(part.name)

@@ -43,10 +43,7 @@ def prepare(image: Tensor, short: int, long: int) -> tuple[Tensor, Tensor]:
 
 
 def prepare_picture(picture: Picture, short: int, long: int) -> Picture:
-    """An image as large as detectors take it, see `fitted`, and those of its objects they learn.
-
-    Where there are masks, objects without a pixel of the resized image are left out too.
-    """
+    """As `prepare`, and those of its objects that detectors learn: with a pixel of their masks."""
     learned, boxes = to_learn(picture.objects, torch.tensor(picture.image.shape[-2:]))
     image, scale = prepare(picture.image, short, long)
     area = picture.objects.area * scale[:2].prod()
@@ -58,22 +55,18 @@ def prepare_picture(picture: Picture, short: int, long: int) -> Picture:
 
 
 def resized(masks: Tensor, size: Size) -> Tensor:
-    """Masks uint8 [N, H, W] of another height and width, every pixel that which its centre is in.
-
-    Other than plain nearest neighbours this moves no mask by half a pixel against its box.
-    """
-    exact = InterpolationMode.NEAREST_EXACT
+    """Masks uint8 [N, H, W] of another height and width, each pixel that at its centre."""
+    exact = InterpolationMode.NEAREST_EXACT  # plain nearest moves a mask against its box
     return resize(masks, list(size), exact) if len(masks) else masks.new_zeros(0, *size)
 
 
 def mirrored(picture: Picture) -> Picture:
     """The mirror image, and its objects' boxes and masks."""
-    left, top, right, bottom = picture.objects.boxes.unbind(dim=1)
-    width = picture.image.shape[-1]
-    boxes = torch.stack([width - right, top, width - left, bottom], dim=1)
-    masks = picture.objects.masks
-    masks = None if masks is None else masks.flip(-1)
-    return Picture(picture.image.flip(-1), picture.objects._replace(boxes=boxes, masks=masks))
+    image, objects = picture
+    left, top, right, bottom = objects.boxes.unbind(dim=1)
+    boxes = torch.stack([image.shape[-1] - right, top, image.shape[-1] - left, bottom], dim=1)
+    masks = None if objects.masks is None else objects.masks.flip(-1)
+    return Picture(image.flip(-1), objects._replace(boxes=boxes, masks=masks))
 
 
 def padded(objects: Objects, size: Size) -> Objects:
@@ -85,14 +78,14 @@ def padded(objects: Objects, size: Size) -> Objects:
 
 
 def padded_size(sizes: Iterable[Size]) -> Size:
-    """The least height and width that all images fit into, in multiples of 32."""
+    """The least height and width, multiples of 32, that all images fit into."""
     return tuple(-(-max(sides) // DIVISOR) * DIVISOR for sides in zip(*sizes, strict=True))
 
 
 def stacked(images: Sequence[Tensor], size: Size | None = None) -> Tensor:
     """B images uint8 [3, h, w] as detectors take them: float32 [B, 3, H, W], normalised.
 
-    Below and at the right they are padded with 0, the mean colour, to a size or to what they need.
+    They are padded at the end with 0, the mean colour, to a size or to what they need.
     """
     height, width = size or padded_size([image.shape[-2:] for image in images])
     batch = torch.zeros(len(images), 3, height, width, device=images[0].device)
@@ -103,11 +96,10 @@ def stacked(images: Sequence[Tensor], size: Size | None = None) -> Tensor:
 
 
 def alike(upright: np.ndarray, batch: int, seed: int, step: int) -> Tensor:
-    """Which images a step trains on, all upright or none: as `cwd.config.schedule.chosen_images`.
+    """Which images a step trains on, all `upright` (bool [N]) or none.
 
-    An epoch leaves out the incomplete end of both kinds; its batches come in random order. Where
-    there is one kind only, the two functions give the same. `upright` is bool [N]. Where neither
-    kind fills a batch, that is a `CwdError`.
+    As `cwd.config.schedule.chosen_images`, and the same where there is one kind only. An epoch
+    leaves out the incomplete end of both kinds; where neither fills a batch, that is a `CwdError`.
     """
     if upright.all() or not upright.any():
         return chosen_images(len(upright), batch, seed, step)
@@ -126,26 +118,24 @@ def alike(upright: np.ndarray, batch: int, seed: int, step: int) -> Tensor:
 
 
 class DetectionBatches(BatchSource):
-    """Batches of images of sizes of their own, each padded to the largest of the whole batch.
+    """Batches of images of sizes of their own, padded to the largest of the whole batch.
 
-    So the processes that share a batch pad alike. Upright images and others don't share one, as in
-    mmdetection, since padding both to a square would take half as much again. The dataset is what
-    `CocoDataset.trainable` gives.
+    Upright images and others don't share one, as in mmdetection, since padding both to a square
+    would take half as much again. The dataset is what `CocoDataset.trainable` gives.
     """
 
     schedule: DetectionSchedule
     dataset: CocoDataset
 
     def _prepare(self) -> None:
-        sizes, schedule = self.dataset.sizes.tolist(), self.schedule
-        self.sizes = [fitted(size, schedule.short, schedule.long) for size in sizes]
+        self.sizes = [fitted(size, *self.schedule.size) for size in self.dataset.sizes.tolist()]
         self.upright = np.array([height > width for height, width in self.sizes])
         counts = self.dataset.file.starts.diff()[list(self.dataset.chosen)].tolist()
         layers = (3 + count * self.dataset.masked for count in counts)  # with the crowds' masks
         need = sum(n * h * w for n, (h, w) in zip(layers, self.sizes, strict=True))
         self.resident: list[Picture] = []  # on the device, not mirrored
         if need <= MEMORY:
-            pictures = ahead(self.read, range(len(self.dataset)), schedule.batch)
+            pictures = ahead(self.read, range(len(self.dataset)), self.schedule.batch)
             self.resident = [self.placed(picture) for picture in pictures]
 
     def __call__(self, step: int) -> tuple[Tensor, list[Objects]]:
@@ -171,8 +161,7 @@ class DetectionBatches(BatchSource):
         if self.resident:
             picture = self.resident[index]
         else:
-            short, long = self.schedule.size
-            picture = prepare_picture(self.dataset[index], short, long)
+            picture = prepare_picture(self.dataset[index], *self.schedule.size)
         return mirrored(picture) if flip else picture
 
     def placed(self, picture: Picture) -> Picture:

@@ -1,7 +1,6 @@
 """Pictures with annotated objects: COCO 2017, and the scenes, which have its format."""
 
 import hashlib
-import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -95,9 +94,8 @@ COCO_LAYOUTS = Layouts({"scenes": _SCENES, "coco": _COCO}, kind="detection ")
 def build_coco(name: str, root: str | Path, split: str, *, masks: bool = False) -> "CocoDataset":
     """A split of a dataset: its annotations read and checked, its images found but not yet read.
 
-    `name` is "scenes" or "coco", and `root` the dataset's folder or a data root that holds it.
-
-    A dataset that isn't there, or whose annotations are damaged, is a `CwdError`.
+    `name` is "scenes" or "coco", and `root` the dataset's folder or a data root that holds it. A
+    dataset that isn't there, or whose annotations are damaged, is a `CwdError`.
     """
     layout = COCO_LAYOUTS[name]
     if split not in layout.splits:
@@ -108,11 +106,10 @@ def build_coco(name: str, root: str | Path, split: str, *, masks: bool = False) 
     file = read_annotations(path, layout.remedy, masks=masks)
     images = folder / layout.images.format(split)
     # a folder is listed once: asking for each of 118,287 files takes long on a network's disk
-    there: dict[Path, set[str]] = {}
+    folders = {(images / name).parent for name in file.files}
+    there = {path for place in folders if place.is_dir() for path in place.iterdir()}
     for path in (images / name for name in file.files):
-        if path.parent not in there:
-            there[path.parent] = set(os.listdir(path.parent) if path.parent.is_dir() else ())
-        if path.name not in there[path.parent]:
+        if path not in there:
             raise CwdError(f"{path} is missing, an image that has annotations: {layout.remedy}")
     known = file.classes, file.category_ids, masks
     return CocoDataset(name, split, folder, layout, file, tuple(range(len(file.files))), *known)
@@ -155,8 +152,7 @@ class CocoDataset(Dataset):
     def trainable(self, smallest: int = SMALLEST_SIDE) -> "CocoDataset":
         """The images to train on: with an object to learn, and `smallest` pixels to both sides.
 
-        Masks aren't looked at, so an image whose objects all turn out to have none may be left. No
-        image at all is a `CwdError`.
+        Masks aren't looked at. No image at all is a `CwdError`.
         """
         counts = self.file.starts.diff()
         owner = torch.repeat_interleave(torch.arange(len(counts)), counts)
@@ -174,9 +170,9 @@ class CocoDataset(Dataset):
         return slice(*self.file.starts[self.chosen[index] :][:2].tolist())
 
     def annotated(self, index: int) -> Objects:
-        """What the file says of an image, which isn't read; boxes without extent are among it.
+        """What the file says of an image, which isn't read.
 
-        pycocotools counts those as objects that can't be found, and so does our AP.
+        Boxes without extent are among it: AP counts them as objects that can't be found.
         """
         return self.file.objects.keep(self._objects(index))
 
@@ -199,8 +195,7 @@ class CocoDataset(Dataset):
 
     def image(self, index: int) -> Tensor:
         """One image alone, uint8 [3, H, W]; raises as `__getitem__`."""
-        path = self.root / self.names[index]
-        image = photograph(path)
+        image = photograph(path := self.root / self.names[index])
         (_, height, width), (h, w) = image.shape, self.sizes[index].tolist()
         if (height, width) != (h, w):
             found = f"{width}x{height} pixels and {self.file.path.name} says {w}x{h}"
@@ -209,11 +204,10 @@ class CocoDataset(Dataset):
 
 
 def to_learn(objects: Objects, size: Tensor) -> tuple[Tensor, Tensor]:
-    """Which objects a detector is trained on, and their boxes without what is off the image.
+    """Which objects a detector learns, bool [N], and their boxes clipped to the image, [N, 4].
 
     Left out are, as in mmdetection, crowds, objects without area, and boxes of which less than a
-    pixel's width or height is on the image. The size is height and width of their image, or of the
-    image of each, [2] or [N, 2]; the answers are bool [N] and float32 [N, 4].
+    pixel's width or height is on the image. The size is that of all images, or of each, [N, 2].
     """
     limit = size.to(objects.boxes)[..., [1, 0, 1, 0]]  # width and height, twice
     boxes = objects.boxes.clamp(min=0).minimum(limit)

@@ -23,7 +23,7 @@ Outline = list[np.ndarray] | Rle  # polygons float64 [2 P], x and y in turn; or 
 
 
 def read_polygons(value: Any) -> Outline:
-    """Polygons of COCO's format, in the form in which they take little memory.
+    """Polygons of COCO's format as arrays, which take little memory.
 
     A run-length encoding stays as it is, for `read_rle`; anything else is a `ValueError`.
     """
@@ -40,9 +40,8 @@ def read_polygons(value: Any) -> Outline:
         fit = numbers.ndim == 1 and len(numbers) % 2 == 0 and numbers.dtype.kind in "iuf"
         if not fit or not (np.abs(numbers) <= FAR).all():
             raise ValueError(POLYGONS)
-        polygons.append(numbers.astype(np.float64))
-    # a polygon of fewer than three points has no area, as in pycocotools, and so no mask alone
-    polygons = [polygon for polygon in polygons if len(polygon) >= 6]
+        if len(numbers) >= 6:  # of fewer than three points there is no area, as in pycocotools
+            polygons.append(numbers.astype(np.float64))
     if not polygons:
         raise ValueError(POLYGONS)
     return polygons
