@@ -1,7 +1,6 @@
 """The embedded dataset: procedural street scenes in Cityscapes' classes, ids and layout."""
 
 import json
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -46,7 +45,7 @@ def draw_scene(rng: Generator, size: Size = (64, 128)) -> Scene:
 
     It depends on nothing but the arguments.
     """
-    height, width = (int(n) for n in size)
+    height, width = map(int, size)
     if min(height, width) < SMALLEST:
         raise CwdError(f"size {height}x{width} is too small for a scene: give at least 32x32.")
     top, low, light = [*LIGHTS.values()][int(rng.choice(5, p=(0.35, 0.2, 0.15, 0.2, 0.1)))]
@@ -124,22 +123,17 @@ def _develop(picture: Image.Image, label_ids: np.ndarray, rng: Generator) -> np.
 
 
 def write_dataset(
-    root: str | Path,
-    *,
-    size: Size = (64, 128),
-    splits: Mapping[str, int] | None = None,
-    seed: int = 0,
+    root: Path, *, splits: dict[str, int], size: Size = (64, 128), seed: int = 0
 ) -> Path:
-    """Draw a dataset in Cityscapes' layout, with COCO instance annotations; returns `root`.
+    """Draw a dataset with so many images by split; returns `root`.
 
     `leftImg8bit/SPLIT/scenes/*_leftImg8bit.png` and `gtFine/SPLIT/scenes/*_gtFine_labelIds.png`,
-    `*_gtFine_instanceIds.png`, which `torchvision.datasets.Cityscapes` reads as they are;
-    `annotations/instances_SPLIT.json` with boxes and masks of persons, riders and vehicles. The
-    same arguments give the same bytes; a folder that holds this very dataset is left as it is.
-    `size` is height and width, and `splits` has the number of images by split. Arguments that make
-    no sense are a `CwdError`, as is anything else in `root`.
+    `*_gtFine_instanceIds.png`, which `torchvision.datasets.Cityscapes` reads as they are, and in
+    COCO's format `annotations/instances_SPLIT.json`, boxes and masks of persons, riders, vehicles.
+
+    The same arguments give the same bytes; a folder that holds this very dataset is left as it is.
+    Arguments that make no sense are a `CwdError`, as is anything else in `root`.
     """
-    root, splits = Path(root), dict(splits or {"train": 600, "val": 100})
     if not splits.keys() <= {*SPLITS} or min(splits.values()) < 0 or seed < 0:
         raise CwdError(
             f"scenes of {splits}, seed {seed}: give numbers of images from 0 on for "
@@ -203,13 +197,12 @@ def _annotate(instances: np.ndarray, image_id: int) -> list[dict]:
     for value in np.unique(instances[instances >= 1000]).tolist():
         mask = np.asfortranarray(instances == value, np.uint8)
         encoded = rle.encode(mask)
-        annotation = {
+        annotations.append({
             "image_id": image_id,
             "category_id": ids.index(value // 1000) + 1,
             "segmentation": {"size": encoded["size"], "counts": encoded["counts"].decode()},
             "bbox": list(map(int, rle.toBbox(encoded))),
             "area": int(mask.sum()),
             "iscrowd": 0,
-        }
-        annotations.append(annotation)
+        })  # fmt: skip
     return annotations
