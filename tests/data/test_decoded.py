@@ -1,7 +1,6 @@
 """Datasets decoded on disk: the same pixels, built once, resumed, checked, read in windows."""
 
 import os
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from cwd.config.run import Data
 from cwd.config.schedule import Schedule
 from cwd.data import datasets, decoded, fake_trees, segmentation
 from cwd.data.datasets import build_dataset
-from cwd.data.decoded import CachedDataset, load_cached, load_in_memory
+from cwd.data.decoded import CachedDataset, load_cached
 from cwd.data.loading import Batches
 from cwd.data.segmentation import SegmentationDataset
 from cwd.system import paths
@@ -135,45 +134,6 @@ def test_large_datasets_go_to_disk_and_small_ones_to_memory(tmp_path, monkeypatc
     assert (len(train), len(val)) == (2, 1)
     resized, _ = datasets.open_data(Data("cityscapes", size=(5, 8), train=2, val=1), tmp_path)
     assert resized.images.shape == (2, 3, 5, 8)
-
-
-@pytest.fixture
-def twins(tmp_path):
-    """The same images in memory and on disk."""
-    names = tuple(f"{i}.png" for i in range(11))
-    dataset = build_dataset("camvid", fake_trees.camvid(tmp_path / "camvid", names=names), "train")
-    return load_in_memory(dataset), load_cached(dataset, tmp_path / "cache")
-
-
-def test_batches_from_disk_are_those_from_memory(twins):
-    memory, disk = (Batches(dataset, SCHEDULE, 3, CPU) for dataset in twins)
-    for step in range(SCHEDULE.steps):
-        (a, x), (b, y) = memory(step), disk(step)
-        torch.testing.assert_close(a, b, atol=2e-4, rtol=0)
-        assert torch.equal(x, y)
-
-
-def test_a_batch_does_not_depend_on_what_was_asked_before(twins):
-    _, cached = twins
-    whole = Batches(cached, SCHEDULE, 3, CPU)
-    batches = [whole(step) for step in range(SCHEDULE.steps)]
-    late = Batches(cached, SCHEDULE, 3, CPU)
-    for step in (5, 8, 2):
-        assert torch.equal(late(step)[0], batches[step][0])
-    assert not torch.equal(Batches(cached, SCHEDULE, 4, CPU)(5)[0], batches[5][0])
-
-
-@pytest.mark.parametrize("photometric", [False, True])
-def test_processes_share_a_batch(twins, photometric):
-    schedule = replace(SCHEDULE, photometric=photometric)
-    for dataset in twins:
-        whole, *halves = (
-            Batches(dataset, schedule, 3, CPU, rows)
-            for rows in (slice(None), slice(0, 2), slice(2, 4))
-        )
-        for step in range(3):
-            for expected, *parts in zip(whole(step), *(half(step) for half in halves), strict=True):
-                assert torch.equal(torch.cat(parts), expected)
 
 
 def test_crops_read_windows_and_decode_nothing(tmp_path, labels_read, monkeypatch):

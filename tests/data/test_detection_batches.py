@@ -1,6 +1,5 @@
 """Batches of detectors, against their augmentation done by hand, image by image."""
 
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +10,6 @@ import torch.nn.functional as F
 from cwd.config.run import Data
 from cwd.config.schedule import DetectionSchedule, chosen_images
 from cwd.data import fake_trees
-from cwd.data.batches import ahead
 from cwd.data.detection import batches
 from cwd.data.detection.batches import DetectionBatches, alike, padded_size, prepare, stacked
 from cwd.data.detection.coco import Picture, build_coco
@@ -35,8 +33,8 @@ def dataset(folder):
     return build_coco("coco", folder, "train", masks=True)
 
 
-def loader(dataset, schedule=SCHEDULE, **options):
-    return DetectionBatches(dataset, schedule, options.pop("seed", 5), "cpu", **options)
+def loader(dataset, schedule=SCHEDULE):
+    return DetectionBatches(dataset, schedule, 5, "cpu")
 
 
 def equal(one, two):
@@ -90,24 +88,6 @@ def test_prepare():
         assert scale.tolist() == pytest.approx([size[1] / 50, size[0] / 30] * 2)
         expected = F.interpolate(image[None].double(), size, mode="bilinear", antialias=True)[0]
         assert (found - expected).abs().max() < 1  # it is rounded, by fixed-point arithmetic
-
-
-def test_an_object_by_hand():
-    mask = torch.tensor([[0, 1, 0], [0, 1, 1]], dtype=torch.uint8)
-    large = batches.prepare_picture(picture(mask, [1, 0, 3, 2]), 4, 6)
-    expected = [[0, 0, 1, 1, 0, 0]] * 2 + [[0, 0, 1, 1, 1, 1]] * 2
-    assert large.objects.masks[0].tolist() == expected
-    assert large.objects.boxes.tolist() == [[2, 0, 6, 4]]
-    image = torch.arange(72, dtype=torch.uint8).view(3, 4, 6)
-    twin = batches.mirrored(large._replace(image=image))
-    assert twin.image[0].tolist() == [row[::-1] for row in image[0].tolist()]
-    assert twin.objects.masks[0].tolist() == [row[::-1] for row in expected]
-    assert twin.objects.boxes.tolist() == [[0, 0, 4, 4]]
-    assert batches.mirrored(twin).image.equal(image)
-    whole = batches.padded(twin.objects, (32, 64)).masks
-    assert whole.shape == (1, 32, 64)
-    assert whole[0, :4, :6].equal(twin.objects.masks[0])
-    assert whole.sum() == 12
 
 
 @pytest.mark.parametrize("size", [(3, 5), (7, 9), (11, 24), (20, 30)])
@@ -223,75 +203,14 @@ def test_masks_count_where_memory_is_short(folder, dataset, monkeypatch):
     assert loader(build_coco("coco", folder, "train")).resident
 
 
-def test_any_order_and_any_start_is_the_same(dataset, monkeypatch):
-    resident = loader(dataset)
-    expected = [resident(step) for step in range(6)]
-    assert not equal(expected[0], expected[2])
-    monkeypatch.setattr(batches, "MEMORY", 0)
-    load = loader(dataset)
-    for step in (0, 1, 2, 5, 3, 3, 0):
-        assert equal(load(step), expected[step]), step
-    assert equal(loader(dataset)(4), expected[4])  # a resumed run
-    assert not equal(loader(dataset, seed=6)(0), expected[0])
-
-
 @in_memory_or_not
-def test_processes_share_a_batch(dataset, monkeypatch, memory):
-    monkeypatch.setattr(batches, "MEMORY", memory)
-    schedule = replace(SCHEDULE, short=64, long=200)
-    whole = loader(dataset, schedule)
-    parts = [loader(dataset, schedule, rows=rows) for rows in (slice(0, 1), slice(1, 3))]
-    needed = []
-    for step in range(6):
-        images, targets = whole(step)
-        found = [part(step) for part in parts]
-        together = torch.cat([x for x, _ in found]), found[0][1] + found[1][1]
-        assert equal(together, (images, targets))
-        chosen = [index for index, _ in whole.plan(step)]
-        sides = [padded_size([whole.sizes[i] for i in rows]) for rows in (chosen[:1], chosen)]
-        assert images.shape[2:] == sides[1]
-        needed.append(sides)
-    assert any(alone != together for alone, together in needed)  # and yet they pad alike
-
-
-def test_no_batch_is_read_that_is_not_needed(dataset, monkeypatch):
-    monkeypatch.setattr(batches, "MEMORY", 0)
-    load = loader(dataset, replace(SCHEDULE, steps=3))
-    read, original = [], load.read
-    monkeypatch.setattr(load, "read", lambda i, flip: read.append(i) or original(i, flip))
-    for step in range(3):
-        load(step)
-    assert sorted(read) == sorted(i for step in range(3) for i, _ in load.plan(step))
-
-
-@in_memory_or_not
-def test_what_can_not_be_trained_on(tmp_path, dataset, monkeypatch, memory):
-    with pytest.raises(CwdError, match="coco has 2 training images, fewer than a batch of 3"):
-        loader(dataset.first(2))
+def test_a_damaged_image(tmp_path, monkeypatch, memory):
     monkeypatch.setattr(batches, "MEMORY", memory)
     dataset = build_coco("coco", fake_trees.coco(tmp_path), "train")
     path = tmp_path / dataset.names[2]
     path.write_bytes(path.read_bytes()[:-50])
     with pytest.raises(CwdError, match="can't be decoded"):
         [loader(dataset, replace(SCHEDULE, batch=4))(step) for step in range(4)]
-
-
-def test_ahead():
-    started = []
-
-    def work(number):
-        started.append(number)
-        time.sleep(0.002 * (5 - number % 5))
-        return number**2
-
-    found = ahead(work, iter(range(20)), 3)
-    assert started == []
-    for number in range(20):
-        assert next(found) == number**2
-        assert len(started) <= number + 4
-    assert next(found, None) is None
-    with pytest.raises(ZeroDivisionError):
-        list(ahead(lambda number: 1 / number, [2, 1, 0], 2))
 
 
 def test_upright_images_and_others_do_not_share_a_batch():
