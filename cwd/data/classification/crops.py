@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
 from cwd.config.run import Data
@@ -50,7 +49,10 @@ def write_split(scenes: CocoDataset, folder: Path) -> None:
         image, objects = scenes[index]
         sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
         fit = (sides >= SMALLEST).all(dim=1) & ~objects.crowd
-        windows = around(objects.boxes, tuple(image.shape[-2:])).tolist()
+        room = MARGIN * sides.double()
+        first = (objects.boxes[:, :2] - room).floor().clamp(min=0)
+        last = (objects.boxes[:, 2:] + room).ceil()  # a slice ends with the image
+        windows = torch.cat([first, last], dim=1).long().tolist()
         for number in fit.nonzero().flatten().tolist():
             left, top, right, bottom = windows[number]
             name = scenes.classes[objects.labels[number]]
@@ -61,11 +63,3 @@ def write_split(scenes: CocoDataset, folder: Path) -> None:
             f"{scenes.root} has no object of {SMALLEST}x{SMALLEST} pixels in the {len(scenes)} "
             f"scenes of {scenes.split}: draw more or larger scenes."
         )
-
-
-def around(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Whole pixels [N, 4] that hold boxes [N, 4] and a margin, clipped to their image's size."""
-    room = MARGIN * (boxes[:, 2:] - boxes[:, :2]).double()
-    first = (boxes[:, :2] - room).floor().clamp(min=0)
-    last = torch.minimum((boxes[:, 2:] + room).ceil(), torch.tensor(size).flip(0))
-    return torch.cat([first, last], dim=1).long()
