@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -49,17 +49,14 @@ class Layout:
         raise CwdError(f"{root} holds no {name} (no {self.markers[0]}/ in it): {self.remedy}")
 
 
-Known = TypeVar("Known", bound=Layout)
-
-
-class Layouts(dict[str, Known]):
+class Layouts(dict[str, Any]):
     """Layouts by a dataset's name; an unknown one is a `CwdError`."""
 
-    def __init__(self, layouts: Mapping[str, Known], kind: str = "", others: str = "") -> None:
+    def __init__(self, layouts: Mapping[str, Layout], kind: str = "", others: str = "") -> None:
         super().__init__(layouts)
         self.kind, self.others = kind, others
 
-    def __missing__(self, name: str) -> Known:
+    def __missing__(self, name: str) -> Layout:
         names = ", ".join(self) + self.others
         raise CwdError(f"there is no {self.kind}dataset {name!r}: use one of {names}.")
 

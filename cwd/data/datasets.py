@@ -42,9 +42,8 @@ def build_dataset(name: str, root: str | Path, split: str) -> SegmentationDatase
     for image, label in pairs:
         for path, what in ((image, "image of its list"), (label, f"label of {image.name}")):
             if not path.is_file():
-                raise CwdError(
-                    f"{path} is missing, the {what}: get the dataset again; {layout.remedy}"
-                )
+                again = f"get the dataset again; {layout.remedy}"
+                raise CwdError(f"{path} is missing, the {what}: {again}")
     return SegmentationDataset(name, split, folder, layout, pairs)
 
 
@@ -57,9 +56,8 @@ def large(layout: Layout) -> bool:
 def open_data(data: Data, data_root: Path) -> tuple[DecodedDataset, DecodedDataset]:
     """Training images and the images that mIoU is measured on; scenes are drawn first.
 
-    They are decoded once in a process, however many runs ask for them; those that are too large
-    for that, once on a machine. A dataset that is missing, incomplete or damaged, or too large for
-    the disk, is a `CwdError`.
+    They are decoded once in a process, those that are too large for that once on a machine. A
+    dataset that is missing, incomplete or damaged, or too large for the disk, is a `CwdError`.
     """
     root = scenes_root(data, data_root) if data.name == "scenes" else data_root
     parts = []

@@ -184,13 +184,11 @@ class View(Sequence):
 
     def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> Tensor | list[Tensor]:
         """One, or several: stacked if they are of one size, else as a list."""
-        index = index.tolist() if torch.is_tensor(index) else index
-        index = range(len(self))[index] if isinstance(index, slice) else index
-        if isinstance(index, Sequence):
-            found = [self[i] for i in index]
+        chosen = np.arange(len(self))[index]
+        if chosen.ndim:
+            found = [self[one] for one in chosen]
             return torch.stack(found) if len({one.shape for one in found}) == 1 else found
-        whole = self.dataset.window(range(len(self))[index])[self.part]
-        pixels = torch.from_numpy(whole.copy())
+        pixels = torch.from_numpy(self.dataset.window(int(chosen))[self.part].copy())
         return pixels if self.part else pixels.permute(2, 0, 1).contiguous()
 
 

@@ -19,8 +19,7 @@ OTHERS = {"coco": (COCO_LAYOUTS, build_coco), "imagenet": (FOLDER_LAYOUTS, build
 def obtain(name: str, data_root: str | Path) -> str:
     """Find a dataset below the data root, get it if its licence allows that, and check it.
 
-    Returns a sentence for people, and so is the `CwdError` where it is damaged or has to be got by
-    hand.
+    Returns a sentence; where it is damaged or has to be got by hand, that is a `CwdError`.
     """
     root = Path(data_root)
     if name in ("scenes", "crops"):

@@ -1,7 +1,4 @@
-"""Small datasets in their official layouts, for rehearsals and tests; the pixels are random.
-
-Every label value that a dataset has occurs in every label image; COCO has boxes instead.
-"""
+"""Small datasets in their official layouts: random pixels, in each label image every label."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -125,8 +122,7 @@ def imagenet(
 def coco(root: Path, *, train: int = 4, val: int = 3, size: Size = (64, 96)) -> Path:
     """COCO 2017: 80 classes; the images differ in width, and are listed in no order.
 
-    The first image of a split is grey and its last object a crowd; of several images the last has
-    no objects.
+    The first is grey and its last object a crowd; of several images the last has no objects.
     """
     categories = [{"id": i, "name": f"class {i}"} for i in range(1, 91) if i not in GAPS]
     for seed, (split, count) in enumerate((("train", train), ("val", val))):

@@ -150,10 +150,7 @@ class CocoDataset(Dataset):
         return replace(self, chosen=self.chosen[:count])
 
     def trainable(self, smallest: int = SMALLEST_SIDE) -> "CocoDataset":
-        """The images to train on: with an object to learn, and `smallest` pixels to both sides.
-
-        Masks aren't looked at. No image at all is a `CwdError`.
-        """
+        """The images with an object to learn, of `smallest` sides or more; none is a `CwdError`."""
         counts = self.file.starts.diff()
         owner = torch.repeat_interleave(torch.arange(len(counts)), counts)
         learnable, _ = to_learn(self.file.objects, self.file.sizes[owner])
@@ -170,10 +167,7 @@ class CocoDataset(Dataset):
         return slice(*self.file.starts[self.chosen[index] :][:2].tolist())
 
     def annotated(self, index: int) -> Objects:
-        """What the file says of an image, which isn't read.
-
-        Boxes without extent are among it: AP counts them as objects that can't be found.
-        """
+        """What the file says of an image; boxes without extent are among it, as AP counts them."""
         return self.file.objects.keep(self._objects(index))
 
     def encodings(self, index: int) -> list[Rle]:
@@ -182,10 +176,7 @@ class CocoDataset(Dataset):
         return [encoded(outline, size) for outline in self.file.outlines[self._objects(index)]]
 
     def __getitem__(self, index: int) -> Picture:
-        """Decode one image; its objects are those whose boxes have a width and a height.
-
-        A file that is missing or damaged, or of another size than annotated, is a `CwdError`.
-        """
+        """Decode one image; its objects are those whose boxes have a width and a height."""
         image, objects = self.image(index), self.annotated(index)
         if self.masked:
             size = tuple(image.shape[1:])
@@ -194,7 +185,7 @@ class CocoDataset(Dataset):
         return Picture(image, objects.keep(solid))
 
     def image(self, index: int) -> Tensor:
-        """One image alone, uint8 [3, H, W]; raises as `__getitem__`."""
+        """One image alone, uint8 [3, H, W]; damaged or of another size, it is a `CwdError`."""
         image = photograph(path := self.root / self.names[index])
         (_, height, width), (h, w) = image.shape, self.sizes[index].tolist()
         if (height, width) != (h, w):

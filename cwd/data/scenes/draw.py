@@ -41,10 +41,7 @@ class Scene(NamedTuple):
 
 
 def draw_scene(rng: Generator, size: Size = (64, 128)) -> Scene:
-    """Draw one street scene of a height and width, from 32x32 pixels on.
-
-    It depends on nothing but the arguments.
-    """
+    """Draw a street scene of 32x32 pixels or more; it depends on the arguments alone."""
     height, width = map(int, size)
     if min(height, width) < SMALLEST:
         raise CwdError(f"size {height}x{width} is too small for a scene: give at least 32x32.")
