@@ -113,23 +113,19 @@ def test_what_is_not_there(tmp_path, camvid, cityscapes, name, split, word):
         build_dataset(name, tmp_path, split)
 
 
-def rewrite(path, content):
-    path.write_bytes(content)
-
-
 @pytest.mark.parametrize(
     ("damage", "word"),
     [
-        (lambda image, label: rewrite(image, image.read_bytes()[:-30]), "can't be decoded"),
-        (lambda image, label: rewrite(label, label.read_bytes()[:-30]), "can't be decoded"),
-        (lambda image, label: rewrite(label, b""), "can't be decoded"),
+        (lambda image, label: cut_short(image), "can't be decoded"),
+        (lambda image, label: cut_short(label), "can't be decoded"),
+        (lambda image, label: label.write_bytes(b""), "can't be decoded"),
         (lambda image, label: label.unlink(), "is missing, the label of"),
         (lambda image, label: image.unlink(), "is missing, the image of its list"),
         (lambda _, label: save(label, np.full(SIZE, 12, np.uint8)), "label 12, expected 0 to 11:"),
         (lambda _, label: save(label, np.zeros((10, 15), np.uint8)), "15x10 .* its image 16x10"),
         (lambda _, label: save(label, image()), "is no label image"),
         (lambda image, label: shutil.copy(label, image), "has no colours"),
-        (lambda image, _: rewrite(image.parents[1] / "train.txt", b"\xff\xfe\x00"), "no list of"),
+        (lambda image, _: (image.parents[1] / "train.txt").write_bytes(b"\xff\xfe"), "no list of"),
     ],
 )
 def test_camvid_damaged(camvid, damage, word):
@@ -138,14 +134,15 @@ def test_camvid_damaged(camvid, damage, word):
         load_in_memory(build_dataset("camvid", camvid, "train"))
 
 
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[:-30])
+
+
 def test_cityscapes_damaged(cityscapes):
     (label,) = (cityscapes / "gtFine").rglob("*labelIds.png")
     save(label, np.full(SIZE, 40, np.uint8))
     with pytest.raises(CwdError, match="has the label 40, expected 0 to 33"):
         build_dataset("cityscapes", cityscapes, "train")[0]
-    label.unlink()
-    with pytest.raises(CwdError, match=r"labelIds\.png is missing, the label of aachen_000000"):
-        build_dataset("cityscapes", cityscapes, "train")
     shutil.rmtree(cityscapes / "gtFine")
     with pytest.raises(CwdError, match=r"gtFine/train is missing, the labels of train: register"):
         build_dataset("cityscapes", cityscapes, "train")

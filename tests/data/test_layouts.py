@@ -109,16 +109,9 @@ def test_voc_broken_files(pascal):
     mat.write_bytes(mat.read_bytes()[:100])
     with pytest.raises(CwdError, match=r"2009_000001\.mat can't be read"):
         dataset[3]
-    mat.unlink()
-    with pytest.raises(CwdError, match=r"2009_000001\.mat is missing, the label"):
-        build_dataset("voc", pascal, "train")
     label = pascal / "VOCdevkit" / "VOC2012" / "SegmentationClass" / "2007_000000.png"
     fake_trees.save(label, fake_trees.labels([21]), palette=True)
     with pytest.raises(CwdError, match="has the label 21, expected 0 to 20 or 255"):
-        dataset[0]
-    # converted to RGB, VOC's palette images look right in a viewer and are no labels
-    fake_trees.save(label, fake_trees.image())
-    with pytest.raises(CwdError, match="no label image"):
         dataset[0]
     shutil.rmtree(pascal / LISTS)  # not sent in circles
     with pytest.raises(
@@ -154,8 +147,6 @@ def test_ade20k_broken_files(ade):
 
 
 def test_make_data_compares_counts_and_sizes(ade, tmp_path, monkeypatch):
-    with pytest.raises(CwdError, match="has 2 images in train, expected 20210"):
-        download.obtain("ade20k", tmp_path)
     with pytest.raises(CwdError, match=r"register at cityscapes-dataset\.com"):
         download.obtain("cityscapes", tmp_path)
     fewer = replace(datasets.LAYOUTS["camvid"], counts={"train": 2})
