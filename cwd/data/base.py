@@ -1,12 +1,15 @@
 """The contract of every dataset, whatever its targets are, and what is known of one beforehand."""
 
 import json
+import os
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +19,7 @@ from torch import Tensor
 from cwd.system.errors import CwdError
 from cwd.system.files import exclusive, read_json, unwritable
 
+Item, Result = TypeVar("Item"), TypeVar("Result")
 SPLITS = ("train", "val", "test")
 PATIENCE = 3600.0  # seconds that a process waits for another one to make what both need
 WHOLE_CHECKSUM = 256 * 2**20  # bytes up to which a checksum reads the files' contents
@@ -159,3 +163,18 @@ def decode(path: Path, mode: str | None) -> np.ndarray:
 def photograph(path: Path) -> Tensor:
     """An image file as uint8 [3, H, W], RGB; raises as `decode`."""
     return torch.from_numpy(decode(path, "RGB")).permute(2, 0, 1).contiguous()
+
+
+def ahead(work: Callable[[Item], Result], items: Iterable[Item], count: int) -> Iterator[Result]:
+    """`work(item)` for each item, in order; threads work on the next `count` items meanwhile."""
+    waiting: deque[Future] = deque()
+    pool = ThreadPoolExecutor(min(count, os.cpu_count() or 1))
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > count:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:  # after an error, or where nobody asks for the rest
+        pool.shutdown(cancel_futures=True)

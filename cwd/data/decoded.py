@@ -22,7 +22,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
-from cwd.data.batches import ahead
+from cwd.data.base import ahead
 from cwd.data.segmentation import IGNORED, PER_PIXEL, Sample, SegmentationDataset
 from cwd.system.errors import CwdError
 from cwd.system.files import exclusive, write_atomic

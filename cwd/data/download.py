@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from cwd.data.base import Dataset
-from cwd.data.batches import ahead
+from cwd.data.base import Dataset, ahead
 from cwd.data.classification.folders import FOLDER_LAYOUTS, build_folders
 from cwd.data.datasets import LAYOUTS, build_dataset, large
 from cwd.data.decoded import is_cached, load_cached

@@ -8,14 +8,14 @@ import torch
 
 from cwd.config.schedule import ClassificationSchedule, DetectionSchedule, Schedule
 from cwd.data import classification, detection, fake_trees
-from cwd.data.batches import ahead
+from cwd.data.base import ahead
+from cwd.data.batches import Batches
 from cwd.data.classification.batches import ClassificationBatches
 from cwd.data.classification.folders import build_folders
 from cwd.data.datasets import build_dataset
 from cwd.data.decoded import load_cached, load_in_memory
 from cwd.data.detection.batches import DetectionBatches
 from cwd.data.detection.coco import build_coco
-from cwd.data.loading import Batches
 from cwd.system.errors import CwdError
 
 SCHEDULES = {

@@ -9,9 +9,9 @@ import torch
 from cwd.config.run import Data
 from cwd.config.schedule import Schedule
 from cwd.data import datasets, decoded, fake_trees, segmentation
+from cwd.data.batches import Batches
 from cwd.data.datasets import build_dataset
 from cwd.data.decoded import CachedDataset, load_cached
-from cwd.data.loading import Batches
 from cwd.data.segmentation import SegmentationDataset
 from cwd.system import paths
 from cwd.system.errors import CwdError

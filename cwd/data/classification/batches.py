@@ -9,7 +9,8 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import center_crop, resize, resized_crop
 
 from cwd.config.schedule import ClassificationSchedule, chosen_images
-from cwd.data.batches import BatchSource, ahead
+from cwd.data.base import ahead
+from cwd.data.batches import BatchSource
 from cwd.data.classification.folders import Labelled
 from cwd.data.transforms import normalise
 

@@ -9,7 +9,8 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from cwd.config.schedule import DetectionSchedule, chosen_images
-from cwd.data.batches import BatchSource, ahead
+from cwd.data.base import ahead
+from cwd.data.batches import BatchSource
 from cwd.data.detection.coco import CocoDataset, Picture, to_learn
 from cwd.data.detection.masks import Size
 from cwd.data.transforms import normalise
