@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image
 from torchvision.datasets import SBDataset, VOCSegmentation
 
 from cwd.data import camvid, datasets, download, fake_trees, voc
@@ -42,9 +41,6 @@ def test_voc_is_trained_with_sbds_images(pascal):
     assert dataset[0].target.flatten()[:23].tolist() == [*range(21), 255, 0]
     assert dataset[2].target.unique().tolist() == [5, 6]
     assert dataset[1].target.shape == (11, 16)
-    (val,) = build_dataset("voc", pascal, "val").pairs
-    picture = np.asarray(Image.open(val[0]).convert("RGB"))
-    assert (build_dataset("voc", pascal, "val")[0].image.permute(1, 2, 0).numpy() == picture).all()
 
 
 def test_voc_as_torchvision_reads_it(pascal):
@@ -114,9 +110,7 @@ def test_voc_broken_files(pascal):
     with pytest.raises(CwdError, match="has the label 21, expected 0 to 20 or 255"):
         dataset[0]
     shutil.rmtree(pascal / LISTS)  # not sent in circles
-    with pytest.raises(
-        CwdError, match=rf"train\.txt is missing.* move {pascal} away and run `make"
-    ):
+    with pytest.raises(CwdError, match=rf"train\.txt is missing.* move {pascal} away and run `"):
         download.obtain("voc", pascal)
 
 

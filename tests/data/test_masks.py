@@ -7,7 +7,7 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 from cwd.data.detection.coco import build_coco
-from cwd.data.detection.masks import decoded, encoded, pasted, read_rle
+from cwd.data.detection.masks import decoded, encoded, read_rle
 from cwd.system.errors import CwdError
 
 SIZE = (64, 96)  # of the generated COCO's first image
@@ -111,25 +111,3 @@ def test_bad_segmentation(changed, value, expected):
         CwdError, match=rf"{found} .*{expected}: .*get http.*see data/README\.md\.$"
     ):
         changed(segmentation=value)
-
-
-def test_masks_are_pasted_into_their_boxes():
-    boxes = torch.tensor([[8.0, 4, 24, 20], [30, 10, 40, 30], [20, 0, 44, 32]])
-    masks = torch.zeros(3, 28, 28)
-    masks[0] = 0.9
-    masks[1, :14] = 0.8  # its upper half
-    masks[2] = 0.4
-    whole = decoded(pasted(masks, boxes, (32, 44)), (32, 44))
-    expected = torch.zeros(2, 32, 44, dtype=torch.uint8)
-    expected[0, 4:20, 8:24] = 1
-    expected[1, 10:20, 30:40] = 1
-    for mask, filled in zip(whole, expected, strict=False):  # but for a pixel at each edge
-        apart = (mask != filled).nonzero()
-        edge = filled.nonzero()
-        low, high = edge.min(dim=0).values, edge.max(dim=0).values
-        near = ((apart - low).abs() <= 1) | ((apart - high).abs() <= 1)
-        assert near.any(dim=1).all()
-        assert 0.8 < mask.sum() / filled.sum() < 1.25
-    assert not whole[2].any()
-    assert pasted(masks[:0], boxes[:0], (32, 44)) == []
-    assert decoded([], (32, 44)).shape == (0, 32, 44)

@@ -99,7 +99,7 @@ def test_an_interrupted_dataset_is_not_taken_for_a_whole_one(tmp_path, monkeypat
     assert json.loads((tmp_path / "d" / "dataset.json").read_text())["splits"] == SPLITS
 
 
-def test_what_is_there_is_kept(root, tmp_path):
+def test_what_is_there_is_kept(root):
     before = (root / "dataset.json").stat().st_mtime_ns
     assert write_dataset(root, splits=SPLITS, seed=3) == root
     assert (root / "dataset.json").stat().st_mtime_ns == before
