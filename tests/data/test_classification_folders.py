@@ -91,31 +91,28 @@ def test_the_first_images_are_of_all_classes(imagenet):
 
 
 def test_checksum(imagenet, monkeypatch):
-    def checksum():
-        return build_folders("imagenet", imagenet, "train").checksum
-
     path = imagenet / "train" / WNID / f"{WNID}_1.JPEG"
     content = path.read_bytes()
+
+    def checksum(now=content):
+        path.write_bytes(now)
+        return build_folders("imagenet", imagenet, "train").checksum
+
     before = checksum()
     files = sorted((imagenet / "train").rglob("*.JPEG"))
     digest = hashlib.sha256("\n".join(str(file.relative_to(imagenet)) for file in files).encode())
     for file in files:
         digest.update(file.read_bytes())
     assert before == digest.hexdigest()
-    path.write_bytes(content[:-1] + b"x")  # as long as before
-    assert checksum() != before
+    same_size, longer = content[:-1] + b"x", content + b"x"
+    assert checksum(same_size) != before
     monkeypatch.setattr(folders, "WHOLE_CHECKSUM", 100)
-    by_size = checksum()
-    path.write_bytes(content)
-    assert checksum() == by_size
-    path.write_bytes(content + b"x")
-    assert checksum() != by_size
+    assert checksum(same_size) == checksum() != checksum(longer)
     monkeypatch.setattr(folders, "SIZED", 10)  # every second of 20: the file is the second
     by_some = checksum()
-    path.write_bytes(content)
-    assert checksum() == by_some
+    assert checksum(longer) == by_some
     path.rename(path.with_name("other.JPEG"))
-    assert checksum() != by_some
+    assert build_folders("imagenet", imagenet, "train").checksum != by_some
 
 
 def flatten(root):
