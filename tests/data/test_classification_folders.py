@@ -116,11 +116,10 @@ def test_checksum(imagenet, monkeypatch):
 
 
 def flatten(root):
-    for path in list((root / "val").glob("*/*")):
+    (root / "val").rename(root / "sorted")
+    (root / "val").mkdir()
+    for path in (root / "sorted").glob("*/*"):
         path.rename(root / "val" / path.name)
-    for path in (root / "val").glob("n*"):
-        if path.is_dir():
-            path.rmdir()
 
 
 @pytest.mark.parametrize(
@@ -154,9 +153,7 @@ def test_a_truncated_image(imagenet):
 
 
 def test_a_part_is_not_the_whole(imagenet):
-    with pytest.raises(CwdError, match=rf"8 images in val, expected 50000: {REMEDY}"):
-        build_folders("imagenet", imagenet, "val").take(None)
-    with pytest.raises(CwdError, match="20 images in train, expected 1281167"):
+    with pytest.raises(CwdError, match=rf"20 images in train, expected 1281167: {REMEDY}"):
         open_data(Data("imagenet"), imagenet.parent)
     train, val = open_data(Data("imagenet", train=12, val=6), imagenet.parent)
     assert (len(train), len(val)) == (12, 6)

@@ -178,8 +178,7 @@ def test_what_is_learned():
     assert kept.nonzero().flatten().tolist() == [0, 3]
     assert clipped[3].tolist() == [0, 0, 10, 10]
     assert clipped[4].tolist() == [19.5, 0, 20, 10]
-    each = torch.tensor([12, 20]).expand(8, 2).clone()
-    each[4] = torch.tensor([12, 21])  # an image that is wider
+    each = torch.tensor([[12, 20]] * 4 + [[12, 21]] * 4)  # images that are wider
     assert to_learn(objects, each)[0].nonzero().flatten().tolist() == [0, 3, 4]
 
 
