@@ -35,12 +35,10 @@ def datasets(tmp_path_factory):
     files = build_dataset("camvid", root, "train")
     objects = build_coco("coco", root, "train", masks=True)
     folders = build_folders("imagenet", root, "train")
+    places = {"memory": load_in_memory(files), "disk": load_cached(files, root / "cache")}
     return {
-        place: {Batches: decoded, DetectionBatches: objects, ClassificationBatches: folders}
-        for place, decoded in (
-            ("memory", load_in_memory(files)),
-            ("disk", load_cached(files, root / "cache")),
-        )
+        place: dict(zip(SCHEDULES, (decoded, objects, folders), strict=True))
+        for place, decoded in places.items()
     }
 
 

@@ -28,11 +28,6 @@ def folder(tmp_path_factory):
     return fake_trees.coco(tmp_path_factory.mktemp("coco"), train=7)
 
 
-@pytest.fixture(scope="module")
-def dataset(folder):
-    return build_coco("coco", folder, "train", masks=True)
-
-
 def loader(dataset, schedule=SCHEDULE):
     return DetectionBatches(dataset, schedule, 5, "cpu")
 
@@ -182,7 +177,8 @@ def test_batch_by_hand(folder, monkeypatch, memory, flip, masked):
     assert set(mirrors) == ({True, False} if flip else {False})
 
 
-def test_masks_count_where_memory_is_short(folder, dataset, monkeypatch):
+def test_masks_count_where_memory_is_short(folder, monkeypatch):
+    dataset = build_coco("coco", folder, "train", masks=True)
     load = loader(dataset)
     counts = [len(dataset.annotated(index).boxes) for index in range(len(dataset))]
     need = sum((3 + n) * h * w for n, (h, w) in zip(counts, load.sizes, strict=True))
