@@ -19,7 +19,7 @@ from torch import nn
 from cwd import __main__, losses
 from cwd.config.run import Data, Run
 from cwd.config.schedule import ClassificationSchedule, DetectionSchedule, Schedule
-from cwd.data.loading import Batches
+from cwd.data.batches import Batches
 from cwd.system import distributed, paths
 from cwd.system.distributed import join, mine, total
 from cwd.system.errors import CwdError

@@ -1,9 +1,12 @@
 """The contract of every dataset, whatever its targets are, and what is known of one beforehand."""
 
 import json
+import os
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -14,9 +17,11 @@ from PIL import Image
 from torch import Tensor
 
 from cwd.system.errors import CwdError
-from cwd.system.files import read_json, unwritable
+from cwd.system.files import exclusive, read_json, unwritable
 
+Item, Result = TypeVar("Item"), TypeVar("Result")
 SPLITS = ("train", "val", "test")
+PATIENCE = 3600.0  # seconds that a process waits for another one to make what both need
 WHOLE_CHECKSUM = 256 * 2**20  # bytes up to which a checksum reads the files' contents
 
 
@@ -28,6 +33,7 @@ class Layout:
     markers: tuple[str, ...]  # paths in the dataset's folder, by any of which it is recognised
     folders: tuple[str, ...] = ()  # what its folder may be called below a data root
     counts: Mapping[str, int] | None = None  # official number of images by split
+    get: Callable[[Path], None] | None = None  # downloads what is missing below a data root
 
     def find(self, root: Path) -> Path | None:
         """The dataset's folder: `root` itself or one below it; None if it isn't there."""
@@ -47,17 +53,14 @@ class Layout:
         raise CwdError(f"{root} holds no {name} (no {self.markers[0]}/ in it): {self.remedy}")
 
 
-Known = TypeVar("Known", bound=Layout)
-
-
-class Layouts(dict[str, Known]):
+class Layouts(dict[str, Any]):
     """Layouts by a dataset's name; an unknown one is a `CwdError`."""
 
-    def __init__(self, layouts: Mapping[str, Known], kind: str = "", others: str = "") -> None:
+    def __init__(self, layouts: Mapping[str, Layout], kind: str = "", others: str = "") -> None:
         super().__init__(layouts)
         self.kind, self.others = kind, others
 
-    def __missing__(self, name: str) -> Known:
+    def __missing__(self, name: str) -> Layout:
         names = ", ".join(self) + self.others
         raise CwdError(f"there is no {self.kind}dataset {name!r}: use one of {names}.")
 
@@ -113,27 +116,27 @@ class Dataset(ABC):
         return self.first(count)
 
 
-def made_once(root: Path, what: str, about: dict, fill: Callable[[Path], None]) -> Path:
+def made_once(root: Path, what: str, doing: str, about: dict, fill: Callable[[Path], None]) -> Path:
     """Have `fill` make the folder `root`, of which dataset.json says what it is `about`.
 
     One that is there with the same `about` is left as it is; anything else there is a `CwdError`.
     """
-    described = root / "dataset.json"
-    if root.exists():
-        remedy = "delete its folder, and it is made again"
-        if described.is_file() and read_json(described, remedy) == about:
-            return root
-        raise CwdError(f"{root} holds something else than {what}: move it away or delete it.")
-    part = root.with_name(f".{root.name}.partial")
-    try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        fill(part)
-        (part / described.name).write_text(json.dumps(about))
-        part.rename(root)
-    except OSError as error:
-        shutil.rmtree(part, ignore_errors=True)
-        raise unwritable(root, error) from error
+    described, part = root / "dataset.json", root.with_name(f".{root.name}.partial")
+    with exclusive(root.with_name(f"{root.name}.lock"), f"{doing} {root}", PATIENCE):
+        if root.exists():
+            remedy = "delete its folder, and it is made again"
+            if described.is_file() and read_json(described, remedy) == about:
+                return root
+            raise CwdError(f"{root} holds something else than {what}: move it away or delete it.")
+        try:
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            fill(part)
+            (part / described.name).write_text(json.dumps(about))
+            part.rename(root)
+        except OSError as error:
+            shutil.rmtree(part, ignore_errors=True)
+            raise unwritable(root, error) from error
     return root
 
 
@@ -160,3 +163,18 @@ def decode(path: Path, mode: str | None) -> np.ndarray:
 def photograph(path: Path) -> Tensor:
     """An image file as uint8 [3, H, W], RGB; raises as `decode`."""
     return torch.from_numpy(decode(path, "RGB")).permute(2, 0, 1).contiguous()
+
+
+def ahead(work: Callable[[Item], Result], items: Iterable[Item], count: int) -> Iterator[Result]:
+    """`work(item)` for each item, in order; threads work on the next `count` items meanwhile."""
+    waiting: deque[Future] = deque()
+    pool = ThreadPoolExecutor(min(count, os.cpu_count() or 1))
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > count:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:  # after an error, or where nobody asks for the rest
+        pool.shutdown(cancel_futures=True)

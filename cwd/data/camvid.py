@@ -12,10 +12,7 @@ BYTES = 190_000_000
 
 
 def pairs(root: Path, split: str) -> Pairs:
-    """Image and label files as listed in train.txt, val.txt, test.txt.
-
-    The lists name absolute paths of their author's machine; only the file's name counts.
-    """
+    """As listed; of the absolute paths on the machine of the lists' author only the name counts."""
     lines = listed(root / f"{split}.txt", root, "camvid")
     names = [Path(line.split()[0]).name for line in lines]
     return [(root / split / name, root / f"{split}annot" / name) for name in names]

@@ -1,12 +1,17 @@
 """The datasets for segmentation by name: what is known of each, where it lies, and its images."""
 
+import functools
 from pathlib import Path
 
 import pandas as pd
 
+from cwd.config.run import Data
 from cwd.data import ade20k, camvid, cityscapes, voc
 from cwd.data.base import SPLITS, Layouts
-from cwd.data.segmentation import SegmentationDataset
+from cwd.data.decoded import MEMORY, DecodedDataset, load_cached, load_in_memory
+from cwd.data.scenes.draw import scenes_root
+from cwd.data.segmentation import Layout, SegmentationDataset
+from cwd.system import paths
 from cwd.system.errors import CwdError
 
 LAYOUTS = Layouts(
@@ -37,10 +42,32 @@ def build_dataset(name: str, root: str | Path, split: str) -> SegmentationDatase
     for image, label in pairs:
         for path, what in ((image, "image of its list"), (label, f"label of {image.name}")):
             if not path.is_file():
-                raise CwdError(
-                    f"{path} is missing, the {what}: get the dataset again; {layout.remedy}"
-                )
+                again = f"get the dataset again; {layout.remedy}"
+                raise CwdError(f"{path} is missing, the {what}: {again}")
     return SegmentationDataset(name, split, folder, layout, pairs)
+
+
+def large(layout: Layout) -> bool:
+    """Whether a dataset's images differ in size, or are too many to be kept in memory."""
+    return layout.typical is not None or layout.decoded("train") > MEMORY
+
+
+@functools.lru_cache(maxsize=4)
+def open_data(data: Data, data_root: Path) -> tuple[DecodedDataset, DecodedDataset]:
+    """Training images and the images that mIoU is measured on; scenes are drawn first.
+
+    They are decoded once in a process, those that are too large for that once on a machine. A
+    dataset that is missing, incomplete or damaged, or too large for the disk, is a `CwdError`.
+    """
+    root = scenes_root(data, data_root) if data.name == "scenes" else data_root
+    parts = []
+    for split, count in (("train", data.train), (data.split, data.val)):
+        dataset = build_dataset(data.name, root, split).take(count)
+        if data.size or not large(dataset.layout):
+            parts.append(load_in_memory(dataset, size=data.size))
+        else:
+            parts.append(load_cached(dataset, paths.CACHE))
+    return parts[0], parts[1]
 
 
 def facts() -> pd.DataFrame:

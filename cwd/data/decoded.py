@@ -1,9 +1,8 @@
-"""Datasets decoded once, so that no training step waits for a file to be decoded.
+"""Datasets decoded once: a PNG of Cityscapes takes longer to decode than a step on a crop of it.
 
-Small ones are kept in memory. Decoding a PNG of Cityscapes takes longer than training on a crop of
-it, and 3,000 of them don't fit into memory: those go to a disk, a file of raw pixels an image. A
-crop then reads its own rows and columns, and the operating system keeps in memory what it has room
-for. A file's name says its image's number, size and CRC-32, so an interrupted build goes on.
+Small ones are kept in memory. Large ones go to a disk, a file of raw pixels an image, of which a
+crop reads its own rows and columns. A file's name says its image's number, size and CRC-32, so an
+interrupted build goes on.
 """
 
 import functools
@@ -23,7 +22,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
-from cwd.data.batches import ahead
+from cwd.data.base import ahead
 from cwd.data.segmentation import IGNORED, PER_PIXEL, Sample, SegmentationDataset
 from cwd.system.errors import CwdError
 from cwd.system.files import exclusive, write_atomic
@@ -63,10 +62,7 @@ class DecodedDataset:
     @cached_property
     def label_counts(self) -> Tensor:
         """How many pixels have each value of a target, int64 [256]."""
-        counts = torch.zeros(256, dtype=torch.int64)
-        for index in range(len(self)):
-            counts += torch.bincount(self.targets[index].flatten(), minlength=256)
-        return counts
+        return sum(torch.bincount(target.flatten(), minlength=256) for target in self.targets)
 
     def class_frequencies(self) -> np.ndarray:
         """Share of the labelled pixels that each class has, float64 [K]; 0 if there are none."""
@@ -95,10 +91,9 @@ def known(dataset: SegmentationDataset) -> tuple[str, tuple[str, ...], np.ndarra
 def load_in_memory(
     dataset: SegmentationDataset, *, size: tuple[int, int] | None = None
 ) -> InMemoryDataset:
-    """Decode a dataset, and resize it if a height and width is given.
+    """Decode a dataset; resize images bilinearly and targets to the nearest pixel, if asked for.
 
-    Images are resized bilinearly with antialiasing, targets to the nearest pixel. Images that
-    differ in size or don't fit into memory are a `CwdError`, as is a `size` that isn't positive.
+    Images that differ in size or don't fit into memory are a `CwdError`.
     """
     if size and min(size) < 1:
         raise CwdError(f"{dataset.name} can't be read with size {size}: give positive numbers.")
@@ -145,15 +140,8 @@ class CachedDataset(DecodedDataset):
     def _mapped(self) -> Callable[[int], np.ndarray]:
         return functools.cache(lambda index: np.memmap(self.files[index], np.uint8, "r"))
 
-    @property
-    def images(self) -> "View":
-        """The images, read when they are indexed."""
-        return View(self, 0)
-
-    @property
-    def targets(self) -> "View":
-        """The targets, likewise."""
-        return View(self, 1)
+    images = property(lambda self: View(self, 0), doc="The images, read when they are indexed.")
+    targets = property(lambda self: View(self, 1), doc="The targets, likewise.")
 
     def window(
         self, index: int, rows: slice = slice(None), columns: slice = slice(None)
@@ -196,18 +184,16 @@ class View(Sequence):
 
     def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> Tensor | list[Tensor]:
         """One, or several: stacked if they are of one size, else as a list."""
-        index = index.tolist() if torch.is_tensor(index) else index
-        index = range(len(self))[index] if isinstance(index, slice) else index
-        if isinstance(index, Sequence):
-            found = [self[i] for i in index]
+        chosen = np.arange(len(self))[index]
+        if chosen.ndim:
+            found = [self[one] for one in chosen]
             return torch.stack(found) if len({one.shape for one in found}) == 1 else found
-        whole = self.dataset.window(range(len(self))[index])[self.part]
-        pixels = torch.from_numpy(whole.copy())
+        pixels = torch.from_numpy(self.dataset.window(int(chosen))[self.part].copy())
         return pixels if self.part else pixels.permute(2, 0, 1).contiguous()
 
 
 def _cache_of(dataset: SegmentationDataset, root: Path) -> tuple[Path, dict[int, Path]]:
-    """A dataset's folder in `root`, and the decoded images that lie in it, by number."""
+    # a dataset's folder in `root`, and the decoded images that lie in it, by number
     folder = root / f"{dataset.name}-{dataset.split}-{len(dataset)}-{dataset.checksum[:12]}"
     files = (path for path in sorted(folder.glob("*.bin")) if NAME.fullmatch(path.name))
     return folder, {int(path.name[:6]): path for path in files}
@@ -264,10 +250,9 @@ def describe(parts: Mapping[str, DecodedDataset]) -> pd.DataFrame:
     """Number of images by split, their size in pixels, and the share of ignored pixels in %."""
     lines = {}
     for split, part in parts.items():
-        ends = zip(part.sizes.amin(dim=0).tolist(), part.sizes.amax(dim=0).tolist(), strict=True)
+        ends = torch.stack(part.sizes.aminmax(dim=0), dim=1).tolist()
         height, width = (low if low == high else f"{low} to {high}" for low, high in ends)
         ignored = part.label_counts[IGNORED] / part.label_counts.sum()
-        lines[split] = [len(part), height, width, round(100 * ignored.item(), 1)]
-    columns = ["images", "height", "width", "ignored pixels (%)"]
-    table = pd.DataFrame.from_dict(lines, orient="index", columns=columns)
-    return table.rename_axis(part.name)
+        lines[split] = {"images": len(part), "height": height, "width": width}
+        lines[split]["ignored pixels (%)"] = round(100 * ignored.item(), 1)
+    return pd.DataFrame.from_dict(lines, orient="index").rename_axis(part.name)

@@ -1,7 +1,4 @@
-"""Small datasets in their official layouts, for rehearsals and tests; the pixels are random.
-
-Every label value that a dataset has occurs in every label image; COCO has boxes instead.
-"""
+"""Small datasets in their official layouts: random pixels, in each label image every label."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -29,10 +26,7 @@ def save(path: Path, pixels: np.ndarray, *, palette: bool = False) -> None:
 
 
 def image(seed: int = 0, size: Size = SIZE) -> np.ndarray:
-    """Random pixels, uint8 [H, W, 3]; large images are smooth, so their files are as photographs'.
-
-    A large one is a coarse grid, enlarged, and noise on it.
-    """
+    """Random pixels, uint8 [H, W, 3]; large images are smooth, with files like photographs'."""
     rng = np.random.default_rng(seed)
     if min(size) < 64:
         return rng.integers(0, 256, (*size, 3), np.uint8)
@@ -46,10 +40,9 @@ def labels(values: Iterable[int], size: Size = SIZE) -> np.ndarray:
     return np.resize(np.array(list(values), np.uint8), size)
 
 
-def write_list(path: Path, names: Iterable[str]) -> None:
-    """Write a list of files, a name a line."""
+def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{name}\n" for name in names))
+    path.write_text(text)
 
 
 def cityscapes(
@@ -66,24 +59,23 @@ def cityscapes(
 
 def voc(root: Path, *, train: int = 2, val: int = 1, added: int = 3, size: Size = SIZE) -> Path:
     """VOC 2012 and SBD, `added` images of which VOC doesn't have; images differ in height."""
-    devkit, sbd = root / DEVKIT, root / "sbd"
-    trained = [f"2007_{i:06}" for i in range(train)]
-    held = [f"2008_{i:06}" for i in range(val)]
-    for name, stems in (("train", trained), ("val", held)):
-        for i, stem in enumerate(stems):
+    devkit, sbd, stems = root / DEVKIT, root / "sbd", {}
+    for split, year, count in (("train", 2007, train), ("val", 2008, val)):
+        stems[split] = [f"{year}_{i:06}" for i in range(count)]
+        for i, stem in enumerate(stems[split]):
             shape = size[0] + i, size[1]
             save(devkit / "JPEGImages" / f"{stem}.jpg", image(i, shape))
             label = labels([*range(21), IGNORED], shape)
             save(devkit / "SegmentationClass" / f"{stem}.png", label, palette=True)
-        write_list(devkit / "ImageSets" / "Segmentation" / f"{name}.txt", stems)
+        _write(devkit / "ImageSets/Segmentation" / f"{split}.txt", "\n".join(stems[split]))
     others = [f"2009_{i:06}" for i in range(added)]
     (sbd / "cls").mkdir(parents=True)
-    for i, stem in enumerate([*trained, *held, *others]):  # SBD has VOC's images too
+    for i, stem in enumerate([*stems["train"], *stems["val"], *others]):  # SBD has VOC's too
         save(sbd / "img" / f"{stem}.jpg", image(50 + i, size))
         parts = {"Segmentation": labels([5, 6], size), "Boundaries": [], "CategoriesPresent": [1]}
         savemat(sbd / "cls" / f"{stem}.mat", {"GTcls": parts})
-    write_list(sbd / "train.txt", [*held, *others[:-1]])
-    write_list(sbd / "val.txt", [*trained, *others[-1:]])
+    _write(sbd / "train.txt", "\n".join([*stems["val"], *others[:-1]]))
+    _write(sbd / "val.txt", "\n".join([*stems["train"], *others[-1:]]))
     return root
 
 
@@ -104,13 +96,13 @@ def camvid(
     size: Size = SIZE,
 ) -> Path:
     """CamVid's training images; its list has foreign paths."""
+    label = np.full(size, 3, np.uint8)
+    label[0, :12] = range(12)
     for i, name in enumerate(names):
         save(root / "train" / name, image(i, size))
-        label = np.full(size, 3, np.uint8)
-        label[0, :12] = range(12)
         save(root / "trainannot" / name, label)
-    lines = [f"/SegNet/CamVid/train/{n} /SegNet/CamVid/trainannot/{n}" for n in names]
-    write_list(root / "train.txt", lines)
+    lines = (f"/SegNet/CamVid/train/{n} /SegNet/CamVid/trainannot/{n}" for n in names)
+    _write(root / "train.txt", "\n".join(lines))
     return root
 
 
@@ -130,48 +122,43 @@ def imagenet(
 def coco(root: Path, *, train: int = 4, val: int = 3, size: Size = (64, 96)) -> Path:
     """COCO 2017: 80 classes; the images differ in width, and are listed in no order.
 
-    The first image of a split is grey and its last object a crowd; of several images the last has
-    no objects.
+    The first is grey and its last object a crowd; of several images the last has no objects.
     """
     categories = [{"id": i, "name": f"class {i}"} for i in range(1, 91) if i not in GAPS]
     for seed, (split, count) in enumerate((("train", train), ("val", val))):
-        rng = np.random.default_rng(seed)
-        images, annotations = [], []
+        rng, images, annotations = np.random.default_rng(seed), [], []
         for i in range(count):
-            height, width, number = size[0], size[1] + 8 * i, 100 * i + 7
-            name = f"{number:012}.jpg"
-            pixels = image(100 * seed + i, (height, width))
-            save(root / f"{split}2017" / name, pixels if i else pixels[..., 0])
-            images.append({"id": number, "file_name": name, "height": height, "width": width})
+            shape, number = (size[0], size[1] + 8 * i), 100 * i + 7
+            about = {"id": number, "file_name": f"{number:012}.jpg"}
+            images.append(about | dict(zip(("height", "width"), shape, strict=True)))
+            pixels = image(100 * seed + i, shape)
+            save(root / f"{split}2017" / about["file_name"], pixels if i else pixels[..., 0])
             if i == 0 or i < count - 1:
-                annotations += _objects(rng, number, (height, width), crowd=i == 0)
+                annotations += _objects(rng, number, shape, crowd=i == 0)
         for number, annotation in enumerate(annotations):
             annotation["id"] = 1000 - number
         content = {"images": images[::-1], "annotations": annotations, "categories": categories}
-        path = root / "annotations" / f"instances_{split}2017.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content))
+        _write(root / "annotations" / f"instances_{split}2017.json", json.dumps(content))
     return root
 
 
 def _objects(rng: np.random.Generator, image_id: int, size: Size, *, crowd: bool) -> list[dict]:
-    """Annotations of an image: three objects of the classes 1, 13 and 90, and a crowd if asked."""
+    # annotations of an image: three objects of the classes 1, 13 and 90, and a crowd if asked
     annotations = []
     for category in (1, 13, 90, *[1] * crowd):
         height, width = rng.uniform(0.2, 0.6, 2) * size
         top, left = rng.uniform(0, 1, 2) * (np.array(size) - (height, width))
         box = [round(float(value), 2) for value in (left, top, width, height)]
-        annotation = {
+        annotations.append({
             "image_id": image_id,
             "category_id": category,
             "bbox": box,
             "area": round(0.7 * box[2] * box[3], 4),
             "iscrowd": 0,
             "segmentation": [[left, top, left + width, top, left, top + height]],
-        }
-        annotations.append(annotation)
+        })  # fmt: skip
     if crowd:
-        pixels = size[0] * size[1]
-        encoded = {"size": list(size), "counts": [0, pixels // 2, pixels - pixels // 2]}
+        half = size[0] * size[1] // 2
+        encoded = {"size": list(size), "counts": [0, half, size[0] * size[1] - half]}
         annotations[-1] |= {"iscrowd": 1, "segmentation": encoded}
     return annotations

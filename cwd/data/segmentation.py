@@ -38,7 +38,6 @@ class Layout(base.Layout):
     size: tuple[int, int] | None = None  # official height and width of every image
     typical: tuple[int, int] | None = None  # about what size they are where they differ
     download: int = 0  # bytes of the official archives
-    get: Callable[[Path], None] | None = None  # downloads what is missing below a data root
 
     def decoded(self, split: str) -> int:
         """About how many bytes a whole split takes, decoded."""

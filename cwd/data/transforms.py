@@ -16,10 +16,8 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def normalise(images: Tensor) -> Tensor:
-    """RGB images [B, 3, H, W], 0 to 255, to float32 of mean 0 and deviation 1 over ImageNet.
-
-    The published code subtracts the mean only, in BGR; timm's weights expect the division too.
-    """
+    """RGB images [B, 3, H, W], 0 to 255, to float32 of mean 0 and deviation 1 over ImageNet."""
+    # the published code subtracts the mean only, in BGR; timm's weights expect the division too
     mean, std = _statistics(images.device)
     return (images.float() - 255 * mean) / (255 * std)
 
@@ -70,8 +68,7 @@ class RandomScaleCropFlip:
     ) -> Tensor:
         """Scale, top, left, mirror, scaled height and width of every image: [B, 6], on the CPU.
 
-        All but scale and mirror are in pixels of the scaled image; `sizes` is the height and width
-        of all images, or of each, [B, 2].
+        Lengths are in pixels of the scaled image; `sizes` is that of all images, or [B, 2].
         """
         chosen = torch.randint(len(self.scales), (batch,), generator=generator)
         scales = self.scales[chosen]  # [B]
@@ -87,8 +84,8 @@ class RandomScaleCropFlip:
         """Where the pixels of crops come from, as `draw` gives them."""
         scale, top, left, mirror, high, wide = drawn.float()[:, :, None].unbind(dim=1)  # [B, 1]
         height, width = torch.as_tensor(sizes).expand(len(drawn), 2)[:, :, None].unbind(dim=1)
-        rows, below = source(self.crop[0], top, scale, height, high)  # [B, h]
-        columns, beside = source(self.crop[1], left, scale, width, wide)  # [B, w]
+        rows, below = _source(self.crop[0], top, scale, height, high)  # [B, h]
+        columns, beside = _source(self.crop[1], left, scale, width, wide)  # [B, w]
         columns = torch.where(mirror > 0, columns.flip(1), columns)
         outside = below[:, :, None] | torch.where(mirror > 0, beside.flip(1), beside)[:, None]
         return Positions(rows, columns, outside)
@@ -108,10 +105,9 @@ class RandomScaleCropFlip:
 
 
 def cut(images: Tensor, targets: Tensor, at: Positions) -> tuple[Tensor, Tensor]:
-    """Sample crops: the image bilinearly, the target at the nearest pixel.
+    """Sample crops of uint8 [B, 3, H, W] bilinearly, of their targets at the nearest pixel.
 
-    Of images uint8 [B, 3, H, W] and targets [B, H, W], at positions in them: float32 [B, 3, h, w],
-    normalised, and int64 [B, h, w].
+    Gives float32 [B, 3, h, w], normalised, and int64 [B, h, w].
     """
     height, width = images.shape[-2:]
     rows, columns, outside = (part.to(images.device) for part in at)
@@ -132,10 +128,9 @@ def distort(
 ) -> Tensor:
     """Photometric distortion, as mmsegmentation's configurations for VOC and ADE20K have it.
 
-    Brightness (plus or minus 32 of 255), contrast and saturation (times 0.5 to 1.5) and hue (plus
-    or minus a tenth of the circle) are each changed with probability 1/2; contrast second or last.
-    Padding (exactly the mean colour) stays as it is. The batch, float32 [b, 3, h, w], normalised,
-    is `rows` of the `count` images that are drawn for.
+    Brightness, contrast, saturation and hue are each changed with probability 1/2, contrast second
+    or last; padding (exactly the mean colour) stays as it is. The batch, float32 [b, 3, h, w],
+    normalised, is `rows` of the `count` images that are drawn for.
     """
     amounts = torch.rand(count, 4, generator=generator)
     used = torch.rand(count, 4, generator=generator) < 0.5
@@ -159,13 +154,11 @@ def distort(
     return ((torch.stack(changed) - mean) / std).masked_fill(padding, 0)
 
 
-def source(
+def _source(
     count: int, first: Tensor, scale: Tensor, size: Tensor, extent: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Where a crop's pixels [B, count] come from along one axis, and which are beyond the image.
-
-    It begins at pixel `first` of the image scaled from `size` to `extent` pixels, all [B, 1].
-    """
+    # Where pixels [B, count] come from along one axis, and which are beyond the image: from pixel
+    # `first` on of the image scaled from `size` to `extent` pixels, all [B, 1].
     scaled = first + torch.arange(count)  # [B, count]
     beyond = scaled >= extent
     # pixels are areas: their centres are half a pixel from the edge, before and after scaling

@@ -23,28 +23,22 @@ def sbd_folder(root: Path) -> Path | None:
 
 
 def pairs(root: Path, split: str) -> Pairs:
-    """VOC's files; "train" is all of VOC's and SBD's images but VOC's validation set (10,582).
-
-    Where both have labels of an image, VOC's count.
-    """
+    """VOC's files, in "train" also SBD's but for VOC's validation set; VOC's labels come first."""
     if split == "test":
         raise CwdError("the test labels of Pascal VOC 2012 aren't public: use the split val.")
     devkit = root / DEVKIT
-    names = {
-        part: listed(devkit / "ImageSets" / "Segmentation" / f"{part}.txt", root, "voc")
-        for part in dict.fromkeys((split, "val"))
-    }
+    names = listed(devkit / f"ImageSets/Segmentation/{split}.txt", root, "voc")
     images, labelled = devkit / "JPEGImages", devkit / "SegmentationClass"
-    found = {name: (images / f"{name}.jpg", labelled / f"{name}.png") for name in names[split]}
+    found = {name: (images / f"{name}.jpg", labelled / f"{name}.png") for name in names}
     if split == "val":
         return list(found.values())
-    sbd = sbd_folder(root)
-    if sbd is None:
+    val = {*listed(devkit / "ImageSets/Segmentation/val.txt", root, "voc")}
+    if not (sbd := sbd_folder(root)):
         missing = f"{root} holds no SBD (no {SBD_FOLDERS[0]}/cls/ in it)"
         raise CwdError(f"{missing}: {LAYOUT.remedy}")
     for part in ("train", "val"):
         for name in listed(sbd / f"{part}.txt", sbd, "voc"):
-            if name not in names["val"]:
+            if name not in val:
                 found.setdefault(name, (sbd / "img" / f"{name}.jpg", sbd / "cls" / f"{name}.mat"))
     return [found[name] for name in sorted(found)]
 

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torchvision.ops import box_convert
 
-from cwd.data.batches import ahead
+from cwd.data.base import ahead
 from cwd.data.detection.batches import fitted, prepare, stacked
 from cwd.data.detection.coco import CocoDataset
 from cwd.data.detection.masks import Size, pasted

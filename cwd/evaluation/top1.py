@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cwd.config.schedule import ClassificationSchedule
-from cwd.data.batches import ahead
+from cwd.data.base import ahead
 from cwd.data.classification.batches import middle
 from cwd.data.classification.folders import FolderDataset, Labelled
 from cwd.data.transforms import normalise

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from cwd.config.run import Data, Run
 from cwd.config.schedule import Schedule
 from cwd.data import fake_trees
+from cwd.data.batches import Batches
 from cwd.data.datasets import SegmentationDataset, build_dataset
 from cwd.data.decoded import load_cached
-from cwd.data.loading import Batches
 from cwd.data.segmentation import PER_PIXEL
 from cwd.experiments.loss_costs import loss_step
 from cwd.losses import ChannelWise

@@ -14,10 +14,10 @@ from PIL import Image
 from cwd.config.run import Data, Run
 from cwd.data.classification.crops import crops_folder
 from cwd.data.classification.folders import FOLDER_LAYOUTS
-from cwd.data.datasets import LAYOUTS, build_dataset
+from cwd.data.datasets import LAYOUTS, build_dataset, large
 from cwd.data.decoded import is_cached
 from cwd.data.detection.coco import ARCHIVES, COCO_LAYOUTS, missing_archives
-from cwd.data.opening import large, scenes_folder
+from cwd.data.scenes.draw import scenes_folder
 from cwd.data.segmentation import PER_PIXEL, SegmentationDataset
 from cwd.models.names import CLASSIFIER, kind_of
 from cwd.models.weights import is_public

@@ -13,7 +13,7 @@ from cwd.config.run import Data, Run
 from cwd.data import cityscapes
 from cwd.data.base import decode
 from cwd.data.datasets import LAYOUTS
-from cwd.data.opening import scenes_root
+from cwd.data.scenes.draw import scenes_root
 from cwd.evaluation.miou import predict
 from cwd.models.build import build_network
 from cwd.models.names import SEGMENTATION, kind_of

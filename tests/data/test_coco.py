@@ -7,7 +7,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from cwd.data import fake_trees
-from cwd.data.detection.coco import COCO_LAYOUTS, build_coco, to_learn
+from cwd.data.detection.coco import build_coco, to_learn
 from cwd.models.detection.outputs import Objects
 from cwd.system.errors import CwdError
 
@@ -44,19 +44,11 @@ def test_read_as_pycocotools_reads_it(coco, drawn, case):
         assert types == [torch.float32, torch.int64, torch.float32, torch.bool]
 
 
-def test_find(coco, drawn, tmp_path):
-    find = COCO_LAYOUTS["coco"].find
-    assert find(coco) == find(coco.parent) == coco
-    assert find(coco.rename(tmp_path / "COCO").parent) == tmp_path / "COCO"
-    assert find(tmp_path / "nowhere") is None
-    assert COCO_LAYOUTS["scenes"].find(drawn) == drawn
-    with pytest.raises(CwdError, match="no detection dataset 'voc': use one of scenes, coco"):
-        build_coco("voc", tmp_path, "val")
-
-
 def test_missing(coco, drawn, tmp_path):
     with pytest.raises(CwdError, match=rf"nowhere holds no coco .*: {REMEDY}"):
         build_coco("coco", tmp_path / "nowhere", "val")
+    with pytest.raises(CwdError, match="no detection dataset 'voc': use one of scenes, coco"):
+        build_coco("voc", tmp_path, "val")
     with pytest.raises(CwdError, match="no split 'test' with annotations: use one of train, val"):
         build_coco("coco", coco, "test")
     with pytest.raises(CwdError, match=r"instances_test\.json is missing.*drawn again"):
@@ -186,8 +178,7 @@ def test_what_is_learned():
     assert kept.nonzero().flatten().tolist() == [0, 3]
     assert clipped[3].tolist() == [0, 0, 10, 10]
     assert clipped[4].tolist() == [19.5, 0, 20, 10]
-    each = torch.tensor([12, 20]).expand(8, 2).clone()
-    each[4] = torch.tensor([12, 21])  # an image that is wider
+    each = torch.tensor([[12, 20]] * 4 + [[12, 21]] * 4)  # images that are wider
     assert to_learn(objects, each)[0].nonzero().flatten().tolist() == [0, 3, 4]
 
 

@@ -9,7 +9,7 @@ import torch
 from torchvision.datasets import Cityscapes
 
 from cwd.config.run import Data
-from cwd.data import datasets, decoded, fake_trees, opening, segmentation
+from cwd.data import datasets, decoded, fake_trees, segmentation
 from cwd.data.datasets import build_dataset
 from cwd.data.decoded import load_in_memory
 from cwd.data.fake_trees import SIZE, image, save
@@ -81,20 +81,20 @@ def test_more_images_than_there_are(camvid, count):
 
 def test_checksums(camvid, monkeypatch):
     """Recorded results name their data by them, so they stay what they were."""
-    first = build_dataset("camvid", camvid, "train").checksum
+    path = camvid / "train" / FIRST
+    content = path.read_bytes()
+
+    def checksum(now=content):
+        path.write_bytes(now)
+        return build_dataset("camvid", camvid, "train").checksum
+
     digest = hashlib.sha256()
     for name in (FIRST, SECOND):
         for folder in ("train", "trainannot"):
             digest.update(f"{folder}/{name}".encode() + (camvid / folder / name).read_bytes())
-    assert first == digest.hexdigest()
-    save(camvid / "train" / FIRST, image(9))
-    assert first != build_dataset("camvid", camvid, "train").checksum
-    save(camvid / "train" / FIRST, image(0))
+    assert checksum() == digest.hexdigest() != checksum(content[:-1] + b"x")
     monkeypatch.setattr(segmentation, "WHOLE_CHECKSUM", 100)
-    by_size = build_dataset("camvid", camvid, "train").checksum
-    content = (camvid / "train" / FIRST).read_bytes()
-    (camvid / "train" / FIRST).write_bytes(content[:-1] + b"x")
-    assert first != by_size == build_dataset("camvid", camvid, "train").checksum
+    assert checksum(content + b"x") != checksum() == checksum(content[:-1] + b"x")
 
 
 @pytest.mark.parametrize(
@@ -113,23 +113,19 @@ def test_what_is_not_there(tmp_path, camvid, cityscapes, name, split, word):
         build_dataset(name, tmp_path, split)
 
 
-def rewrite(path, content):
-    path.write_bytes(content)
-
-
 @pytest.mark.parametrize(
     ("damage", "word"),
     [
-        (lambda image, label: rewrite(image, image.read_bytes()[:-30]), "can't be decoded"),
-        (lambda image, label: rewrite(label, label.read_bytes()[:-30]), "can't be decoded"),
-        (lambda image, label: rewrite(label, b""), "can't be decoded"),
+        (lambda image, label: cut_short(image), "can't be decoded"),
+        (lambda image, label: cut_short(label), "can't be decoded"),
+        (lambda image, label: label.write_bytes(b""), "can't be decoded"),
         (lambda image, label: label.unlink(), "is missing, the label of"),
         (lambda image, label: image.unlink(), "is missing, the image of its list"),
         (lambda _, label: save(label, np.full(SIZE, 12, np.uint8)), "label 12, expected 0 to 11:"),
         (lambda _, label: save(label, np.zeros((10, 15), np.uint8)), "15x10 .* its image 16x10"),
         (lambda _, label: save(label, image()), "is no label image"),
         (lambda image, label: shutil.copy(label, image), "has no colours"),
-        (lambda image, _: rewrite(image.parents[1] / "train.txt", b"\xff\xfe\x00"), "no list of"),
+        (lambda image, _: (image.parents[1] / "train.txt").write_bytes(b"\xff\xfe"), "no list of"),
     ],
 )
 def test_camvid_damaged(camvid, damage, word):
@@ -138,14 +134,15 @@ def test_camvid_damaged(camvid, damage, word):
         load_in_memory(build_dataset("camvid", camvid, "train"))
 
 
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[:-30])
+
+
 def test_cityscapes_damaged(cityscapes):
     (label,) = (cityscapes / "gtFine").rglob("*labelIds.png")
     save(label, np.full(SIZE, 40, np.uint8))
     with pytest.raises(CwdError, match="has the label 40, expected 0 to 33"):
         build_dataset("cityscapes", cityscapes, "train")[0]
-    label.unlink()
-    with pytest.raises(CwdError, match=r"labelIds\.png is missing, the label of aachen_000000"):
-        build_dataset("cityscapes", cityscapes, "train")
     shutil.rmtree(cityscapes / "gtFine")
     with pytest.raises(CwdError, match=r"gtFine/train is missing, the labels of train: register"):
         build_dataset("cityscapes", cityscapes, "train")
@@ -177,9 +174,7 @@ def test_images_of_several_sizes_or_too_many(camvid, monkeypatch):
 def test_part_of_a_dataset_is_not_taken_for_the_whole(tmp_path):
     fake_trees.cityscapes(tmp_path / "cityscapes", splits=("train", "val"))
     with pytest.raises(CwdError, match=r"has 1 images in train, expected 2975: .*set data\.train"):
-        opening.open_data(Data("cityscapes"), tmp_path)
-    with pytest.raises(CwdError, match="has 1 images in train and 2 are asked for"):
-        opening.open_data(Data("cityscapes", train=2, val=1), tmp_path)
+        datasets.open_data(Data("cityscapes"), tmp_path)
 
 
 def test_facts_are_the_official_ones():

@@ -1,7 +1,6 @@
 """Datasets decoded on disk: the same pixels, built once, resumed, checked, read in windows."""
 
 import os
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,11 +8,10 @@ import torch
 
 from cwd.config.run import Data
 from cwd.config.schedule import Schedule
-from cwd.data import decoded, fake_trees, opening, segmentation
+from cwd.data import datasets, decoded, fake_trees, segmentation
+from cwd.data.batches import Batches
 from cwd.data.datasets import build_dataset
-from cwd.data.decoded import CachedDataset, load_cached, load_in_memory
-from cwd.data.loading import Batches
-from cwd.data.segmentation import SegmentationDataset
+from cwd.data.decoded import CachedDataset, load_cached
 from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.tools.bench import loading_speed
@@ -63,28 +61,17 @@ def test_the_same_pixels(ade, tmp_path):
     assert cached.class_frequencies() == pytest.approx(counts[:150] / counts[:150].sum())
 
 
-def test_an_interrupted_build_goes_on(ade, tmp_path, monkeypatch, labels_read):
-    def broken(self, index):
-        if index == 37:
-            raise KeyboardInterrupt
-        return original(self, index)
-
-    original = SegmentationDataset.__getitem__
-    with monkeypatch.context() as patch:
-        patch.setattr(SegmentationDataset, "__getitem__", broken)
-        with pytest.raises(KeyboardInterrupt):
-            load_cached(ade, tmp_path / "cache")
-    (folder,) = [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
-    done = list(folder.glob("*.bin"))
-    assert COUNT - decoded.CHUNK < len(done) < COUNT
-    (folder / ".000037_10x90_00000000.bin.1.tmp").write_bytes(b"torn")
+def test_an_interrupted_build_goes_on(ade, tmp_path, labels_read):
     path = ade.pairs[37][0]
     whole = path.read_bytes()
     path.write_bytes(whole[:100])
     with pytest.raises(CwdError, match=f"{path.name} can't be decoded"):
         load_cached(ade, tmp_path / "cache")
     path.write_bytes(whole)
+    (folder,) = [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
     done = list(folder.glob("*.bin"))
+    assert COUNT - decoded.CHUNK < len(done) < COUNT
+    (folder / ".000037_10x90_00000000.bin.1.tmp").write_bytes(b"torn")
     labels_read.clear()
     cached = load_cached(ade, tmp_path / "cache")
     assert len(labels_read) == COUNT - len(done)  # nothing twice
@@ -97,10 +84,9 @@ def test_an_interrupted_build_goes_on(ade, tmp_path, monkeypatch, labels_read):
 
 def test_changes_are_seen(ade, tmp_path):
     cached = load_cached(ade, tmp_path / "cache")
-    with open(cached.files[0], "r+b") as file:
-        first = file.read(1)
-        file.seek(0)
-        file.write(bytes([first[0] ^ 1]))
+    pixels = bytearray(cached.files[0].read_bytes())
+    pixels[0] ^= 1
+    cached.files[0].write_bytes(pixels)
     changed = r"000000_10x16_\w+\.bin has changed on disk: delete it, and its image is decoded ag"
     with pytest.raises(CwdError, match=changed):
         load_cached(ade, tmp_path / "cache")
@@ -130,50 +116,11 @@ def test_a_disk_that_is_too_small(ade, tmp_path, monkeypatch):
 def test_large_datasets_go_to_disk_and_small_ones_to_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
     fake_trees.cityscapes(tmp_path / "cityscapes", splits=("train", "val"), count=2)
-    train, val = opening.open_data(Data("cityscapes", train=2, val=1), tmp_path)
+    train, val = datasets.open_data(Data("cityscapes", train=2, val=1), tmp_path)
     assert isinstance(train, CachedDataset)
     assert (len(train), len(val)) == (2, 1)
-    resized, _ = opening.open_data(Data("cityscapes", size=(5, 8), train=2, val=1), tmp_path)
+    resized, _ = datasets.open_data(Data("cityscapes", size=(5, 8), train=2, val=1), tmp_path)
     assert resized.images.shape == (2, 3, 5, 8)
-
-
-@pytest.fixture
-def twins(tmp_path):
-    """The same images in memory and on disk."""
-    names = tuple(f"{i}.png" for i in range(11))
-    dataset = build_dataset("camvid", fake_trees.camvid(tmp_path / "camvid", names=names), "train")
-    return load_in_memory(dataset), load_cached(dataset, tmp_path / "cache")
-
-
-def test_batches_from_disk_are_those_from_memory(twins):
-    memory, disk = (Batches(dataset, SCHEDULE, 3, CPU) for dataset in twins)
-    for step in range(SCHEDULE.steps):
-        (a, x), (b, y) = memory(step), disk(step)
-        torch.testing.assert_close(a, b, atol=2e-4, rtol=0)
-        assert torch.equal(x, y)
-
-
-def test_a_batch_does_not_depend_on_what_was_asked_before(twins):
-    _, cached = twins
-    whole = Batches(cached, SCHEDULE, 3, CPU)
-    batches = [whole(step) for step in range(SCHEDULE.steps)]
-    late = Batches(cached, SCHEDULE, 3, CPU)
-    for step in (5, 8, 2):
-        assert torch.equal(late(step)[0], batches[step][0])
-    assert not torch.equal(Batches(cached, SCHEDULE, 4, CPU)(5)[0], batches[5][0])
-
-
-@pytest.mark.parametrize("photometric", [False, True])
-def test_processes_share_a_batch(twins, photometric):
-    schedule = replace(SCHEDULE, photometric=photometric)
-    for dataset in twins:
-        whole, *halves = (
-            Batches(dataset, schedule, 3, CPU, rows)
-            for rows in (slice(None), slice(0, 2), slice(2, 4))
-        )
-        for step in range(3):
-            for expected, *parts in zip(whole(step), *(half(step) for half in halves), strict=True):
-                assert torch.equal(torch.cat(parts), expected)
 
 
 def test_crops_read_windows_and_decode_nothing(tmp_path, labels_read, monkeypatch):

@@ -81,16 +81,6 @@ def test_an_interrupted_download_begins_again_and_so_does_a_damaged_one(tmp_path
     assert "3 val" in download.obtain("coco", tmp_path)
 
 
-def test_something_is_in_the_way(tmp_path, served):
-    root = fake_trees.coco(tmp_path / "coco")
-    (root / "annotations" / "instances_val2017.json").unlink()
-    with pytest.raises(CwdError, match=r"annotations is there and is incomplete .*move it away"):
-        download.obtain("coco", tmp_path)
-    (tmp_path / "file").write_text("")
-    with pytest.raises(CwdError, match="file/coco could not be written"):
-        download.obtain("coco", tmp_path / "file")
-
-
 def test_counts_and_images(tmp_path, official, monkeypatch, capsys):
     root = fake_trees.coco(tmp_path / "coco")
     path = root / build_coco("coco", root, "val").names[2]

@@ -1,6 +1,5 @@
 """Batches of detectors, against their augmentation done by hand, image by image."""
 
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -11,11 +10,10 @@ import torch.nn.functional as F
 from cwd.config.run import Data
 from cwd.config.schedule import DetectionSchedule, chosen_images
 from cwd.data import fake_trees
-from cwd.data.batches import ahead
 from cwd.data.detection import batches
 from cwd.data.detection.batches import DetectionBatches, alike, padded_size, prepare, stacked
 from cwd.data.detection.coco import Picture, build_coco
-from cwd.data.opening import scenes_root
+from cwd.data.scenes.draw import scenes_root
 from cwd.data.transforms import MEAN, STD
 from cwd.models.detection.outputs import Objects
 from cwd.system.errors import CwdError
@@ -30,21 +28,8 @@ def folder(tmp_path_factory):
     return fake_trees.coco(tmp_path_factory.mktemp("coco"), train=7)
 
 
-@pytest.fixture(scope="module")
-def dataset(folder):
-    return build_coco("coco", folder, "train", masks=True)
-
-
-def loader(dataset, schedule=SCHEDULE, **options):
-    return DetectionBatches(dataset, schedule, options.pop("seed", 5), "cpu", **options)
-
-
-def equal(one, two):
-    return one[0].equal(two[0]) and all(
-        a.equal(b)
-        for x, y in zip(one[1], two[1], strict=True)
-        for a, b in zip(x[:4], y[:4], strict=True)
-    )
+def loader(dataset, schedule=SCHEDULE):
+    return DetectionBatches(dataset, schedule, 5, "cpu")
 
 
 def picture(mask, box):
@@ -92,24 +77,6 @@ def test_prepare():
         assert (found - expected).abs().max() < 1  # it is rounded, by fixed-point arithmetic
 
 
-def test_an_object_by_hand():
-    mask = torch.tensor([[0, 1, 0], [0, 1, 1]], dtype=torch.uint8)
-    large = batches.prepare_picture(picture(mask, [1, 0, 3, 2]), 4, 6)
-    expected = [[0, 0, 1, 1, 0, 0]] * 2 + [[0, 0, 1, 1, 1, 1]] * 2
-    assert large.objects.masks[0].tolist() == expected
-    assert large.objects.boxes.tolist() == [[2, 0, 6, 4]]
-    image = torch.arange(72, dtype=torch.uint8).view(3, 4, 6)
-    twin = batches.mirrored(large._replace(image=image))
-    assert twin.image[0].tolist() == [row[::-1] for row in image[0].tolist()]
-    assert twin.objects.masks[0].tolist() == [row[::-1] for row in expected]
-    assert twin.objects.boxes.tolist() == [[0, 0, 4, 4]]
-    assert batches.mirrored(twin).image.equal(image)
-    whole = batches.padded(twin.objects, (32, 64)).masks
-    assert whole.shape == (1, 32, 64)
-    assert whole[0, :4, :6].equal(twin.objects.masks[0])
-    assert whole.sum() == 12
-
-
 @pytest.mark.parametrize("size", [(3, 5), (7, 9), (11, 24), (20, 30)])
 def test_every_pixel_of_a_mask_is_that_at_its_centre(size):
     masks = (torch.rand(4, 11, 24, generator=torch.Generator().manual_seed(0)) > 0.5).byte()
@@ -155,13 +122,18 @@ def by_hand(dataset, schedule, seed, step, flips):
         image, _ = prepare(image, schedule.short, schedule.long)
         _, height, width = image.shape
         down, right = height / old_height, width / old_width
-        boxes, masks = [], [centres(mask, height, width) for mask in objects.masks]
+        boxes, masks = (
+            [],
+            objects.masks if objects.masks is not None else [None] * len(objects.area),
+        )
         for left, top, end, bottom in objects.boxes.tolist():
             ends = (
                 (width - end * right, width - left * right) if flip else (left * right, end * right)
             )
             boxes.append([ends[0], top * down, ends[1], bottom * down])
-        masks = [mask.flip(1) if flip else mask for mask in masks]
+        if objects.masks is not None:
+            masks = [centres(mask, height, width) for mask in masks]
+            masks = [mask.flip(1) if flip else mask for mask in masks]
         areas = [area * down * right for area in objects.area.tolist()]
         kept = [n for n, crowd in enumerate(objects.crowd) if not crowd]
         parts = ([part[n] for n in kept] for part in (objects.labels.tolist(), boxes, areas, masks))
@@ -169,16 +141,17 @@ def by_hand(dataset, schedule, seed, step, flips):
 
 
 @in_memory_or_not
-@pytest.mark.parametrize("flip", [True, False])
-def test_batch_by_hand(dataset, monkeypatch, memory, flip):
+@pytest.mark.parametrize(("flip", "masked"), [(True, True), (True, False), (False, True)])
+def test_batch_by_hand(folder, monkeypatch, memory, flip, masked):
     monkeypatch.setattr(batches, "MEMORY", memory)
+    dataset = build_coco("coco", folder, "train", masks=masked)
     schedule = replace(SCHEDULE, flip=flip)
     load = loader(dataset, schedule)
-    assert (load.resident is None) == (memory == 0)
+    assert (not load.resident) == (memory == 0)
     seen, mirrors = set(), []
     for step in range(4):
         images, targets = load(step)
-        chosen, flips = load.plan(step)
+        chosen, flips = map(list, zip(*load.plan(step), strict=True))
         assert chosen == chosen_images(7, 3, 5, step).tolist()
         mirrors += flips
         expected = list(by_hand(dataset, schedule, 5, step, flips))
@@ -192,6 +165,9 @@ def test_batch_by_hand(dataset, monkeypatch, memory, flip):
             wanted = torch.tensor(boxes).view(-1, 4)
             torch.testing.assert_close(target.boxes, wanted, atol=1e-4, rtol=0)
             torch.testing.assert_close(target.area, torch.tensor(areas))
+            if not masked:
+                assert target.masks is None
+                continue
             assert target.masks.shape == (len(masks), *images.shape[2:])
             assert target.masks.dtype == torch.uint8
             for found, mask in zip(target.masks, masks, strict=True):
@@ -201,98 +177,27 @@ def test_batch_by_hand(dataset, monkeypatch, memory, flip):
     assert set(mirrors) == ({True, False} if flip else {False})
 
 
-def test_all_else_is_as_without_masks(folder, dataset):
-    plain, masked = loader(build_coco("coco", folder, "train")), loader(dataset)
-    assert dataset.checksum == plain.dataset.checksum
-    for step in range(4):
-        (images, targets), (same, others) = plain(step), masked(step)
-        assert all(target.masks is None for target in targets)
-        bare = [list(zip(*((t[:4]) for t in part), strict=True)) for part in (targets, others)]
-        assert equal((images, bare[0]), (same, bare[1]))
-
-
-def test_masks_count_where_memory_is_short(folder, dataset, monkeypatch):
+def test_masks_count_where_memory_is_short(folder, monkeypatch):
+    dataset = build_coco("coco", folder, "train", masks=True)
     load = loader(dataset)
     counts = [len(dataset.annotated(index).boxes) for index in range(len(dataset))]
     need = sum((3 + n) * h * w for n, (h, w) in zip(counts, load.sizes, strict=True))
     assert sum(p.image.nbytes + p.objects.masks.nbytes for p in load.resident) <= need
     for memory, fits in ((need, True), (need - 1, False)):
         monkeypatch.setattr(batches, "MEMORY", memory)
-        assert (loader(dataset).resident is not None) == fits
+        assert bool(loader(dataset).resident) == fits
     monkeypatch.setattr(batches, "MEMORY", sum(3 * h * w for h, w in load.sizes))
-    assert loader(build_coco("coco", folder, "train")).resident is not None
-
-
-def test_any_order_and_any_start_is_the_same(dataset, monkeypatch):
-    resident = loader(dataset)
-    expected = [resident(step) for step in range(6)]
-    assert not equal(expected[0], expected[2])
-    monkeypatch.setattr(batches, "MEMORY", 0)
-    load = loader(dataset)
-    for step in (0, 1, 2, 5, 3, 3, 0):
-        assert equal(load(step), expected[step]), step
-    assert equal(loader(dataset)(4), expected[4])  # a resumed run
-    assert not equal(loader(dataset, seed=6)(0), expected[0])
+    assert loader(build_coco("coco", folder, "train")).resident
 
 
 @in_memory_or_not
-def test_processes_share_a_batch(dataset, monkeypatch, memory):
-    monkeypatch.setattr(batches, "MEMORY", memory)
-    schedule = replace(SCHEDULE, short=64, long=200)
-    whole = loader(dataset, schedule)
-    parts = [loader(dataset, schedule, rows=rows) for rows in (slice(0, 1), slice(1, 3))]
-    needed = []
-    for step in range(6):
-        images, targets = whole(step)
-        found = [part(step) for part in parts]
-        together = torch.cat([x for x, _ in found]), found[0][1] + found[1][1]
-        assert equal(together, (images, targets))
-        chosen, _ = whole.plan(step)
-        sides = [padded_size([whole.sizes[i] for i in rows]) for rows in (chosen[:1], chosen)]
-        assert images.shape[2:] == sides[1]
-        needed.append(sides)
-    assert any(alone != together for alone, together in needed)  # and yet they pad alike
-
-
-def test_no_batch_is_read_that_is_not_needed(dataset, monkeypatch):
-    monkeypatch.setattr(batches, "MEMORY", 0)
-    load = loader(dataset, replace(SCHEDULE, steps=3))
-    read, original = [], load.read
-    monkeypatch.setattr(load, "read", lambda index: read.append(index) or original(index))
-    for step in range(3):
-        load(step)
-    assert sorted(read) == sorted(i for step in range(3) for i in load.plan(step)[0])
-    assert load.ready == {}
-
-
-@in_memory_or_not
-def test_what_can_not_be_trained_on(tmp_path, dataset, monkeypatch, memory):
-    with pytest.raises(CwdError, match="coco has 2 training images, fewer than a batch of 3"):
-        loader(dataset.first(2))
+def test_a_damaged_image(tmp_path, monkeypatch, memory):
     monkeypatch.setattr(batches, "MEMORY", memory)
     dataset = build_coco("coco", fake_trees.coco(tmp_path), "train")
     path = tmp_path / dataset.names[2]
     path.write_bytes(path.read_bytes()[:-50])
     with pytest.raises(CwdError, match="can't be decoded"):
         [loader(dataset, replace(SCHEDULE, batch=4))(step) for step in range(4)]
-
-
-def test_ahead():
-    started = []
-
-    def work(number):
-        started.append(number)
-        time.sleep(0.002 * (5 - number % 5))
-        return number**2
-
-    found = ahead(work, iter(range(20)), 3)
-    assert started == []
-    for number in range(20):
-        assert next(found) == number**2
-        assert len(started) <= number + 4
-    assert next(found, None) is None
-    with pytest.raises(ZeroDivisionError):
-        list(ahead(lambda number: 1 / number, [2, 1, 0], 2))
 
 
 def test_upright_images_and_others_do_not_share_a_batch():

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image
 from torchvision.datasets import SBDataset, VOCSegmentation
 
 from cwd.data import camvid, datasets, download, fake_trees, voc
@@ -42,9 +41,6 @@ def test_voc_is_trained_with_sbds_images(pascal):
     assert dataset[0].target.flatten()[:23].tolist() == [*range(21), 255, 0]
     assert dataset[2].target.unique().tolist() == [5, 6]
     assert dataset[1].target.shape == (11, 16)
-    (val,) = build_dataset("voc", pascal, "val").pairs
-    picture = np.asarray(Image.open(val[0]).convert("RGB"))
-    assert (build_dataset("voc", pascal, "val")[0].image.permute(1, 2, 0).numpy() == picture).all()
 
 
 def test_voc_as_torchvision_reads_it(pascal):
@@ -71,21 +67,15 @@ def test_voc_facts():
         assert colour.tolist() == bits
 
 
-@pytest.mark.parametrize("place", ["SBD", "benchmark_RELEASE/dataset"])
-def test_sbd_under_other_names(pascal, place):
+@pytest.mark.parametrize("place", ["SBD", "benchmark_RELEASE/dataset", "../sbd"])
+def test_sbd_in_other_places(pascal, place):
     (pascal / place).parent.mkdir(exist_ok=True)
     (pascal / "sbd").rename(pascal / place)
-    assert len(build_dataset("voc", pascal, "train")) == 5
+    assert build_dataset("voc", pascal, "train").names[2] == f"{place}/img/2009_000000.jpg"
     (pascal / place).rename(pascal / "elsewhere")
     with pytest.raises(CwdError, match=r"holds no SBD .* `make data DATASET=voc`"):
         build_dataset("voc", pascal, "train")
     assert len(build_dataset("voc", pascal, "val")) == 1  # its labels are VOC's own
-
-
-def test_sbd_beside_voc(pascal, tmp_path):
-    (pascal / "sbd").rename(tmp_path / "sbd")
-    dataset = build_dataset("voc", tmp_path, "train")
-    assert dataset.names[2] == "../sbd/img/2009_000000.jpg"
 
 
 @pytest.mark.parametrize("place", ["", "VOCdevkit", "VOCdevkit/VOC2012"])
@@ -109,21 +99,12 @@ def test_voc_broken_files(pascal):
     mat.write_bytes(mat.read_bytes()[:100])
     with pytest.raises(CwdError, match=r"2009_000001\.mat can't be read"):
         dataset[3]
-    mat.unlink()
-    with pytest.raises(CwdError, match=r"2009_000001\.mat is missing, the label"):
-        build_dataset("voc", pascal, "train")
     label = pascal / "VOCdevkit" / "VOC2012" / "SegmentationClass" / "2007_000000.png"
     fake_trees.save(label, fake_trees.labels([21]), palette=True)
     with pytest.raises(CwdError, match="has the label 21, expected 0 to 20 or 255"):
         dataset[0]
-    # converted to RGB, VOC's palette images look right in a viewer and are no labels
-    fake_trees.save(label, fake_trees.image())
-    with pytest.raises(CwdError, match="no label image"):
-        dataset[0]
     shutil.rmtree(pascal / LISTS)  # not sent in circles
-    with pytest.raises(
-        CwdError, match=rf"train\.txt is missing.* move {pascal} away and run `make"
-    ):
+    with pytest.raises(CwdError, match=rf"train\.txt is missing.* move {pascal} away and run `"):
         download.obtain("voc", pascal)
 
 
@@ -154,8 +135,6 @@ def test_ade20k_broken_files(ade):
 
 
 def test_make_data_compares_counts_and_sizes(ade, tmp_path, monkeypatch):
-    with pytest.raises(CwdError, match="has 2 images in train, expected 20210"):
-        download.obtain("ade20k", tmp_path)
     with pytest.raises(CwdError, match=r"register at cityscapes-dataset\.com"):
         download.obtain("cityscapes", tmp_path)
     fewer = replace(datasets.LAYOUTS["camvid"], counts={"train": 2})

@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 from cwd.data.detection.coco import build_coco
-from cwd.data.detection.masks import decoded, encoded, pasted, read_rle
+from cwd.data.detection.masks import decoded, encoded, read_rle
 from cwd.system.errors import CwdError
 
 SIZE = (64, 96)  # of the generated COCO's first image
@@ -38,10 +37,11 @@ def changed(coco, edit):
     return call
 
 
+@pytest.mark.parametrize("name", ["coco", "scenes"])
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_polygons_and_crowds_as_pycocotools_decodes_them(coco, split):
-    dataset = build_coco("coco", coco, split, masks=True)
-    theirs = COCO(str(coco / "annotations" / f"instances_{split}2017.json"))
+def test_masks_as_pycocotools_decodes_them(coco, drawn, name, split):
+    dataset = build_coco(name, {"coco": coco, "scenes": drawn}[name], split, masks=True)
+    theirs = COCO(str(dataset.file.path))
     assert dataset.masked
     for index, image_id in enumerate(dataset.image_ids):
         _, objects = dataset[index]
@@ -50,23 +50,8 @@ def test_polygons_and_crowds_as_pycocotools_decodes_them(coco, split):
         assert objects.masks.dtype == torch.uint8
         assert objects.masks.shape == (len(expected), height, width)
         assert all((a.numpy() == b).all() for a, b in zip(objects.masks, expected, strict=True))
-    crowd = dataset[0].objects.masks[3]
-    assert dataset[0].objects.crowd[3]
-    assert crowd.mT.flatten().tolist() == [1] * (crowd.numel() // 2) + [0] * (crowd.numel() // 2)
-
-
-def test_scenes_have_the_masks_of_their_instance_images(drawn):
-    dataset = build_coco("scenes", drawn, "train", masks=True)
-    seen = 0
-    for index, name in enumerate(dataset.names):
-        image = name.replace("leftImg8bit/", "gtFine/").replace("leftImg8bit", "gtFine_instanceIds")
-        ids = np.asarray(Image.open(drawn / image)).astype(np.int64)
-        values = np.unique(ids[ids >= 1000])
-        masks = dataset[index].objects.masks
-        assert (masks.numpy() == (ids == values[:, None, None])).all()
-        assert masks.sum(dim=(1, 2)).tolist() == dataset.annotated(index).area.tolist()
-        seen += len(masks)
-    assert seen > 5
+    crowds = [dataset.annotated(index).crowd.sum() for index in range(len(dataset))]
+    assert sum(crowds) == (name == "coco")
 
 
 def test_masks_only_where_they_are_asked_for(changed, coco):
@@ -126,25 +111,3 @@ def test_bad_segmentation(changed, value, expected):
         CwdError, match=rf"{found} .*{expected}: .*get http.*see data/README\.md\.$"
     ):
         changed(segmentation=value)
-
-
-def test_masks_are_pasted_into_their_boxes():
-    boxes = torch.tensor([[8.0, 4, 24, 20], [30, 10, 40, 30], [20, 0, 44, 32]])
-    masks = torch.zeros(3, 28, 28)
-    masks[0] = 0.9
-    masks[1, :14] = 0.8  # its upper half
-    masks[2] = 0.4
-    whole = decoded(pasted(masks, boxes, (32, 44)), (32, 44))
-    expected = torch.zeros(2, 32, 44, dtype=torch.uint8)
-    expected[0, 4:20, 8:24] = 1
-    expected[1, 10:20, 30:40] = 1
-    for mask, filled in zip(whole, expected, strict=False):  # but for a pixel at each edge
-        apart = (mask != filled).nonzero()
-        edge = filled.nonzero()
-        low, high = edge.min(dim=0).values, edge.max(dim=0).values
-        near = ((apart - low).abs() <= 1) | ((apart - high).abs() <= 1)
-        assert near.any(dim=1).all()
-        assert 0.8 < mask.sum() / filled.sum() < 1.25
-    assert not whole[2].any()
-    assert pasted(masks[:0], boxes[:0], (32, 44)) == []
-    assert decoded([], (32, 44)).shape == (0, 32, 44)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -83,14 +84,8 @@ def test_every_class_appears_and_no_other(size):
 
 
 def test_an_interrupted_dataset_is_not_taken_for_a_whole_one(tmp_path, monkeypatch):
-    drawn = iter([draw_scene(np.random.default_rng(0))] * 2)
-
-    def stop(*_):
-        if scene := next(drawn, None):
-            return scene
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(draw, "draw_scene", stop)
+    scene = draw_scene(np.random.default_rng(0))
+    monkeypatch.setattr(draw, "draw_scene", mock.Mock(side_effect=[scene, KeyboardInterrupt]))
     with pytest.raises(KeyboardInterrupt):
         write_dataset(tmp_path / "d", splits=SPLITS)
     assert not (tmp_path / "d").exists()
@@ -99,7 +94,7 @@ def test_an_interrupted_dataset_is_not_taken_for_a_whole_one(tmp_path, monkeypat
     assert json.loads((tmp_path / "d" / "dataset.json").read_text())["splits"] == SPLITS
 
 
-def test_what_is_there_is_kept(root, tmp_path):
+def test_what_is_there_is_kept(root):
     before = (root / "dataset.json").stat().st_mtime_ns
     assert write_dataset(root, splits=SPLITS, seed=3) == root
     assert (root / "dataset.json").stat().st_mtime_ns == before

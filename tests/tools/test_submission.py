@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 from cwd.data.datasets import build_dataset
-from cwd.data.opening import scenes_root
+from cwd.data.scenes.draw import scenes_root
 from cwd.evaluation.miou import scores
 from cwd.system import paths
 from cwd.system.errors import CwdError

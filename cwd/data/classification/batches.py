@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import Future
 from typing import NamedTuple
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import center_crop, resize, resized_crop
 
 from cwd.config.schedule import ClassificationSchedule, chosen_images
+from cwd.data.base import ahead
 from cwd.data.batches import BatchSource
 from cwd.data.classification.folders import Labelled
 from cwd.data.transforms import normalise
@@ -73,25 +73,21 @@ class ClassificationBatches(BatchSource):
         some = self.dataset.first(min(len(self.dataset), LOOKED_AT))
         seen = [some[index].image.nbytes for index in range(len(some))]
         if sum(seen) / len(seen) * len(self.dataset) <= MEMORY:
-            self.images = list(self.pool.map(self.dataset.__getitem__, range(len(self.dataset))))
+            numbers = range(len(self.dataset))
+            self.images = list(ahead(self.dataset.__getitem__, numbers, self.schedule.batch))
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """The batch of a step: float32 [B, 3, crop, crop], normalised, and int64 [B]."""
-        crops, labels = zip(*(future.result() for future in self.take(step)), strict=True)
+        crops, labels = zip(*self.take(step), strict=True)
         return normalise(torch.stack(crops).to(self.device)), torch.tensor(labels).to(self.device)
 
-    def plan(self, step: int) -> tuple[list[int], Draws]:
-        """Which images the whole batch has, and what is random in their crops."""
-        batch = self.schedule.batch
-        chosen = chosen_images(len(self.dataset), batch, self.seed, step)
-        return chosen.tolist(), draw(batch, self.draws(step))
+    def plan(self, step: int) -> list[tuple[int, Draws]]:
+        """Which images the whole batch has, and what is random in the crop of each."""
+        chosen = chosen_images(len(self.dataset), self.schedule.batch, self.seed, step)
+        drawn = draw(self.schedule.batch, self.draws(step))
+        return list(zip(chosen.tolist(), map(Draws, *drawn), strict=True))
 
-    def _ask(self, step: int) -> list[Future]:
-        chosen, draws = self.plan(step)
-        mine = list(zip(chosen, *draws, strict=True))[self.rows]
-        return [self.pool.submit(self.crop, index, Draws(*drawn)) for index, *drawn in mine]
-
-    def crop(self, index: int, drawn: Draws) -> Labelled:
+    def read(self, index: int, drawn: Draws) -> Labelled:
         """A crop of an image, uint8, and the image's label."""
         image, label = self.images[index]
         place = window(tuple(image.shape[-2:]), drawn, self.schedule.scale)

@@ -2,17 +2,15 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
+from torchvision.transforms.v2.functional import to_pil_image
 
 from cwd.config.run import Data
 from cwd.data.base import made_once
 from cwd.data.detection.coco import CocoDataset, build_coco
-from cwd.data.opening import DRAWING, scenes_folder, scenes_root
+from cwd.data.scenes.draw import scenes_folder, scenes_root
 from cwd.system.errors import CwdError
-from cwd.system.files import exclusive, read_json
+from cwd.system.files import read_json
 from cwd.system.progress import report
 
 VERSION = 1  # of the cutting; another version cuts other pictures out of the same scenes
@@ -29,8 +27,7 @@ def crops_root(data: Data, data_root: Path) -> Path:
     """Folder of the objects of the scenes that `data` describes; both are made if need be.
 
     `SPLIT/CLASS/SCENE_NUMBER.png` for every object that isn't a crowd and whose box has at least
-    12 pixels to both sides. The scenes are those that detectors see with the same data; if they
-    have no object that large, that is a `CwdError`.
+    12 pixels to both sides; if there is none in a split, that is a `CwdError`.
     """
     scenes, root = scenes_root(data, data_root), crops_folder(data, data_root)
     drawn = read_json(scenes / "dataset.json", "delete the folder, and the scenes are drawn again")
@@ -41,38 +38,28 @@ def crops_root(data: Data, data_root: Path) -> Path:
         for split in drawn["splits"]:
             write_split(build_coco("scenes", scenes, split), folder / split)
 
-    with exclusive(root.with_suffix(".lock"), f"cutting the objects {root}", patience=DRAWING):
-        return made_once(root, f"the objects of {scenes}", about, cut)
+    return made_once(root, f"the objects of {scenes}", "cutting the objects", about, cut)
 
 
 def write_split(scenes: CocoDataset, folder: Path) -> None:
     """Write the objects of a split; classes that have none get their folder too."""
     for name in scenes.classes:
         (folder / name).mkdir(parents=True)
-    written = 0
     for index in range(len(scenes)):
         image, objects = scenes[index]
         sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
         fit = (sides >= SMALLEST).all(dim=1) & ~objects.crowd
-        chosen = objects.keep(fit)
-        windows = around(chosen.boxes, tuple(image.shape[-2:])).tolist()
-        numbers = fit.nonzero().flatten().tolist()
-        for number, label, window in zip(numbers, chosen.labels.tolist(), windows, strict=True):
-            left, top, right, bottom = window
-            pixels = image[:, top:bottom, left:right].permute(1, 2, 0).numpy()
-            path = folder / scenes.classes[label] / f"{index:06}_{number:02}.png"
-            Image.fromarray(np.ascontiguousarray(pixels)).save(path, compress_level=1)
-        written += len(numbers)
-    if not written:
+        room = MARGIN * sides.double()
+        first = (objects.boxes[:, :2] - room).floor().clamp(min=0)
+        last = (objects.boxes[:, 2:] + room).ceil()  # a slice ends with the image
+        windows = torch.cat([first, last], dim=1).long().tolist()
+        for number in fit.nonzero().flatten().tolist():
+            left, top, right, bottom = windows[number]
+            name = scenes.classes[objects.labels[number]]
+            path = folder / name / f"{index:06}_{number:02}.png"
+            to_pil_image(image[:, top:bottom, left:right]).save(path, compress_level=1)
+    if not any(folder.glob("*/*")):
         raise CwdError(
             f"{scenes.root} has no object of {SMALLEST}x{SMALLEST} pixels in the {len(scenes)} "
             f"scenes of {scenes.split}: draw more or larger scenes."
         )
-
-
-def around(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Whole pixels [N, 4] that hold boxes [N, 4] and a margin, clipped to their image's size."""
-    room = MARGIN * (boxes[:, 2:] - boxes[:, :2]).double()
-    first = (boxes[:, :2] - room).floor().clamp(min=0)
-    last = torch.minimum((boxes[:, 2:] + room).ceil(), torch.tensor(size).flip(0))
-    return torch.cat([first, last], dim=1).long()

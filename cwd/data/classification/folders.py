@@ -94,10 +94,8 @@ def build_folders(name: str, root: str | Path, split: str) -> FolderDataset:
 
     Labels are the places of the class folders in alphabetical order, which for ImageNet's is the
     order that public weights have. `name` is "imagenet" or "crops", `root` the dataset's folder or
-    a data root that holds it, `split` "train" or "val".
-
-    A dataset that isn't there is a `CwdError`, as are images that aren't in class folders, a class
-    without images, and splits that differ in classes.
+    a data root that holds it, `split` "train" or "val". What isn't there or isn't in class folders
+    is a `CwdError`, as are a class without images, and splits that differ in classes.
     """
     layout = FOLDER_LAYOUTS[name]
     folder = layout.folder(name, root)

@@ -116,7 +116,7 @@ def _arranged(path: Path, digest: str, content: _File, masks: bool) -> Annotatio
     if not images:
         raise ValueError("lists no images")
     image_ids, category_ids = _index(images, "images"), _index(categories, "categories")
-    _index(categories, "categories", "name")
+    classes = _index(categories, "categories", "name")
     _index(annotations, "annotations")
     owner = _places(annotations, "image", image_ids)
     order = torch.from_numpy(np.argsort(owner, kind="stable"))
@@ -146,7 +146,7 @@ def _arranged(path: Path, digest: str, content: _File, masks: bool) -> Annotatio
         files=tuple(image["file_name"] for image in images),
         image_ids=tuple(image_ids.tolist()),
         sizes=torch.tensor(sizes),
-        classes=tuple(category["name"] for category in categories),
+        classes=tuple(classes),
         category_ids=tuple(category_ids.tolist()),
         objects=objects.keep(order),
         starts=torch.from_numpy(np.concatenate([[0], counts.cumsum()])),

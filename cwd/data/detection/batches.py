@@ -1,7 +1,6 @@
 """Batches for detectors by step: images resized in their proportions, mirrored, and padded."""
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future
 
 import numpy as np
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from cwd.config.schedule import DetectionSchedule, chosen_images
+from cwd.data.base import ahead
 from cwd.data.batches import BatchSource
 from cwd.data.detection.coco import CocoDataset, Picture, to_learn
 from cwd.data.detection.masks import Size
@@ -44,10 +44,7 @@ def prepare(image: Tensor, short: int, long: int) -> tuple[Tensor, Tensor]:
 
 
 def prepare_picture(picture: Picture, short: int, long: int) -> Picture:
-    """An image as large as detectors take it, see `fitted`, and those of its objects they learn.
-
-    Where there are masks, objects without a pixel of the resized image are left out too.
-    """
+    """As `prepare`, and those of its objects that detectors learn: with a pixel of their masks."""
     learned, boxes = to_learn(picture.objects, torch.tensor(picture.image.shape[-2:]))
     image, scale = prepare(picture.image, short, long)
     area = picture.objects.area * scale[:2].prod()
@@ -59,22 +56,18 @@ def prepare_picture(picture: Picture, short: int, long: int) -> Picture:
 
 
 def resized(masks: Tensor, size: Size) -> Tensor:
-    """Masks uint8 [N, H, W] of another height and width, every pixel that which its centre is in.
-
-    Other than plain nearest neighbours this moves no mask by half a pixel against its box.
-    """
-    exact = InterpolationMode.NEAREST_EXACT
+    """Masks uint8 [N, H, W] of another height and width, each pixel that at its centre."""
+    exact = InterpolationMode.NEAREST_EXACT  # plain nearest moves a mask against its box
     return resize(masks, list(size), exact) if len(masks) else masks.new_zeros(0, *size)
 
 
 def mirrored(picture: Picture) -> Picture:
     """The mirror image, and its objects' boxes and masks."""
-    left, top, right, bottom = picture.objects.boxes.unbind(dim=1)
-    width = picture.image.shape[-1]
-    boxes = torch.stack([width - right, top, width - left, bottom], dim=1)
-    masks = picture.objects.masks
-    masks = None if masks is None else masks.flip(-1)
-    return Picture(picture.image.flip(-1), picture.objects._replace(boxes=boxes, masks=masks))
+    image, objects = picture
+    left, top, right, bottom = objects.boxes.unbind(dim=1)
+    boxes = torch.stack([image.shape[-1] - right, top, image.shape[-1] - left, bottom], dim=1)
+    masks = None if objects.masks is None else objects.masks.flip(-1)
+    return Picture(image.flip(-1), objects._replace(boxes=boxes, masks=masks))
 
 
 def padded(objects: Objects, size: Size) -> Objects:
@@ -86,14 +79,14 @@ def padded(objects: Objects, size: Size) -> Objects:
 
 
 def padded_size(sizes: Iterable[Size]) -> Size:
-    """The least height and width that all images fit into, in multiples of 32."""
+    """The least height and width, multiples of 32, that all images fit into."""
     return tuple(-(-max(sides) // DIVISOR) * DIVISOR for sides in zip(*sizes, strict=True))
 
 
 def stacked(images: Sequence[Tensor], size: Size | None = None) -> Tensor:
     """B images uint8 [3, h, w] as detectors take them: float32 [B, 3, H, W], normalised.
 
-    Below and at the right they are padded with 0, the mean colour, to a size or to what they need.
+    They are padded at the end with 0, the mean colour, to a size or to what they need.
     """
     height, width = size or padded_size([image.shape[-2:] for image in images])
     batch = torch.zeros(len(images), 3, height, width, device=images[0].device)
@@ -104,11 +97,10 @@ def stacked(images: Sequence[Tensor], size: Size | None = None) -> Tensor:
 
 
 def alike(upright: np.ndarray, batch: int, seed: int, step: int) -> Tensor:
-    """Which images a step trains on, all upright or none: as `cwd.config.schedule.chosen_images`.
+    """Which images a step trains on, all `upright` (bool [N]) or none.
 
-    An epoch leaves out the incomplete end of both kinds; its batches come in random order. Where
-    there is one kind only, the two functions give the same. `upright` is bool [N]. Where neither
-    kind fills a batch, that is a `CwdError`.
+    As `cwd.config.schedule.chosen_images`, and the same where there is one kind only. An epoch
+    leaves out the incomplete end of both kinds; where neither fills a batch, that is a `CwdError`.
     """
     if upright.all() or not upright.any():
         return chosen_images(len(upright), batch, seed, step)
@@ -126,55 +118,53 @@ def alike(upright: np.ndarray, batch: int, seed: int, step: int) -> Tensor:
     return torch.from_numpy(draws.permutation(np.concatenate(rows))[position])
 
 
-class DetectionBatches(BatchSource[list[Future]]):
-    """Batches of images of sizes of their own, each padded to the largest of the whole batch.
+class DetectionBatches(BatchSource):
+    """Batches of images of sizes of their own, padded to the largest of the whole batch.
 
-    So the processes that share a batch pad alike. Upright images and others don't share one, as in
-    mmdetection, since padding both to a square would take half as much again. The dataset is what
-    `CocoDataset.trainable` gives.
+    Upright images and others don't share one, as in mmdetection, since padding both to a square
+    would take half as much again. The dataset is what `CocoDataset.trainable` gives.
     """
 
     schedule: DetectionSchedule
     dataset: CocoDataset
 
     def _prepare(self) -> None:
-        sizes, schedule = self.dataset.sizes.tolist(), self.schedule
-        self.sizes = [fitted(size, schedule.short, schedule.long) for size in sizes]
+        self.sizes = [fitted(size, *self.schedule.size) for size in self.dataset.sizes.tolist()]
         self.upright = np.array([height > width for height, width in self.sizes])
         counts = self.dataset.file.starts.diff()[list(self.dataset.chosen)].tolist()
         layers = (3 + count * self.dataset.masked for count in counts)  # with the crowds' masks
         need = sum(n * h * w for n, (h, w) in zip(layers, self.sizes, strict=True))
-        self.resident: list[Picture] | None = None
+        self.resident: list[Picture] = []  # on the device, not mirrored
         if need <= MEMORY:
-            pictures = self.pool.map(self.read, range(len(self.dataset)))
+            pictures = ahead(self.read, range(len(self.dataset)), self.schedule.batch)
             self.resident = [self.placed(picture) for picture in pictures]
 
     def __call__(self, step: int) -> tuple[Tensor, list[Objects]]:
         """The batch of a step: float32 [B, 3, H, W], normalised, and the objects of every image."""
-        chosen, flips = self.plan(step)
-        size = padded_size(self.sizes[index] for index in chosen)  # of all processes' images
-        if self.resident is not None:
-            pictures = [self.resident[index] for index in chosen[self.rows]]
+        plan = self.plan(step)
+        size = padded_size(self.sizes[index] for index, _ in plan)  # of all processes' images
+        if self.resident:
+            pictures = [self.read(*image) for image in plan[self.rows]]
         else:
-            pictures = [self.placed(future.result()) for future in self.take(step)]
-        pairs = zip(pictures, flips[self.rows], strict=True)
-        pictures = [mirrored(picture) if flip else picture for picture, flip in pairs]
+            pictures = [self.placed(picture) for picture in self.take(step)]
         images, targets = zip(*pictures, strict=True)
         return stacked(images, size), [padded(target, size) for target in targets]
 
-    def plan(self, step: int) -> tuple[list[int], list[bool]]:
-        """Which images the whole batch has, and which of them are mirrored."""
+    def plan(self, step: int) -> list[tuple[int, bool]]:
+        """Which images the whole batch has, and whether each is mirrored."""
         chosen = alike(self.upright, self.schedule.batch, self.seed, step)
         draws = torch.rand(self.schedule.batch, generator=self.draws(step))
-        return chosen.tolist(), (draws < (0.5 if self.schedule.flip else 0)).tolist()
+        flips = draws < (0.5 if self.schedule.flip else 0)
+        return list(zip(chosen.tolist(), flips.tolist(), strict=True))
 
-    def read(self, index: int) -> Picture:
-        """An image of the dataset, resized."""
-        return prepare_picture(self.dataset[index], self.schedule.short, self.schedule.long)
+    def read(self, index: int, flip: bool = False) -> Picture:
+        """An image of the dataset, resized, and mirrored if asked for."""
+        if self.resident:
+            picture = self.resident[index]
+        else:
+            picture = prepare_picture(self.dataset[index], *self.schedule.size)
+        return mirrored(picture) if flip else picture
 
     def placed(self, picture: Picture) -> Picture:
         """The same on the device."""
         return Picture(picture.image.to(self.device), picture.objects.to(self.device))
-
-    def _ask(self, step: int) -> list[Future]:
-        return [self.pool.submit(self.read, i) for i in self.plan(step)[0][self.rows]]

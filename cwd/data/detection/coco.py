@@ -1,7 +1,6 @@
 """Pictures with annotated objects: COCO 2017, and the scenes, which have its format."""
 
 import hashlib
-import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -57,6 +56,18 @@ class CocoLayout(Layout):
     num_classes: int
 
 
+def missing_archives(root: Path) -> list[Archive]:
+    """The archives that weren't unpacked into COCO's folder."""
+    return [a for a in ARCHIVES if not all((root / marker).exists() for marker in a.markers)]
+
+
+def get_coco(data_root: Path) -> None:
+    """Download those of COCO's archives that aren't there; see `cwd.data.fetch.fetch`."""
+    folder = COCO_LAYOUTS["coco"].find(data_root) or data_root / "coco"
+    for what, size, inside, _ in missing_archives(folder):
+        fetch(f"COCO's {Path(what).name}", what, inside, folder / inside, size=size)
+
+
 _SCENES = CocoLayout(
     images="leftImg8bit/{}",
     annotations="annotations/instances_{}.json",
@@ -75,28 +86,16 @@ _COCO = CocoLayout(
     "unpack them there, and see data/README.md.",
     folders=("coco", "COCO"),
     counts={"train": 118_287, "val": 5_000},
+    get=get_coco,
 )
 COCO_LAYOUTS = Layouts({"scenes": _SCENES, "coco": _COCO}, kind="detection ")
-
-
-def missing_archives(root: Path) -> list[Archive]:
-    """The archives that weren't unpacked into COCO's folder."""
-    return [a for a in ARCHIVES if not all((root / marker).exists() for marker in a.markers)]
-
-
-def get_coco(data_root: Path) -> None:
-    """Download those of COCO's archives that aren't there; see `cwd.data.fetch.fetch`."""
-    folder = _COCO.find(data_root) or data_root / "coco"
-    for what, size, inside, _ in missing_archives(folder):
-        fetch(f"COCO's {Path(what).name}", what, inside, folder / inside, size=size)
 
 
 def build_coco(name: str, root: str | Path, split: str, *, masks: bool = False) -> "CocoDataset":
     """A split of a dataset: its annotations read and checked, its images found but not yet read.
 
-    `name` is "scenes" or "coco", and `root` the dataset's folder or a data root that holds it.
-
-    A dataset that isn't there, or whose annotations are damaged, is a `CwdError`.
+    `name` is "scenes" or "coco", and `root` the dataset's folder or a data root that holds it. A
+    dataset that isn't there, or whose annotations are damaged, is a `CwdError`.
     """
     layout = COCO_LAYOUTS[name]
     if split not in layout.splits:
@@ -107,11 +106,10 @@ def build_coco(name: str, root: str | Path, split: str, *, masks: bool = False) 
     file = read_annotations(path, layout.remedy, masks=masks)
     images = folder / layout.images.format(split)
     # a folder is listed once: asking for each of 118,287 files takes long on a network's disk
-    there: dict[Path, set[str]] = {}
+    folders = {(images / name).parent for name in file.files}
+    there = {path for place in folders if place.is_dir() for path in place.iterdir()}
     for path in (images / name for name in file.files):
-        if path.parent not in there:
-            there[path.parent] = set(os.listdir(path.parent) if path.parent.is_dir() else ())
-        if path.name not in there[path.parent]:
+        if path not in there:
             raise CwdError(f"{path} is missing, an image that has annotations: {layout.remedy}")
     known = file.classes, file.category_ids, masks
     return CocoDataset(name, split, folder, layout, file, tuple(range(len(file.files))), *known)
@@ -152,11 +150,7 @@ class CocoDataset(Dataset):
         return replace(self, chosen=self.chosen[:count])
 
     def trainable(self, smallest: int = SMALLEST_SIDE) -> "CocoDataset":
-        """The images to train on: with an object to learn, and `smallest` pixels to both sides.
-
-        Masks aren't looked at, so an image whose objects all turn out to have none may be left. No
-        image at all is a `CwdError`.
-        """
+        """The images with an object to learn, of `smallest` sides or more; none is a `CwdError`."""
         counts = self.file.starts.diff()
         owner = torch.repeat_interleave(torch.arange(len(counts)), counts)
         learnable, _ = to_learn(self.file.objects, self.file.sizes[owner])
@@ -173,10 +167,7 @@ class CocoDataset(Dataset):
         return slice(*self.file.starts[self.chosen[index] :][:2].tolist())
 
     def annotated(self, index: int) -> Objects:
-        """What the file says of an image, which isn't read; boxes without extent are among it.
-
-        pycocotools counts those as objects that can't be found, and so does our AP.
-        """
+        """What the file says of an image; boxes without extent are among it, as AP counts them."""
         return self.file.objects.keep(self._objects(index))
 
     def encodings(self, index: int) -> list[Rle]:
@@ -185,10 +176,7 @@ class CocoDataset(Dataset):
         return [encoded(outline, size) for outline in self.file.outlines[self._objects(index)]]
 
     def __getitem__(self, index: int) -> Picture:
-        """Decode one image; its objects are those whose boxes have a width and a height.
-
-        A file that is missing or damaged, or of another size than annotated, is a `CwdError`.
-        """
+        """Decode one image; its objects are those whose boxes have a width and a height."""
         image, objects = self.image(index), self.annotated(index)
         if self.masked:
             size = tuple(image.shape[1:])
@@ -197,9 +185,8 @@ class CocoDataset(Dataset):
         return Picture(image, objects.keep(solid))
 
     def image(self, index: int) -> Tensor:
-        """One image alone, uint8 [3, H, W]; raises as `__getitem__`."""
-        path = self.root / self.names[index]
-        image = photograph(path)
+        """One image alone, uint8 [3, H, W]; damaged or of another size, it is a `CwdError`."""
+        image = photograph(path := self.root / self.names[index])
         (_, height, width), (h, w) = image.shape, self.sizes[index].tolist()
         if (height, width) != (h, w):
             found = f"{width}x{height} pixels and {self.file.path.name} says {w}x{h}"
@@ -208,11 +195,10 @@ class CocoDataset(Dataset):
 
 
 def to_learn(objects: Objects, size: Tensor) -> tuple[Tensor, Tensor]:
-    """Which objects a detector is trained on, and their boxes without what is off the image.
+    """Which objects a detector learns, bool [N], and their boxes clipped to the image, [N, 4].
 
     Left out are, as in mmdetection, crowds, objects without area, and boxes of which less than a
-    pixel's width or height is on the image. The size is height and width of their image, or of the
-    image of each, [2] or [N, 2]; the answers are bool [N] and float32 [N, 4].
+    pixel's width or height is on the image. The size is that of all images, or of each, [N, 2].
     """
     limit = size.to(objects.boxes)[..., [1, 0, 1, 0]]  # width and height, twice
     boxes = objects.boxes.clamp(min=0).minimum(limit)

@@ -23,10 +23,7 @@ Outline = list[np.ndarray] | Rle  # polygons float64 [2 P], x and y in turn; or 
 
 
 def read_polygons(value: Any) -> Outline:
-    """Polygons of COCO's format, in the form in which they take little memory.
-
-    A run-length encoding stays as it is, for `read_rle`; anything else is a `ValueError`.
-    """
+    """Polygons as small arrays; a run-length encoding as it is, anything else is a ValueError."""
     if isinstance(value, dict):
         return value
     if not isinstance(value, list) or not value:
@@ -40,9 +37,8 @@ def read_polygons(value: Any) -> Outline:
         fit = numbers.ndim == 1 and len(numbers) % 2 == 0 and numbers.dtype.kind in "iuf"
         if not fit or not (np.abs(numbers) <= FAR).all():
             raise ValueError(POLYGONS)
-        polygons.append(numbers.astype(np.float64))
-    # a polygon of fewer than three points has no area, as in pycocotools, and so no mask alone
-    polygons = [polygon for polygon in polygons if len(polygon) >= 6]
+        if len(numbers) >= 6:  # of fewer than three points there is no area, as in pycocotools
+            polygons.append(numbers.astype(np.float64))
     if not polygons:
         raise ValueError(POLYGONS)
     return polygons
@@ -51,8 +47,7 @@ def read_polygons(value: Any) -> Outline:
 def read_rle(value: dict[str, Any], size: Size) -> Rle:
     """A run-length encoding of COCO's format for an image of that size, checked and compressed.
 
-    pycocotools doesn't check: a damaged encoding makes it read and write beyond its memory. Here it
-    is a `ValueError`.
+    A damaged one is a `ValueError`; it would make pycocotools write beyond its memory.
     """
     pixels, counts = prod(size), value.get("counts")
     if value.get("size") != [*size] or pixels > LARGE:
@@ -82,10 +77,9 @@ def decoded(rles: Sequence[Rle], size: Size) -> Tensor:
 
 
 def pasted(masks: Tensor, boxes: Tensor, size: Size) -> list[Rle]:
-    """A detector's masks in the image, from 0.5 on, as torchvision puts them there.
+    """A detector's masks in the image, from 0.5 on, as torchvision puts them there, encoded.
 
-    They are encoded: 100 of a photograph's masks would take 30 MB as pixels. Masks are float32
-    [M, h, w] from 0 to 1 on the CPU, boxes float32 [M, 4] in pixels of an image of that size.
+    Masks are float32 [M, h, w] from 0 to 1 on the CPU, boxes [M, 4] in pixels of such an image.
     """
     rles = []
     for mask, box in zip(masks, boxes, strict=True):

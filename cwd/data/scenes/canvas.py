@@ -98,8 +98,9 @@ class View:
         """Fill a rectangle of left, top, right and bottom, at least half a pixel wide and high."""
         left, top, right, bottom = box
         box = left, top, max(right, left + 0.5), max(bottom, top + 0.5)
-        _fill(self.paint, _larger(*box), _whole(colour))
-        _fill(self.mark, tuple(map(round, box)), value)
+        places = (self.paint, _larger(*box), _whole(colour)), (self.mark, map(round, box), value)
+        for pen, (left, top, right, bottom), fill in places:  # PIL counts the last pixel in
+            pen.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), fill=fill)
 
     def ellipse(self, box: Box, colour: Colour, value: int | None, rim: float = 0.0) -> None:
         """Fill an ellipse of x, y and two radii, or its rim; the values of both are filled."""
@@ -176,8 +177,3 @@ def _larger(*numbers: float) -> tuple[float, ...]:
 
 def _whole(colour: Colour) -> tuple[int, ...]:
     return tuple(min(255, max(0, int(part))) for part in colour)
-
-
-def _fill(draw: ImageDraw.ImageDraw, box: Box, fill: int | tuple[int, ...]) -> None:
-    left, top, right, bottom = box
-    draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), fill=fill)

@@ -1,7 +1,6 @@
 """The embedded dataset: procedural street scenes in Cityscapes' classes, ids and layout."""
 
 import json
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -10,12 +9,14 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image, ImageFilter
 
+from cwd.config.run import Data
 from cwd.data.base import SPLITS, made_once
 from cwd.data.scenes import objects
 from cwd.data.scenes.background import draw_ground, draw_hood, draw_roadside, draw_sky, draw_skyline
 from cwd.data.scenes.canvas import IDS, LIGHTS, SUPERSAMPLING, THINGS, Thing, View, shade
 from cwd.system.errors import CwdError
 from cwd.system.extras import Lazy
+from cwd.system.progress import report
 
 rle = Lazy("pycocotools.mask")
 VERSION = 1  # of the drawing; another version draws other pictures from the same seed
@@ -40,11 +41,8 @@ class Scene(NamedTuple):
 
 
 def draw_scene(rng: Generator, size: Size = (64, 128)) -> Scene:
-    """Draw one street scene of a height and width, from 32x32 pixels on.
-
-    It depends on nothing but the arguments.
-    """
-    height, width = (int(n) for n in size)
+    """Draw a street scene of 32x32 pixels or more; it depends on the arguments alone."""
+    height, width = map(int, size)
     if min(height, width) < SMALLEST:
         raise CwdError(f"size {height}x{width} is too small for a scene: give at least 32x32.")
     top, low, light = [*LIGHTS.values()][int(rng.choice(5, p=(0.35, 0.2, 0.15, 0.2, 0.1)))]
@@ -122,22 +120,17 @@ def _develop(picture: Image.Image, label_ids: np.ndarray, rng: Generator) -> np.
 
 
 def write_dataset(
-    root: str | Path,
-    *,
-    size: Size = (64, 128),
-    splits: Mapping[str, int] | None = None,
-    seed: int = 0,
+    root: Path, *, splits: dict[str, int], size: Size = (64, 128), seed: int = 0
 ) -> Path:
-    """Draw a dataset in Cityscapes' layout, with COCO instance annotations; returns `root`.
+    """Draw a dataset with so many images by split; returns `root`.
 
     `leftImg8bit/SPLIT/scenes/*_leftImg8bit.png` and `gtFine/SPLIT/scenes/*_gtFine_labelIds.png`,
-    `*_gtFine_instanceIds.png`, which `torchvision.datasets.Cityscapes` reads as they are;
-    `annotations/instances_SPLIT.json` with boxes and masks of persons, riders and vehicles. The
-    same arguments give the same bytes; a folder that holds this very dataset is left as it is.
-    `size` is height and width, and `splits` has the number of images by split. Arguments that make
-    no sense are a `CwdError`, as is anything else in `root`.
+    `*_gtFine_instanceIds.png`, which `torchvision.datasets.Cityscapes` reads as they are, and in
+    COCO's format `annotations/instances_SPLIT.json`, boxes and masks of persons, riders, vehicles.
+
+    The same arguments give the same bytes; a folder that holds this very dataset is left as it is.
+    Arguments that make no sense are a `CwdError`, as is anything else in `root`.
     """
-    root, splits = Path(root), dict(splits or {"train": 600, "val": 100})
     if not splits.keys() <= {*SPLITS} or min(splits.values()) < 0 or seed < 0:
         raise CwdError(
             f"scenes of {splits}, seed {seed}: give numbers of images from 0 on for "
@@ -146,10 +139,28 @@ def write_dataset(
     about = {"version": VERSION, "size": list(map(int, size)), "splits": splits, "seed": seed}
 
     def write(folder: Path) -> None:
+        report(f"drawing {sum(splits.values())} scenes into {root}")
         for number, (split, count) in enumerate(splits.items()):
             _write_split(folder, split, count, size, (seed, number))
 
-    return made_once(root, "these scenes", about, write)
+    return made_once(root, "these scenes", "drawing the scenes", about, write)
+
+
+def scenes_folder(data: Data, data_root: Path) -> Path:
+    """Where the scenes that `data` describes lie, or would lie."""
+    if not (data.size and data.train and data.val):
+        raise CwdError(
+            f"dataset {data.name}: size, train and val must say what to draw; set all three."
+        )
+    height, width = map(int, data.size)
+    return data_root / "scenes" / f"{height}x{width}-{data.train}-{data.val}-seed{data.seed}"
+
+
+def scenes_root(data: Data, data_root: Path) -> Path:
+    """As `scenes_folder`; they are drawn if they aren't there yet."""
+    splits = {"train": data.train, data.split: data.val}
+    root = scenes_folder(data, data_root)
+    return write_dataset(root, size=data.size, splits=splits, seed=data.seed)
 
 
 def _write_split(root: Path, split: str, count: int, size: Size, seed: tuple[int, int]) -> None:
@@ -183,13 +194,12 @@ def _annotate(instances: np.ndarray, image_id: int) -> list[dict]:
     for value in np.unique(instances[instances >= 1000]).tolist():
         mask = np.asfortranarray(instances == value, np.uint8)
         encoded = rle.encode(mask)
-        annotation = {
+        annotations.append({
             "image_id": image_id,
             "category_id": ids.index(value // 1000) + 1,
             "segmentation": {"size": encoded["size"], "counts": encoded["counts"].decode()},
             "bbox": list(map(int, rle.toBbox(encoded))),
             "area": int(mask.sum()),
             "iscrowd": 0,
-        }
-        annotations.append(annotation)
+        })  # fmt: skip
     return annotations

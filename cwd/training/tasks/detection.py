@@ -10,7 +10,7 @@ from cwd.config.run import Data, Run
 from cwd.config.schedule import DetectionSchedule
 from cwd.data.detection.batches import DetectionBatches
 from cwd.data.detection.coco import CocoDataset, build_coco
-from cwd.data.opening import scenes_root
+from cwd.data.scenes.draw import scenes_root
 from cwd.evaluation.coco_ap import evaluate
 from cwd.models.detection.base import Detector
 from cwd.models.detection.outputs import DetectionOutput, Objects

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from cwd.config.run import Run
 from cwd.config.schedule import Schedule
-from cwd.data.loading import Batches
-from cwd.data.opening import open_data
+from cwd.data.batches import Batches
+from cwd.data.datasets import open_data
 from cwd.data.segmentation import IGNORED
 from cwd.evaluation.miou import evaluate, upsample
 from cwd.models.segmentation import OUTPUT_STRIDE, SegmentationNetwork, SegmentationOutput
