@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cwd.data.base import visible
 from cwd.data.segmentation import IGNORED, INVALID, Layout, Pairs, classes_of, complete
 
 ARCHIVE = "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip"
@@ -13,9 +14,9 @@ def pairs(root: Path, split: str) -> Pairs:
     """Image and label files."""
     part = {"train": "training", "val": "validation", "test": "testing"}[split]
     folder = root / "annotations" / part
-    images = sorted((root / "images" / part).glob("*.jpg"))
+    images = visible(root / "images" / part, "*.jpg")
     found = [(path, folder / f"{path.stem}.png") for path in images]
-    return complete(found, folder.glob("*.png"))
+    return complete(found, visible(folder, "*.png"))
 
 
 LAYOUT = Layout(

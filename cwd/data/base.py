@@ -22,7 +22,19 @@ from cwd.system.files import exclusive, read_json, unwritable
 Item, Result = TypeVar("Item"), TypeVar("Result")
 SPLITS = ("train", "val", "test")
 PATIENCE = 3600.0  # seconds that a process waits for another one to make what both need
+FOREIGN = ("@eaDir", "Thumbs.db", "desktop.ini", "__MACOSX")  # what other programs leave behind
+DEEP = ("I", "F")  # modes of Pillow with more than 8 bits, which RGB would cut off
 WHOLE_CHECKSUM = 256 * 2**20  # bytes up to which a checksum reads the files' contents
+
+
+def ours(path: str | Path) -> bool:
+    """Whether no part of a relative path is hidden, or what other programs leave behind."""
+    return not any(part.startswith(".") or part in FOREIGN for part in Path(path).parts)
+
+
+def visible(folder: Path, pattern: str) -> list[Path]:
+    """The files and folders below a folder that fit a pattern and are `ours`, in order."""
+    return sorted(path for path in folder.glob(pattern) if ours(path.relative_to(folder)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +63,11 @@ class Layout:
         if found := self.find(Path(root)):
             return found
         raise CwdError(f"{root} holds no {name} (no {self.markers[0]}/ in it): {self.remedy}")
+
+    def again(self, folder: Path) -> str:
+        """What to do about a part of the dataset that is missing or damaged in its folder."""
+        moved = f"move {folder} away and get the dataset again; "
+        return (moved if self.get else "") + self.remedy
 
 
 class Layouts(dict[str, Any]):
@@ -110,8 +127,8 @@ class Dataset(ABC):
         if count is None and official and len(self) != official:
             raise CwdError(
                 f"{self.root} has {len(self)} images in {self.split}, expected {official}: "
-                f"{self.layout.remedy} To use what is there, set data.train and data.val to its "
-                "numbers in a profile of your own."
+                f"{self.layout.again(self.root)} To use what is there, set data.train and data.val "
+                "to its numbers in a profile of your own."
             )
         return self.first(count)
 
@@ -143,15 +160,13 @@ def made_once(root: Path, what: str, doing: str, about: dict, fill: Callable[[Pa
 def decode(path: Path, mode: str | None) -> np.ndarray:
     """Pixels of an image file, [H, W] or [H, W, 3]; converted to a mode unless that is None.
 
-    A file that is truncated or no image, or a label image instead of "RGB", is a `CwdError`.
+    A file that is truncated or no image, or has more than 8 bits for "RGB", is a `CwdError`.
     """
     try:
         with Image.open(path) as image:
-            # a photograph may be a grey JPEG; a PNG without colours is a label in the wrong place
-            if mode == "RGB" and image.format == "PNG" and "RGB" not in image.mode:
+            if mode and image.mode.startswith(DEEP):
                 raise CwdError(
-                    f"{path} has no colours, so it is a label image in the place of a photograph: "
-                    "get the file again, and keep images and labels in their own folders."
+                    f"{path} has more than 8 bits a channel (mode {image.mode}): save it with 8."
                 )
             return np.array(image.convert(mode) if mode else image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

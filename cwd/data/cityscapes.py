@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from torchvision.datasets import Cityscapes
 
+from cwd.data.base import visible
 from cwd.data.segmentation import IGNORED, INVALID, Layout, Pairs, complete
 from cwd.system.errors import CwdError
 
@@ -18,7 +19,7 @@ CLASSES = sorted((c for c in Cityscapes.classes if not c.ignore_in_eval), key=la
 
 def images(root: Path, split: str) -> list[Path]:
     """Image files, which the test split has without labels too."""
-    return sorted((root / "leftImg8bit" / split).glob("*/*_leftImg8bit.png"))
+    return visible(root / "leftImg8bit" / split, "*/*_leftImg8bit.png")
 
 
 def pairs(root: Path, split: str) -> Pairs:
@@ -27,7 +28,7 @@ def pairs(root: Path, split: str) -> Pairs:
     if found and not folder.is_dir():
         raise CwdError(f"{folder} is missing, the labels of {split}: {REMEDY}")
     both = [(p, folder / p.parent.name / p.name.replace("_leftImg8bit", suffix)) for p in found]
-    return complete(both, folder.glob(f"*/*{suffix}.png"))
+    return complete(both, visible(folder, f"*/*{suffix}.png"))
 
 
 MAPPING = np.full(256, INVALID, np.uint8)  # label ids to train ids

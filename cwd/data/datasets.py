@@ -1,6 +1,7 @@
 """The datasets for segmentation by name: what is known of each, where it lies, and its images."""
 
 import functools
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -10,10 +11,11 @@ from cwd.data import ade20k, camvid, cityscapes, voc
 from cwd.data.base import SPLITS, Layouts
 from cwd.data.decoded import MEMORY, DecodedDataset, load_cached, load_in_memory
 from cwd.data.scenes.draw import scenes_root
-from cwd.data.segmentation import Layout, SegmentationDataset
+from cwd.data.segmentation import IGNORED, Layout, SegmentationDataset
 from cwd.system import paths
 from cwd.system.errors import CwdError
 
+LOOKED_AT = 16  # images of a split, for a labelled pixel
 LAYOUTS = Layouts(
     {
         "scenes": cityscapes.SCENES,
@@ -42,8 +44,7 @@ def build_dataset(name: str, root: str | Path, split: str) -> SegmentationDatase
     for image, label in pairs:
         for path, what in ((image, "image of its list"), (label, f"label of {image.name}")):
             if not path.is_file():
-                again = f"get the dataset again; {layout.remedy}"
-                raise CwdError(f"{path} is missing, the {what}: {again}")
+                raise CwdError(f"{path} is missing, the {what}: {layout.again(folder)}")
     return SegmentationDataset(name, split, folder, layout, pairs)
 
 
@@ -60,14 +61,38 @@ def open_data(data: Data, data_root: Path) -> tuple[DecodedDataset, DecodedDatas
     dataset that is missing, incomplete or damaged, or too large for the disk, is a `CwdError`.
     """
     root = scenes_root(data, data_root) if data.name == "scenes" else data_root
+    found = [
+        build_dataset(data.name, root, split).take(count)
+        for split, count in (("train", data.train), (data.split, data.val))
+    ]
+    _check(*found)
     parts = []
-    for split, count in (("train", data.train), (data.split, data.val)):
-        dataset = build_dataset(data.name, root, split).take(count)
+    for dataset in found:
         if data.size or not large(dataset.layout):
             parts.append(load_in_memory(dataset, size=data.size))
         else:
             parts.append(load_cached(dataset, paths.CACHE))
     return parts[0], parts[1]
+
+
+def _check(*parts: SegmentationDataset) -> None:
+    """Refuse images that are trained and measured on alike, and a split without a labelled pixel.
+
+    A whole split of dummies, such as the test labels of Cityscapes, is known by a few of them.
+    """
+    both = set.intersection(*({os.path.realpath(path) for path, _ in part.pairs} for part in parts))
+    if both:
+        raise CwdError(
+            f"{min(both)} is in {' and in '.join(part.split for part in parts)}, as {len(both)} "
+            "images are: measure on images that nothing is learnt from."
+        )
+    for part in parts:
+        few = range(0, len(part), max(1, len(part) // LOOKED_AT))
+        if all((part[index].target == IGNORED).all() for index in few):
+            raise CwdError(
+                f"{part.root} has no labelled pixel in {len(few)} images of {part.split}, so there "
+                "is nothing to learn or to measure: use another split, such as val."
+            )
 
 
 def facts() -> pd.DataFrame:

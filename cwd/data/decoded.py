@@ -9,7 +9,7 @@ import functools
 import re
 import shutil
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -196,7 +196,13 @@ def _cache_of(dataset: SegmentationDataset, root: Path) -> tuple[Path, dict[int,
     # a dataset's folder in `root`, and the decoded images that lie in it, by number
     folder = root / f"{dataset.name}-{dataset.split}-{len(dataset)}-{dataset.checksum[:12]}"
     files = (path for path in sorted(folder.glob("*.bin")) if NAME.fullmatch(path.name))
-    return folder, {int(path.name[:6]): path for path in files}
+    found = {int(path.name[:6]): path for path in files}
+    # an image or a label that was put there later, under the same name, is decoded again
+    return folder, {n: path for n, path in found.items() if not _older(path, dataset.pairs[n])}
+
+
+def _older(path: Path, sources: Iterable[Path]) -> bool:
+    return path.stat().st_mtime < max(source.stat().st_ctime for source in sources)
 
 
 def is_cached(dataset: SegmentationDataset, root: Path) -> bool:

@@ -7,7 +7,11 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from torchvision.datasets.utils import download_and_extract_archive
+from torchvision.datasets.utils import (
+    check_integrity,
+    download_and_extract_archive,
+    extract_archive,
+)
 
 from cwd.system.errors import CwdError
 from cwd.system.files import unwritable
@@ -21,9 +25,10 @@ def fetch(
 ) -> None:
     """Get an archive (`what`, for people) by torchvision, unless it is there already and whole.
 
-    The folder `inside`, a pattern of its path in the archive, is then called `destination`. A tar
-    must have a checksum, since its paths aren't looked at; a zip without one is got again if it
-    hasn't its `size` in bytes. Whatever goes wrong is a `CwdError`.
+    It may also have been put by hand into a folder above `destination`, whose name is then that of
+    the folder `inside`, a pattern of its path in the archive. A tar must have a checksum, since its
+    paths aren't looked at; a zip without one is got again if it hasn't its `size` in bytes.
+    Whatever goes wrong is a `CwdError`.
     """
     if destination.is_dir() and any(destination.iterdir()):
         raise CwdError(
@@ -43,7 +48,13 @@ def fetch(
                 shutil.rmtree(left)
             elif left != archive or (not md5 and left.stat().st_size != size):
                 left.unlink()  # torchvision would take it for the whole
-        download_and_extract_archive(url, str(partial), filename=archive.name, md5=md5)
+        beside = [place / archive.name for place in destination.parents[:3]]
+        if found := next((path for path in beside if path.is_file()), None):
+            if not check_integrity(str(found), md5):
+                raise RuntimeError(f"{found} has another checksum, delete it")
+            extract_archive(str(found), str(partial))
+        else:
+            download_and_extract_archive(url, str(partial), filename=archive.name, md5=md5)
         next(partial.glob(inside)).replace(destination)
         shutil.rmtree(partial)
     except (OSError, RuntimeError, StopIteration, *DAMAGED) as error:
@@ -54,5 +65,5 @@ def fetch(
         words = str(error).splitlines() or ["no answer"]
         raise CwdError(
             f"{what} could not be got ({words[0]}): run the same command again on a machine with a "
-            "network, or get it by hand as data/README.md says."
+            f"network, or get {url} there, put it into {destination.parent} and run the command."
         ) from error

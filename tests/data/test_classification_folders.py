@@ -133,7 +133,7 @@ def flatten(root):
         (lambda root: (root / "val" / "n9").mkdir(), "class folder n9 in val only"),
         (
             lambda root: [path.unlink() for path in (root / "val" / WNID).iterdir()],
-            rf"val/{WNID} has no images, as 1 of the 4 class folders of val: {REMEDY}",
+            rf"val/{WNID} has no images, as 1 of the 4 class folders of val: put images of",
         ),
     ],
 )

@@ -12,6 +12,7 @@ from cwd.models.detection.outputs import Objects
 from cwd.system.errors import CwdError
 
 REMEDY = r".*get http://images\.cocodataset\.org/annotations/.*/val2017\.zip, .*see data/"
+MEND = "correct it, or get the dataset's own file again"
 
 
 @pytest.mark.parametrize("case", [("coco", "train", 4), ("coco", "val", 3), ("scenes", "train", 5)])
@@ -78,7 +79,7 @@ def test_missing(coco, drawn, tmp_path):
 def test_no_annotation_file(coco, content, found):
     path = coco / "annotations" / "instances_val2017.json"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(CwdError, match=rf"instances_val2017\.json {found}.*: {REMEDY}"):
+    with pytest.raises(CwdError, match=rf"instances_val2017\.json {found}.*: {MEND}"):
         build_coco("coco", coco, "val")
 
 
@@ -106,7 +107,7 @@ def test_no_annotation_file(coco, content, found):
 )
 def test_bad_entry(coco, edit, part, number, change, found):
     edit(lambda content: content[part][number].update(change))
-    with pytest.raises(CwdError, match=rf"instances_val2017\.json has {found}.*: {REMEDY}"):
+    with pytest.raises(CwdError, match=rf"instances_val2017\.json has {found}.*: {MEND}"):
         build_coco("coco", coco, "val")
 
 

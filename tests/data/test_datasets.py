@@ -124,7 +124,7 @@ def test_what_is_not_there(tmp_path, camvid, cityscapes, name, split, word):
         (lambda _, label: save(label, np.full(SIZE, 12, np.uint8)), "label 12, expected 0 to 11:"),
         (lambda _, label: save(label, np.zeros((10, 15), np.uint8)), "15x10 .* its image 16x10"),
         (lambda _, label: save(label, image()), "is no label image"),
-        (lambda image, label: shutil.copy(label, image), "has no colours"),
+        (lambda image, _: save(image, np.zeros(SIZE, np.uint16)), "more than 8 bits a channel"),
         (lambda image, _: (image.parents[1] / "train.txt").write_bytes(b"\xff\xfe"), "no list of"),
     ],
 )

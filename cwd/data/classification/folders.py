@@ -1,6 +1,7 @@
 """Images in a folder for each class: ImageNet, and whatever else is laid out like it."""
 
 import hashlib
+import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -8,9 +9,18 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, is_image_file, make_dataset
+from torchvision.datasets.folder import IMG_EXTENSIONS, is_image_file, make_dataset
 
-from cwd.data.base import SPLITS, WHOLE_CHECKSUM, Dataset, Layout, Layouts, photograph
+from cwd.data.base import (
+    SPLITS,
+    WHOLE_CHECKSUM,
+    Dataset,
+    Layout,
+    Layouts,
+    ours,
+    photograph,
+    visible,
+)
 from cwd.data.scenes.canvas import THINGS
 from cwd.system.errors import CwdError
 
@@ -102,21 +112,23 @@ def build_folders(name: str, root: str | Path, split: str) -> FolderDataset:
     classes = _class_folders(folder / "train", layout)
     there = _class_folders(folder / split, layout)
     if odd := sorted({*classes} ^ {*there}):
-        where = "train" if odd[0] in classes else split
+        where, lacks = ("train", split) if odd[0] in classes else (split, "train")
         raise CwdError(
-            f"{folder} has the class folder {odd[0]} in {where} only, and {len(odd)} such folders, "
-            f"expected the same in train and {split}: {layout.remedy}"
+            f"{folder} has the class folder {odd[0]} in {where} only, and {len(odd)} such folders: "
+            f"add them to {lacks} too, or move them out of {where}."
         )
     places = {one: label for label, one in enumerate(classes)}
+    start = len(f"{folder}/")
     found = make_dataset(folder / split, places, IMG_EXTENSIONS, allow_empty=True)
+    found = [(path, label) for path, label in found if ours(path[start:])]
     labels = torch.tensor([label for _, label in found], dtype=torch.int64)
     empty = (torch.bincount(labels, minlength=len(classes)) == 0).nonzero().flatten().tolist()
     if empty and (not layout.sparse or not found):
         raise CwdError(
             f"{folder / split / classes[empty[0]]} has no images, as {len(empty)} of the "
-            f"{len(classes)} class folders of {split}: {layout.remedy}"
+            f"{len(classes)} class folders of {split}: put images of {classes[empty[0]]} there, or "
+            "move the folder out of every split."
         )
-    start = len(f"{folder}/")
     names = tuple(path[start:] for path, _ in found)
     return FolderDataset(name, split, folder, layout, tuple(classes), names, labels)
 
@@ -124,18 +136,17 @@ def build_folders(name: str, root: str | Path, split: str) -> FolderDataset:
 def _class_folders(folder: Path, layout: FolderLayout) -> list[str]:
     if not folder.is_dir():
         raise CwdError(f"{folder} is missing: {layout.remedy}")
-    try:
-        return find_classes(folder)[0]
-    except FileNotFoundError:
-        flat = sum(is_image_file(path.name) for path in folder.iterdir())
-        # ImageNet's archive of val holds its 50,000 files side by side
-        sort = (
-            "sort them, as torchvision.datasets.ImageNet(root, split) does by itself with the "
-            "archives and ILSVRC2012_devkit_t12.tar.gz, and see data/README.md."
-        )
-        raise CwdError(
-            f"{folder} has {flat} images and no class folders: {sort if flat else layout.remedy}"
-        ) from None
+    if found := sorted(one.name for one in os.scandir(folder) if one.is_dir() and ours(one.name)):
+        return found
+    flat = sum(is_image_file(path.name) for path in visible(folder, "*"))
+    # ImageNet's archive of val holds its 50,000 files side by side
+    sort = (
+        "sort them, as torchvision.datasets.ImageNet(root, split) does by itself with the "
+        "archives and ILSVRC2012_devkit_t12.tar.gz, and see data/README.md."
+    )
+    raise CwdError(
+        f"{folder} has {flat} images and no class folders: {sort if flat else layout.remedy}"
+    )
 
 
 def few_of_each(dataset: FolderDataset, count: int, most: int = 8) -> dict[str, list[Tensor]]:

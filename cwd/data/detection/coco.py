@@ -55,6 +55,11 @@ class CocoLayout(Layout):
     splits: tuple[str, ...]  # that have annotations
     num_classes: int
 
+    @property
+    def mend(self) -> str:
+        """What to do about a file that is there and says something wrong."""
+        return "correct it, or get the dataset's own file again." if self.get else self.remedy
+
 
 def missing_archives(root: Path) -> list[Archive]:
     """The archives that weren't unpacked into COCO's folder."""
@@ -103,14 +108,17 @@ def build_coco(name: str, root: str | Path, split: str, *, masks: bool = False) 
         raise CwdError(f"{name} has no split {split!r} with annotations: use one of {splits}.")
     folder = layout.folder(name, root)
     path = folder / layout.annotations.format(split)
-    file = read_annotations(path, layout.remedy, masks=masks)
+    remedy = layout.mend if path.is_file() else layout.again(folder)
+    file = read_annotations(path, remedy, masks=masks)
     images = folder / layout.images.format(split)
     # a folder is listed once: asking for each of 118,287 files takes long on a network's disk
     folders = {(images / name).parent for name in file.files}
     there = {path for place in folders if place.is_dir() for path in place.iterdir()}
     for path in (images / name for name in file.files):
         if path not in there:
-            raise CwdError(f"{path} is missing, an image that has annotations: {layout.remedy}")
+            raise CwdError(
+                f"{path} is missing, an image that has annotations: {layout.again(folder)}"
+            )
     known = file.classes, file.category_ids, masks
     return CocoDataset(name, split, folder, layout, file, tuple(range(len(file.files))), *known)
 
@@ -190,7 +198,7 @@ class CocoDataset(Dataset):
         (_, height, width), (h, w) = image.shape, self.sizes[index].tolist()
         if (height, width) != (h, w):
             found = f"{width}x{height} pixels and {self.file.path.name} says {w}x{h}"
-            raise CwdError(f"{path} is {found}: {self.layout.remedy}")
+            raise CwdError(f"{path} is {found}: {self.layout.mend}")
         return image
 
 
