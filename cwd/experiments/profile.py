@@ -131,15 +131,19 @@ def profile_names() -> list[str]:
     return sorted(path.stem for path in paths.PROFILES.glob("*.yaml"))
 
 
+def is_own(name: str) -> bool:
+    """Whether a profile is named by the path of a file."""
+    return Path(name).suffix in (".yaml", ".yml")
+
+
 def load_profile(name: str) -> Profile:
     """Read a profile by its name, or from a YAML file by its path.
 
     Raises CwdError if there is none, or it has an unknown key or a value of the wrong kind.
     """
     name = str(name)  # papermill makes a number of one
-    own = Path(name).suffix in (".yaml", ".yml")
-    path = Path(name) if own else paths.PROFILES / f"{name}.yaml"
-    if own and path.stem in profile_names() and path.resolve().parent != paths.PROFILES:
+    path = Path(name) if is_own(name) else paths.PROFILES / f"{name}.yaml"
+    if is_own(name) and path.stem in profile_names() and path.resolve().parent != paths.PROFILES:
         raise CwdError(
             f"{path} has the name of one of our profiles, whose results it would overwrite: give "
             "the file another name."

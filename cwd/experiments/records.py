@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from cwd.config.run import Run
-from cwd.experiments.profile import Profile, load_profile
+from cwd.experiments.profile import Profile, is_own, load_profile
 from cwd.experiments.study import every_run
 from cwd.system import paths
-from cwd.system.files import read_json, write_atomic, write_json
+from cwd.system.files import read_json, write_atomic, write_json, write_text
 from cwd.training.run_folder import RunFolder
 
 # what notebooks 05, 04 and A1 measure beside the runs
@@ -54,8 +54,12 @@ class Records:
 
 def recorded_profiles(results: Path = paths.RESULTS) -> list[Profile]:
     """The profiles of which results are recorded, with all seeds that these may have."""
-    folders = sorted(path.name for path in results.iterdir() if path.is_dir())
-    return [every_seed(load_profile(name)) for name in folders]
+    folders = sorted(path for path in results.iterdir() if path.is_dir())
+    own = {path.name: path / f"{path.name}.yaml" for path in folders}  # beside the results
+    return [
+        every_seed(load_profile(str(path) if path.is_file() else name))
+        for name, path in own.items()
+    ]
 
 
 def every_seed(profile: Profile) -> Profile:
@@ -66,10 +70,11 @@ def every_seed(profile: Profile) -> Profile:
 
 
 def record(profile: str, *, results: Path = paths.RESULTS) -> list[Path]:
-    """Copy what was measured under a profile (a name) to a folder of that name in `results`.
+    """Copy what was measured under a profile to a folder of its name in `results`.
 
     That is configuration, metrics and provenance of each finished run, and what notebooks 04, 05
-    and A1 measured beside the runs. Returns the files written.
+    and A1 measured beside the runs; and the profile, if it is a file of one's own. Returns the
+    files written.
     """
     source = Records(every_seed(load_profile(profile)), paths.RUNS)
     target = results / source.profile.name
@@ -83,4 +88,7 @@ def record(profile: str, *, results: Path = paths.RESULTS) -> list[Path]:
         if built.is_file():
             written.append(target / name)
             write_atomic(written[-1], functools.partial(shutil.copyfile, built))
+    if written and is_own(profile):
+        written.append(target / f"{source.profile.name}.yaml")
+        write_text(written[-1], Path(profile).read_text())
     return written

@@ -1,8 +1,10 @@
 """What this machine can do: device, number format, compiler."""
 
 import functools
+import logging
 import shutil
 import sysconfig
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,6 +12,10 @@ import torch
 from torch import nn
 
 from cwd.system.errors import CwdError
+
+# what the compiler says on a GPU of reductions that it splits, which is no fault of ours
+warnings.filterwarnings("ignore", message=r"\s*Online softmax is disabled")
+logging.getLogger("torch._inductor").setLevel(logging.ERROR)
 
 PRECISIONS = {"auto": "", "bf16": "bf16-mixed", "fp32": "32-true"}  # ours and Fabric's words
 AMPERE = (8, 0)  # the first GPUs that multiply bfloat16 in hardware

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
@@ -78,7 +77,7 @@ class Student:
     """
 
     def __init__(
-        self, run: Run, path: Path, fabric: Fabric, num_classes: int, teacher: Teacher | None
+        self, run: Run, path: Path, fabric: Any, num_classes: int, teacher: Teacher | None
     ) -> None:
         self.run, self.path, self.schedule, self.fabric = run, path, run.schedule, fabric
         self.history, self.sessions = History(run, path), []
