@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ import yaml
 from cwd.config import Data, DetectionSchedule, Schedule
 from cwd.experiments import load_profile, open_profile, study
 from cwd.experiments.profile import profile_names
-from cwd.experiments.records import record
+from cwd.experiments.records import record, recorded_profiles
 from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.training.run_folder import RunFolder
@@ -218,7 +219,10 @@ def test_results_are_recorded_with_their_provenance(write, data_root, tmp_path, 
     place = open_profile(path, data_root=str(data_root))
     place.train(place.profile.student)
     monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
-    (kept,) = record(path, results=tmp_path / "results")  # what isn't trained isn't recorded
+    kept, own = record(path, results=tmp_path / "results")  # what isn't trained isn't recorded
+    assert own.read_text() == Path(path).read_text()
+    (again,) = recorded_profiles(tmp_path / "results")
+    assert again.student == place.profile.student
     found = json.loads(kept.read_text())
     assert found["run"]["network"] == "PSPNet-R18(0.125)"
     assert found["metrics"]["images"] == 4
