@@ -12,12 +12,11 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from cwd.config.run import Run
 from cwd.experiments.claims.interval import Finding, paired
 from cwd.experiments.profile import Student
 from cwd.experiments.records import Records, every_seed, recorded_profiles
 from cwd.experiments.rows_losses import BARE
-from cwd.experiments.rows_networks import WITH_PI_HO, label_of, networks
+from cwd.experiments.rows_networks import label_of, networks
 from cwd.experiments.rows_pairs import table9, transformation
 from cwd.experiments.study import TABLES
 from cwd.experiments.table import Row, difference
@@ -46,13 +45,30 @@ class Evidence:
             if row.paper is not None and row.runs[0] != self.profile.teacher
         }
 
-    def miou(
-        self, recipe: str, student: Run | None = None, classes: Sequence[str] = ()
-    ) -> pd.Series:
-        """mIoU of a recipe by seed; of another student than the main one, or of some classes."""
+    @cached_property
+    def table6(self) -> dict[str, Row]:
+        """The rows of Table 6 by label."""
+        return {row.label: row for row in networks("table6", self.profile)}
+
+    def taught(self, student: Student, method: str) -> Row:
+        """The row of a student of Table 6 with a method; the paper's are from the same starts."""
+        return self.table6[label_of(student.name, student.run.start, method)]
+
+    def by_student(self, method: str) -> pd.DataFrame:
+        """mIoU of the students of Table 6 with a method, student by seed."""
+        return pd.DataFrame([self.measured(self.taught(each, method)) for each in self.students])
+
+    def measured(self, row: Row) -> pd.Series:
+        """A row's measure by seed."""
+        known = {run: found for run in row.runs if (found := self.records.metrics(run))}
+        values = {run.seed: found[task_of(run.network).measure] for run, found in known.items()}
+        return pd.Series(values, dtype=float)
+
+    def miou(self, recipe: str, classes: Sequence[str] = ()) -> pd.Series:
+        """mIoU of the main student with a recipe by seed, maybe of some classes."""
         found = {}
         for seed in self.profile.student_seeds:
-            run = self.profile.run(BARE.get(recipe, recipe), seed, student)
+            run = self.profile.run(BARE.get(recipe, recipe), seed)
             if metrics := self.records.metrics(run):
                 values = [metrics["class_iou"].get(name) for name in classes] or [metrics["miou"]]
                 found[seed] = None if None in values else statistics.mean(values)
@@ -68,17 +84,13 @@ class Evidence:
         what = f"{one or 'student'} - {other or 'student'}"
         return paired(what, ones, others, paper=paper, margin=margin)
 
-    def rows(self, what: str, one: Row, other: Row, paper: float | None) -> Finding:
+    def rows(self, what: str, one: Row, other: Row) -> Finding:
         """One row's measure minus another's; both are networks of one task."""
-        if not one.runs or not other.runs:
+        if not one.runs:
             return Finding(what, [])
-        task = task_of(one.runs[0].network)
-        ones, others = (
-            {run.seed: m[task.measure] for run in row.runs if (m := self.records.metrics(run))}
-            for row in (one, other)
-        )
-        measured = pd.Series(ones, dtype=float), pd.Series(others, dtype=float)
-        return paired(what, *measured, paper=paper, unit=task.unit)
+        about = {"paper": difference(one.paper, other.paper)}
+        about["unit"] = task_of(one.runs[0].network).unit
+        return paired(what, self.measured(one), self.measured(other), **about)
 
 
 def greater(evidence: Evidence, better: Names, worse: Names, classes: Names = ()) -> list[Finding]:
@@ -147,7 +159,9 @@ def _by_channel(evidence: Evidence) -> pd.DataFrame | None:
 def students(evidence: Evidence, others: Names) -> list[Finding]:
     """For every student of Table 6, CWD beats each of some methods."""
     return [
-        _minus(evidence, f"{s.run.network}: CWD - {other}", (s, "CWD"), (s, other))
+        evidence.rows(
+            f"{s.run.network}: CWD - {other}", evidence.taught(s, "CWD"), evidence.taught(s, other)
+        )
         for s in evidence.students
         for other in others
     ]
@@ -155,7 +169,7 @@ def students(evidence: Evidence, others: Names) -> list[Finding]:
 
 def kinds(evidence: Evidence, prefix: str) -> list[Finding]:
     """CWD's mean gain is larger for students whose name begins with the prefix than for others."""
-    gains = _by_student(evidence, "CWD") - _by_student(evidence, "student")
+    gains = evidence.by_student("CWD") - evidence.by_student("student")
     same = np.array([s.name.startswith(prefix) for s in evidence.students], dtype=bool)
     means = (gains[kind].mean(skipna=False) for kind in (same, ~same))
     return [paired(f"mean gain: {same.sum()} {prefix} - {(~same).sum()} others", *means)]
@@ -163,7 +177,7 @@ def kinds(evidence: Evidence, prefix: str) -> list[Finding]:
 
 def slopes(evidence: Evidence) -> list[Finding]:
     """Over the students of Table 6, the result with CWD rises with that alone, the gain falls."""
-    alone, taught = (_by_student(evidence, method) for method in ("student", "CWD"))
+    alone, taught = map(evidence.by_student, ("student", "CWD"))
     if len(alone) < 3:
         return []
     seeds = (taught - alone).dropna(axis=1).columns
@@ -181,7 +195,7 @@ def pretrained(evidence: Evidence) -> list[Finding]:
     warm = [student for student in known if student.run.init != "random"]
     what = "{} with CWD: ImageNet - scratch"
     return [
-        _minus(evidence, what.format(w.run.network), (w, "CWD"), (c, "CWD"))
+        evidence.rows(what.format(w.run.network), *(evidence.taught(s, "CWD") for s in (w, c)))
         for w in warm
         for c in known
         if c not in warm and c.name == w.name
@@ -192,7 +206,7 @@ def detectors(evidence: Evidence, others: Names) -> list[Finding]:
     """For every detector of Table 9, CWD has a higher AP than each of some of its methods."""
     rows = {tuple(row.label.split(": ")): row for row in table9(evidence.profile) if row.runs}
     return [
-        evidence.rows(f"{detector}: CWD - {method}", best, other, best.paper - other.paper)
+        evidence.rows(f"{detector}: CWD - {method}", best, other)
         for (detector, name), best in rows.items()
         for method in others
         if name == "CWD" and (other := rows.get((detector, method)))
@@ -207,22 +221,6 @@ def tasks(evidence: Evidence, better: str, worse: str, tasks: Names) -> list[Fin
     for task in tasks:
         one, other = (rows[f"{task}: {method}"] for method in (better, worse))
         paper = one.printed["gain"] if worse == "student" else None
-        found.append(evidence.rows(f"{task}: {better} - {worse}", one, other, paper))
+        measured = evidence.rows(f"{task}: {better} - {worse}", one, other)
+        found.append(replace(measured, paper=paper))
     return found
-
-
-def _by_student(evidence: Evidence, method: str) -> pd.DataFrame:
-    # mIoU, student by seed
-    recipe = WITH_PI_HO[method]
-    return pd.DataFrame([evidence.miou(recipe, student.run) for student in evidence.students])
-
-
-def _minus(
-    evidence: Evidence, what: str, one: tuple[Student, str], other: tuple[Student, str]
-) -> Finding:
-    printed = {row.label: row.paper for row in networks("table6", evidence.profile)}
-    # the paper's numbers are from the same starts
-    labels = (label_of(s.name, s.run.start, method) for s, method in (one, other))
-    paper = difference(*(printed.get(label) for label in labels))
-    ones, others = (evidence.miou(WITH_PI_HO[m], s.run) for s, m in (one, other))
-    return paired(what, ones, others, paper=paper)
