@@ -18,7 +18,7 @@ from cwd.experiments.records import Records, every_seed, recorded_profiles
 from cwd.experiments.rows_losses import BARE
 from cwd.experiments.rows_networks import label_of, networks
 from cwd.experiments.rows_pairs import table9, transformation
-from cwd.experiments.study import TABLES
+from cwd.experiments.study import TABLES, studies_of
 from cwd.experiments.table import Row, difference
 from cwd.system import paths
 from cwd.training.tasks import task_of
@@ -35,15 +35,11 @@ class Evidence:
         self.students = [each for each in self.profile.students if "-" in each.name]
 
     @cached_property
-    def printed(self) -> dict[str, float]:
-        """The paper's mIoU by recipe; Table 2's value where Table 4 or 5 has another."""
-        names = ("table5", "table3", "table2") if self.profile.student else ()
-        rows = [row for name in names for row in TABLES[name].rows(self.profile)]
-        return {
-            row.runs[0].recipe: row.paper
-            for row in rows
-            if row.paper is not None and row.runs[0] != self.profile.teacher
-        }
+    def by_recipe(self) -> dict[str, Row]:
+        """The rows of the main student by recipe; Table 2's where others have it too."""
+        names = [name for name in studies_of(self.profile) if TABLES[name].index == ("method",)]
+        rows = [row for name in reversed(names) for row in TABLES[name].rows(self.profile)]
+        return {row.runs[0].recipe: row for row in rows if row.runs[0] != self.profile.teacher}
 
     @cached_property
     def table6(self) -> dict[str, Row]:
@@ -58,39 +54,31 @@ class Evidence:
         """mIoU of the students of Table 6 with a method, student by seed."""
         return pd.DataFrame([self.measured(self.taught(each, method)) for each in self.students])
 
-    def measured(self, row: Row) -> pd.Series:
-        """A row's measure by seed."""
-        known = {run: found for run in row.runs if (found := self.records.metrics(run))}
-        values = {run.seed: found[task_of(run.network).measure] for run, found in known.items()}
+    def measured(self, row: Row, classes: Sequence[str] = ()) -> pd.Series:
+        """A row's measure by seed; or the mean IoU of some classes, nan where one doesn't occur."""
+        values = {}
+        for run in row.runs:
+            if metrics := self.records.metrics(run):
+                known = [metrics["class_iou"].get(name) for name in classes]
+                known = known or [metrics[task_of(run.network).measure]]
+                values[run.seed] = None if None in known else statistics.mean(known)
         return pd.Series(values, dtype=float)
 
-    def miou(self, recipe: str, classes: Sequence[str] = ()) -> pd.Series:
-        """mIoU of the main student with a recipe by seed, maybe of some classes."""
-        found = {}
-        for seed in self.profile.student_seeds:
-            run = self.profile.run(BARE.get(recipe, recipe), seed)
-            if metrics := self.records.metrics(run):
-                values = [metrics["class_iou"].get(name) for name in classes] or [metrics["miou"]]
-                found[seed] = None if None in values else statistics.mean(values)
-        return pd.Series(found, dtype=float)
-
-    def recipes(
-        self, one: str, other: str, classes: Sequence[str] = (), margin: float | None = None
-    ) -> Finding:
-        """One recipe's mIoU minus another's, both of the main student."""
-        known = [self.printed.get(BARE.get(recipe, recipe)) for recipe in (one, other)]
-        paper = None if classes else difference(*known)
-        ones, others = (self.miou(recipe, classes=classes) for recipe in (one, other))
+    def recipes(self, one: str, other: str, classes: Sequence[str] = ()) -> Finding:
+        """One recipe's mIoU minus another's, both of the main student, maybe of some classes."""
         what = f"{one or 'student'} - {other or 'student'}"
-        return paired(what, ones, others, paper=paper, margin=margin)
+        if not self.by_recipe:
+            return Finding(what, [])
+        rows = (self.by_recipe[BARE.get(recipe, recipe)] for recipe in (one, other))
+        return self.rows(what, *rows, classes)
 
-    def rows(self, what: str, one: Row, other: Row) -> Finding:
+    def rows(self, what: str, one: Row, other: Row, classes: Sequence[str] = ()) -> Finding:
         """One row's measure minus another's; both are networks of one task."""
         if not one.runs:
             return Finding(what, [])
-        about = {"paper": difference(one.paper, other.paper)}
+        about = {"paper": None if classes else difference(one.paper, other.paper)}
         about["unit"] = task_of(one.runs[0].network).unit
-        return paired(what, self.measured(one), self.measured(other), **about)
+        return paired(what, *(self.measured(row, classes) for row in (one, other)), **about)
 
 
 def greater(evidence: Evidence, better: Names, worse: Names, classes: Names = ()) -> list[Finding]:
@@ -101,7 +89,7 @@ def greater(evidence: Evidence, better: Names, worse: Names, classes: Names = ()
 
 def within(evidence: Evidence, recipe: str, others: Names, margin: float) -> list[Finding]:
     """A recipe's mIoU is within `margin` percent of every other's."""
-    return [evidence.recipes(recipe, each, margin=margin) for each in others]
+    return [replace(evidence.recipes(recipe, each), margin=margin) for each in others]
 
 
 def every_dataset(evidence: Evidence, recipe: str) -> list[Finding]:
