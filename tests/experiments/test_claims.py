@@ -130,7 +130,7 @@ def test_claims_ask_for_recipes_that_the_studies_train():
 
 def test_the_papers_numbers_behind_the_claims():
     assert len({claim.text for claim in CLAIMS}) == len(CLAIMS)
-    printed = Evidence(Records(load_profile("quick"))).printed
-    assert printed[""] == 69.10
-    assert printed["CW_f"] == 73.52  # Table 2's, not Table 4's 73.60
-    assert printed["PI + HO + CW_f"] == 74.87
+    rows = Evidence(Records(load_profile("quick"))).by_recipe
+    assert rows[""].paper == 69.10
+    assert rows["CW_f"].paper == 73.52  # Table 2's, not Table 4's 73.60
+    assert rows["PI + HO + CW_f"].paper == 74.87

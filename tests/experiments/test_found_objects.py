@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from invented import Source
+from invented import InventedTasks
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
@@ -108,28 +108,16 @@ def test_only_sure_boxes_are_drawn():
     assert drawn[0].get_bbox().bounds == (0.5, 1.5, 8, 6)
 
 
-class Invented(Source):
-    """AP by detector, recipe and seed."""
-
-    def __init__(self, known, profile="quick"):
-        self.profile, self.known = load_profile(profile), known
-
-    def metrics(self, run):
-        values = self.known.get((run.network.partition("-")[0], run.recipe), {})
-        ap = values.get(run.seed)
-        return None if ap is None else dict.fromkeys(MEASURES, ap)
-
-
 DETECTORS = [claim for claim in CLAIMS if claim.kind == "detectors"]
 
 
 def test_claims_compare_detector_by_detector():
     known = {
-        (kind, recipe): {0: ap, 1: ap + step}
+        (kind, recipe): (ap, ap + step)
         for kind in ("FasterRCNN", "RetinaNet", "RepPoints")
         for recipe, ap, step in (("", 10.0, 1.0), ("CW_fpn", 13.0, 3.0), ("Zhang", 14.0, 1.0))
     }
-    evidence = Evidence(Invented(known))
+    evidence = Evidence(InventedTasks(known))
     gain, rivals = DETECTORS
     found = gain.findings(evidence)
     assert [finding.what for finding in found] == [
@@ -141,7 +129,7 @@ def test_claims_compare_detector_by_detector():
 
 
 def test_a_profile_without_detectors_has_no_such_claims():
-    evidence = Evidence(Invented({}, "camvid"))
+    evidence = Evidence(InventedTasks({}, "camvid"))
     assert [test.findings(evidence) for test in DETECTORS] == [[], []]
 
 

@@ -12,14 +12,13 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from cwd.config.run import Run
 from cwd.experiments.claims.interval import Finding, paired
 from cwd.experiments.profile import Student
 from cwd.experiments.records import Records, every_seed, recorded_profiles
 from cwd.experiments.rows_losses import BARE
-from cwd.experiments.rows_networks import WITH_PI_HO, label_of, networks
+from cwd.experiments.rows_networks import label_of, networks
 from cwd.experiments.rows_pairs import table9, transformation
-from cwd.experiments.study import TABLES
+from cwd.experiments.study import TABLES, studies_of
 from cwd.experiments.table import Row, difference
 from cwd.system import paths
 from cwd.training.tasks import task_of
@@ -36,49 +35,50 @@ class Evidence:
         self.students = [each for each in self.profile.students if "-" in each.name]
 
     @cached_property
-    def printed(self) -> dict[str, float]:
-        """The paper's mIoU by recipe; Table 2's value where Table 4 or 5 has another."""
-        names = ("table5", "table3", "table2") if self.profile.student else ()
-        rows = [row for name in names for row in TABLES[name].rows(self.profile)]
-        return {
-            row.runs[0].recipe: row.paper
-            for row in rows
-            if row.paper is not None and row.runs[0] != self.profile.teacher
-        }
+    def by_recipe(self) -> dict[str, Row]:
+        """The rows of the main student by recipe; Table 2's where others have it too."""
+        names = [name for name in studies_of(self.profile) if TABLES[name].index == ("method",)]
+        rows = [row for name in reversed(names) for row in TABLES[name].rows(self.profile)]
+        return {row.runs[0].recipe: row for row in rows if row.runs[0] != self.profile.teacher}
 
-    def miou(
-        self, recipe: str, student: Run | None = None, classes: Sequence[str] = ()
-    ) -> pd.Series:
-        """mIoU of a recipe by seed; of another student than the main one, or of some classes."""
-        found = {}
-        for seed in self.profile.student_seeds:
-            run = self.profile.run(BARE.get(recipe, recipe), seed, student)
+    @cached_property
+    def table6(self) -> dict[str, Row]:
+        """The rows of Table 6 by label."""
+        return {row.label: row for row in networks("table6", self.profile)}
+
+    def taught(self, student: Student, method: str) -> Row:
+        """The row of a student of Table 6 with a method; the paper's are from the same starts."""
+        return self.table6[label_of(student.name, student.run.start, method)]
+
+    def by_student(self, method: str) -> pd.DataFrame:
+        """mIoU of the students of Table 6 with a method, student by seed."""
+        return pd.DataFrame([self.measured(self.taught(each, method)) for each in self.students])
+
+    def measured(self, row: Row, classes: Sequence[str] = ()) -> pd.Series:
+        """A row's measure by seed; or the mean IoU of some classes, nan where one doesn't occur."""
+        values = {}
+        for run in row.runs:
             if metrics := self.records.metrics(run):
-                values = [metrics["class_iou"].get(name) for name in classes] or [metrics["miou"]]
-                found[seed] = None if None in values else statistics.mean(values)
-        return pd.Series(found, dtype=float)
+                known = [metrics["class_iou"].get(name) for name in classes]
+                known = known or [metrics[task_of(run.network).measure]]
+                values[run.seed] = None if None in known else statistics.mean(known)
+        return pd.Series(values, dtype=float)
 
-    def recipes(
-        self, one: str, other: str, classes: Sequence[str] = (), margin: float | None = None
-    ) -> Finding:
-        """One recipe's mIoU minus another's, both of the main student."""
-        known = [self.printed.get(BARE.get(recipe, recipe)) for recipe in (one, other)]
-        paper = None if classes else difference(*known)
-        ones, others = (self.miou(recipe, classes=classes) for recipe in (one, other))
+    def recipes(self, one: str, other: str, classes: Sequence[str] = ()) -> Finding:
+        """One recipe's mIoU minus another's, both of the main student, maybe of some classes."""
         what = f"{one or 'student'} - {other or 'student'}"
-        return paired(what, ones, others, paper=paper, margin=margin)
-
-    def rows(self, what: str, one: Row, other: Row, paper: float | None) -> Finding:
-        """One row's measure minus another's; both are networks of one task."""
-        if not one.runs or not other.runs:
+        if not self.by_recipe:
             return Finding(what, [])
-        task = task_of(one.runs[0].network)
-        ones, others = (
-            {run.seed: m[task.measure] for run in row.runs if (m := self.records.metrics(run))}
-            for row in (one, other)
-        )
-        measured = pd.Series(ones, dtype=float), pd.Series(others, dtype=float)
-        return paired(what, *measured, paper=paper, unit=task.unit)
+        rows = (self.by_recipe[BARE.get(recipe, recipe)] for recipe in (one, other))
+        return self.rows(what, *rows, classes)
+
+    def rows(self, what: str, one: Row, other: Row, classes: Sequence[str] = ()) -> Finding:
+        """One row's measure minus another's; both are networks of one task."""
+        if not one.runs:
+            return Finding(what, [])
+        about = {"paper": None if classes else difference(one.paper, other.paper)}
+        about["unit"] = task_of(one.runs[0].network).unit
+        return paired(what, *(self.measured(row, classes) for row in (one, other)), **about)
 
 
 def greater(evidence: Evidence, better: Names, worse: Names, classes: Names = ()) -> list[Finding]:
@@ -89,7 +89,7 @@ def greater(evidence: Evidence, better: Names, worse: Names, classes: Names = ()
 
 def within(evidence: Evidence, recipe: str, others: Names, margin: float) -> list[Finding]:
     """A recipe's mIoU is within `margin` percent of every other's."""
-    return [evidence.recipes(recipe, each, margin=margin) for each in others]
+    return [replace(evidence.recipes(recipe, each), margin=margin) for each in others]
 
 
 def every_dataset(evidence: Evidence, recipe: str) -> list[Finding]:
@@ -147,7 +147,9 @@ def _by_channel(evidence: Evidence) -> pd.DataFrame | None:
 def students(evidence: Evidence, others: Names) -> list[Finding]:
     """For every student of Table 6, CWD beats each of some methods."""
     return [
-        _minus(evidence, f"{s.run.network}: CWD - {other}", (s, "CWD"), (s, other))
+        evidence.rows(
+            f"{s.run.network}: CWD - {other}", evidence.taught(s, "CWD"), evidence.taught(s, other)
+        )
         for s in evidence.students
         for other in others
     ]
@@ -155,7 +157,7 @@ def students(evidence: Evidence, others: Names) -> list[Finding]:
 
 def kinds(evidence: Evidence, prefix: str) -> list[Finding]:
     """CWD's mean gain is larger for students whose name begins with the prefix than for others."""
-    gains = _by_student(evidence, "CWD") - _by_student(evidence, "student")
+    gains = evidence.by_student("CWD") - evidence.by_student("student")
     same = np.array([s.name.startswith(prefix) for s in evidence.students], dtype=bool)
     means = (gains[kind].mean(skipna=False) for kind in (same, ~same))
     return [paired(f"mean gain: {same.sum()} {prefix} - {(~same).sum()} others", *means)]
@@ -163,7 +165,7 @@ def kinds(evidence: Evidence, prefix: str) -> list[Finding]:
 
 def slopes(evidence: Evidence) -> list[Finding]:
     """Over the students of Table 6, the result with CWD rises with that alone, the gain falls."""
-    alone, taught = (_by_student(evidence, method) for method in ("student", "CWD"))
+    alone, taught = map(evidence.by_student, ("student", "CWD"))
     if len(alone) < 3:
         return []
     seeds = (taught - alone).dropna(axis=1).columns
@@ -181,7 +183,7 @@ def pretrained(evidence: Evidence) -> list[Finding]:
     warm = [student for student in known if student.run.init != "random"]
     what = "{} with CWD: ImageNet - scratch"
     return [
-        _minus(evidence, what.format(w.run.network), (w, "CWD"), (c, "CWD"))
+        evidence.rows(what.format(w.run.network), *(evidence.taught(s, "CWD") for s in (w, c)))
         for w in warm
         for c in known
         if c not in warm and c.name == w.name
@@ -192,7 +194,7 @@ def detectors(evidence: Evidence, others: Names) -> list[Finding]:
     """For every detector of Table 9, CWD has a higher AP than each of some of its methods."""
     rows = {tuple(row.label.split(": ")): row for row in table9(evidence.profile) if row.runs}
     return [
-        evidence.rows(f"{detector}: CWD - {method}", best, other, best.paper - other.paper)
+        evidence.rows(f"{detector}: CWD - {method}", best, other)
         for (detector, name), best in rows.items()
         for method in others
         if name == "CWD" and (other := rows.get((detector, method)))
@@ -207,22 +209,6 @@ def tasks(evidence: Evidence, better: str, worse: str, tasks: Names) -> list[Fin
     for task in tasks:
         one, other = (rows[f"{task}: {method}"] for method in (better, worse))
         paper = one.printed["gain"] if worse == "student" else None
-        found.append(evidence.rows(f"{task}: {better} - {worse}", one, other, paper))
+        measured = evidence.rows(f"{task}: {better} - {worse}", one, other)
+        found.append(replace(measured, paper=paper))
     return found
-
-
-def _by_student(evidence: Evidence, method: str) -> pd.DataFrame:
-    # mIoU, student by seed
-    recipe = WITH_PI_HO[method]
-    return pd.DataFrame([evidence.miou(recipe, student.run) for student in evidence.students])
-
-
-def _minus(
-    evidence: Evidence, what: str, one: tuple[Student, str], other: tuple[Student, str]
-) -> Finding:
-    printed = {row.label: row.paper for row in networks("table6", evidence.profile)}
-    # the paper's numbers are from the same starts
-    labels = (label_of(s.name, s.run.start, method) for s, method in (one, other))
-    paper = difference(*(printed.get(label) for label in labels))
-    ones, others = (evidence.miou(WITH_PI_HO[m], s.run) for s, m in (one, other))
-    return paired(what, ones, others, paper=paper)
