@@ -102,16 +102,11 @@ def loading_speed(
 ) -> pd.DataFrame:
     """Images a second of the loader alone, augmentation included, with the paper's crop and scales.
 
-    Both ways make the same batches of 8 crops, in as many threads. The images are generated (see
-    `cwd.data.fake_trees`), and their files are as large as photographs'.
+    Both ways make the same batches of 8 crops, in as many threads, `steps` of them after one that
+    isn't timed. The images (at least 8, of this height and width) are generated, see
+    `cwd.data.fake_trees`, and their files are as large as photographs'.
 
-    Args:
-        images: how many are generated, at least 8.
-        size: their height and width.
-        steps: batches that are timed, after one that isn't.
-
-    Returns:
-        One line a way: `images/s`, the same as a `ratio` to the first, and decoded `MB a crop`.
+    Returns one line a way: `images/s`, the same as a `ratio` to the first, and decoded `MB a crop`.
     """
     schedule = Schedule(steps=steps + 1)
     lines = {}
@@ -119,10 +114,7 @@ def loading_speed(
         root = fake_trees.cityscapes(Path(folder) / "cityscapes", count=images, size=size)
         files = build_dataset("cityscapes", root, "train")
         cached = load_cached(files, Path(folder) / "cache")
-        ways = {
-            "whole PNG, decoded for every crop": files,
-            "window of the decoded file": cached,
-        }
+        ways = {"whole PNG, decoded for every crop": files, "window of the decoded file": cached}
         for way, dataset in ways.items():
             counted = _Counted(dataset, cached.sizes)
             batches = Batches(counted, schedule, 0, torch.device("cpu"))

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
 
 from cwd.config.run import Data, Run
 from cwd.data import cityscapes
@@ -32,17 +31,8 @@ def submission(run: Run, data_root: Path, split: str, device: str, output: Path)
     """Write the zip that the server expects: a PNG of label ids for each image, at full size.
 
     The files are called as their images, CITY_SEQUENCE_FRAME_leftImg8bit.png; the server finds an
-    image's prediction by the first three words.
-
-    Args:
-        run: a finished run on Cityscapes (or on the scenes, which have its layout).
-        data_root: folder of the datasets.
-        split: whose images.
-        device: "auto", "cpu" or "cuda".
-        output: the zip to write.
-
-    Raises:
-        CwdError: the run isn't finished or of another dataset, or the images aren't there.
+    image's prediction by the first three words. The run is a finished one on Cityscapes (or on the
+    scenes, which have its layout); another one, or a split without images, is a `CwdError`.
     """
     check_submittable(run)
     folder = RunFolder(paths.RUNS, run)
@@ -60,7 +50,11 @@ def submission(run: Run, data_root: Path, split: str, device: str, output: Path)
     def write(path: Path) -> None:
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
             for number, image in enumerate(images, start=1):
-                archive.writestr(image.name, _predicted(network, image, place))
+                pixels = torch.from_numpy(decode(image, "RGB")).permute(2, 0, 1)[None]
+                classes = predict(network, pixels.to(place))[0].cpu().numpy()
+                buffer = io.BytesIO()
+                Image.fromarray(LABEL_IDS[classes]).save(buffer, "png")
+                archive.writestr(image.name, buffer.getvalue())
                 report(f"predicting {number}/{len(images)}", transient=True)
 
     write_atomic(output, write)
@@ -68,11 +62,7 @@ def submission(run: Run, data_root: Path, split: str, device: str, output: Path)
 
 
 def check_submittable(run: Run) -> None:
-    """Refuse a run whose predictions the server doesn't take.
-
-    Raises:
-        CwdError: it is no segmentation network for Cityscapes' classes.
-    """
+    """Raise CwdError for a run that is no segmentation network for Cityscapes' classes."""
     if run.data.name not in ("cityscapes", "scenes") or kind_of(run.network) != SEGMENTATION:
         raise CwdError(
             f"{run.network} was trained on {run.data.name}: only segmentation networks for "
@@ -89,12 +79,3 @@ def _images_of(data: Data, data_root: Path, split: str) -> list[Path]:
         remedy = LAYOUTS[data.name].remedy
         raise CwdError(f"{root or data_root} has no images in leftImg8bit/{split}/: {remedy}")
     return found
-
-
-def _predicted(network: nn.Module, path: Path, device: torch.device) -> bytes:
-    """The PNG of an image's prediction."""
-    image = torch.from_numpy(decode(path, "RGB")).permute(2, 0, 1)[None]
-    classes = predict(network, image.to(device))[0].cpu().numpy()
-    buffer = io.BytesIO()
-    Image.fromarray(LABEL_IDS[classes]).save(buffer, "png")
-    return buffer.getvalue()

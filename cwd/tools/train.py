@@ -17,8 +17,7 @@ def chosen_runs(
 ) -> list[Run]:
     """The runs that are meant, without those that they need: of a table, or one by its recipe.
 
-    Raises:
-        CwdError: the study, the recipe or the network is unknown.
+    An unknown study, recipe or network is a `CwdError`.
     """
     profile = workspace.profile
     if recipe is not None:
@@ -35,16 +34,9 @@ def train_runs(
 ) -> None:
     """Train runs, and what they need before them.
 
-    One worker and no cluster: in this process, or together with those that torchrun started.
-
-    Args:
-        workspace: where.
-        runs: which.
-        parameters: sbatch's, each as "name=value".
-        jobs: as for `cwd.tools.jobs.Settings`.
-
-    Raises:
-        CwdError: a setting is wrong, or a run could not be trained.
+    One worker and no cluster: in this process, or together with those that torchrun started. Else
+    in jobs, as `cwd.tools.jobs.Settings` says; sbatch's parameters are "name=value" each. A wrong
+    setting, and a run that could not be trained, are a `CwdError`.
     """
     if jobs["workers"] == 1 and not jobs["cluster"] and jobs["gpus_per_run"] == 1:
         for run in runs:
@@ -58,11 +50,14 @@ def train_runs(
     from cwd.tools.jobs import Crew, Settings  # noqa: PLC0415 (submitit is for jobs only)
 
     workspace.profile.check_weights()
-    jobs["cluster"] = jobs["cluster"] or "local"
-    settings = Settings(**jobs, parameters=tuple(_pair(text) for text in parameters))
-    weak = workspace.profile.allow_weak_teacher
-    place = {"runs": paths.RUNS, "data_root": workspace.data_root, "device": workspace.device}
-    Crew(runs, place | {"allow_weak_teacher": weak}, settings).go()
+    jobs |= {"cluster": jobs["cluster"] or "local", "parameters": tuple(map(_pair, parameters))}
+    place = {
+        "runs": paths.RUNS,
+        "data_root": workspace.data_root,
+        "device": workspace.device,
+        "allow_weak_teacher": workspace.profile.allow_weak_teacher,
+    }
+    Crew(runs, place, Settings(**jobs)).go()
 
 
 def _pair(text: str) -> tuple[str, str]:

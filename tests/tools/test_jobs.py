@@ -54,14 +54,14 @@ class Pretence:
         self.crew, self.fate = crew, fate or {}
         self.log, self.begun, self.together = [], [], []
         crew.submit = self.submit
-        crew.outcome = lambda handle: handle.failures
+        crew.outcome = lambda handle: handle.refused
 
     def submit(self, job):
         for run in job.runs:
             assert not self.crew.finished(run)
             assert all(map(self.crew.finished, needed(run)))
         self.log.append(job)
-        handle = argparse.Namespace(looks=0, job=job, failures={})
+        handle = argparse.Namespace(looks=0, job=job, refused="")
         handle.paths = argparse.Namespace(stderr=self.crew.folder / "log")
         handle.done = lambda: self.look(handle)
         handle.cancel = lambda check: None
@@ -75,8 +75,7 @@ class Pretence:
                 self.begun.append(run)
                 fate = self.fate.get(run, [])
                 if fate:
-                    said = fate.pop(0)
-                    handle.failures = {run.name: said} if said else {}
+                    handle.refused = fate.pop(0)
                     break
                 done = RunFolder(self.crew.place["runs"], run).done
                 done.mkdir(parents=True)
@@ -162,7 +161,7 @@ def test_workers_share_the_cores(crew, student, monkeypatch):
 def test_jobs_of_this_machine(crew, student, teacher, place, monkeypatch):
     """Two workers; one run is killed, one is refused; what was finished before stays as it is."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert Job((student,), place)() == {}
+    assert Job((student,), place)() == ""
     before = (RunFolder(place["runs"], student).done / "metrics.json").stat().st_mtime_ns
     schedule = replace(student.schedule, steps=40, checkpoint_every=1)
     victim = taught(student, teacher, schedule=schedule)
@@ -200,9 +199,7 @@ def test_a_job_of_two_processes(place, student, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     run = replace(student, schedule=replace(student.schedule, steps=2))
     odd = replace(student, schedule=replace(student.schedule, batch=3))
-    failures = Job((run, odd), place, processes=2)()
-    assert list(failures) == [odd.name]
-    assert "can't be shared equally by 2" in failures[odd.name]
+    assert "can't be shared equally by 2" in Job((run, odd), place, processes=2)()
     (session,) = RunFolder(place["runs"], run).read_json("provenance.json")["sessions"]
     assert session["hardware"]["processes"] == 2
     monkeypatch.setattr(sys, "executable", "/bin/false")
