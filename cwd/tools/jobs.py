@@ -3,11 +3,12 @@
 import contextlib
 import math
 import os
+import re
 import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ class Settings:
     retries: int = 2  # how often a run is started again whose job died
     partition: str = ""  # SLURM's; its default if empty
     minutes: int = 24 * 60  # SLURM's limit; a run that takes longer is queued again and goes on
-    parameters: tuple[tuple[str, str], ...] = ()  # more of sbatch's, such as ("account", "me")
+    parameters: Sequence[str] = ()  # more of sbatch's, such as "account=me"
 
     def __post_init__(self) -> None:
         if self.cluster not in ("local", "slurm"):
@@ -51,13 +52,17 @@ class Settings:
                 "SLURM's sbatch isn't on this machine: start the command on a login node of the "
                 "cluster, or with --cluster local."
             )
+        for text in self.parameters:
+            if not re.fullmatch("[^=]+=.+", text):
+                raise CwdError(f"--parameter {text}: write name=value, such as account=me.")
 
     def of_submitit(self, device: str) -> dict[str, Any]:
         """The settings in submitit's words; on SLURM the device "auto" asks for GPUs."""
         if self.cluster == "local":
             return {"name": "cwd", "timeout_min": FOREVER}
         gpus = {} if device == "cpu" else {"gpus_per_node": self.gpus_per_run}
-        more = {name.replace("-", "_"): value for name, value in self.parameters}
+        named = (text.split("=", 1) for text in self.parameters)
+        more = {name.replace("-", "_"): value for name, value in named}
         return gpus | {
             "name": "cwd",
             "timeout_min": self.minutes,

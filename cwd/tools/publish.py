@@ -11,7 +11,7 @@ from cwd.system.files import write_text
 from cwd.tools.reproduce import find_notebooks, fitting
 
 
-def publish(profile: str = "quick", *, notebooks: Path = paths.NOTEBOOKS) -> list[Path]:
+def publish(profile: str) -> list[Path]:
     """Copy outputs from `build/PROFILE/notebooks` into the notebooks they were executed from.
 
     Sources stay; papermill's parameters and metadata, and what was written to standard error, don't
@@ -20,7 +20,7 @@ def publish(profile: str = "quick", *, notebooks: Path = paths.NOTEBOOKS) -> lis
     """
     pairs = [
         (path, paths.BUILD / profile / "notebooks" / path.name)
-        for path in fitting(find_notebooks(notebooks), load_profile(profile))
+        for path in fitting(find_notebooks(paths.NOTEBOOKS), load_profile(profile))
     ]
     for _, executed in pairs:  # all of them or none is written
         if not executed.is_file():

@@ -18,11 +18,12 @@ LOSSES = ("MIMIC", "AT", "PI", "LOCAL", "PA", "IFV", "HO", "CW")
 FILES = ("README.md", "docs/results.md")
 
 
-def write_readme(root: Path = paths.ROOT) -> list[Path]:
+def write_readme() -> list[Path]:
     """Renew the generated sections of the files; returns the files."""
-    for name in FILES:
-        write_text(root / name, renewed((root / name).read_text(), name))
-    return [root / name for name in FILES]
+    files = [paths.ROOT / name for name in FILES]
+    for path in files:
+        write_text(path, renewed(path.read_text(), paths.for_people(path)))
+    return files
 
 
 def renewed(text: str, name: str) -> str:

@@ -35,12 +35,7 @@ PICTURES = (
 )
 
 
-def report(
-    *,
-    results: Path = paths.RESULTS,
-    output: Path = paths.BUILD / "report",
-    notebooks: Path = paths.NOTEBOOKS,
-) -> Path:
+def report(*, results: Path = paths.RESULTS, output: Path = paths.BUILD / "report") -> Path:
     """Lay out what is recorded of every profile, and the pictures of the committed notebooks.
 
     Returns the page, `index.html` in the output's folder. It is a `CwdError` if nothing is recorded
@@ -60,7 +55,7 @@ def report(
         opened = ("claims", "table2")
         sections.append(section(name, output / name, f"{name}/", opened=opened, **about))
     drawn = {name for shown in sections for name in shown.get("figures", ())}
-    for name, png in _pictures(notebooks):
+    for name, png in _pictures():
         if name not in drawn:
             place = output / "pictures" / "figures" / f"{name}.png"
             write_atomic(place, lambda file, png=png: file.write_bytes(png))
@@ -162,9 +157,9 @@ def _figures(
         yield "step_shares", complexity.shares(shares)
 
 
-def _pictures(notebooks: Path) -> Iterator[tuple[str, bytes]]:
+def _pictures() -> Iterator[tuple[str, bytes]]:
     """The figures, as PNG, of the cells of committed notebooks that save one, with their names."""
-    for path in sorted(notebooks.glob("*.ipynb")):
+    for path in sorted(paths.NOTEBOOKS.glob("*.ipynb")):
         for cell in nbformat.read(path, as_version=4).cells:
             _, saves, rest = cell.source.partition("save_figure(figure, ")
             outputs = [output.get("data", {}) for output in cell.get("outputs", [])]

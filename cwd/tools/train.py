@@ -29,14 +29,12 @@ def chosen_runs(
     return [run for row in study(table, workspace).rows for run in row.runs]
 
 
-def train_runs(
-    workspace: Workspace, runs: Iterable[Run], *, parameters: Iterable[str] = (), **jobs: Any
-) -> None:
+def train_runs(workspace: Workspace, runs: Iterable[Run], **jobs: Any) -> None:
     """Train runs, and what they need before them.
 
     One worker and no cluster: in this process, or together with those that torchrun started. Else
-    in jobs, as `cwd.tools.jobs.Settings` says; sbatch's parameters are "name=value" each. A wrong
-    setting, and a run that could not be trained, are a `CwdError`.
+    in jobs, as `cwd.tools.jobs.Settings` says. A wrong setting, and a run that could not be
+    trained, are a `CwdError`.
     """
     if jobs["workers"] == 1 and not jobs["cluster"] and jobs["gpus_per_run"] == 1:
         for run in runs:
@@ -50,18 +48,7 @@ def train_runs(
     from cwd.tools.jobs import Crew, Settings  # noqa: PLC0415 (submitit is for jobs only)
 
     workspace.profile.check_weights()
-    jobs |= {"cluster": jobs["cluster"] or "local", "parameters": tuple(map(_pair, parameters))}
-    place = {
-        "runs": paths.RUNS,
-        "data_root": workspace.data_root,
-        "device": workspace.device,
-        "allow_weak_teacher": workspace.profile.allow_weak_teacher,
-    }
-    Crew(runs, place, Settings(**jobs)).go()
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name or not value:
-        raise CwdError(f"--parameter {text}: write name=value, such as account=me.")
-    return name, value
+    settings = Settings(**jobs | {"cluster": jobs["cluster"] or "local"})
+    weak = workspace.profile.allow_weak_teacher
+    place = {"runs": paths.RUNS, "data_root": workspace.data_root, "device": workspace.device}
+    Crew(runs, place | {"allow_weak_teacher": weak}, settings).go()

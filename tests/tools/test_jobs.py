@@ -238,7 +238,7 @@ def sbatch(tmp_path, monkeypatch):
 
 def test_what_slurm_is_asked_for_and_refuses(crew, sbatch, student, place, tmp_path, monkeypatch):
     slurm = {"cluster": "slurm", "partition": "gpu", "minutes": 90, "gpus_per_run": 4}
-    given = (("account", "me"), ("cpus-per-task", "32"))
+    given = ("account=me", "cpus-per-task=32")
     whole = crew(student, workers=8, parameters=given, **slurm)
     whole.device = "auto"
     handle = whole.submit(Job((student,), place, processes=4))
@@ -287,8 +287,7 @@ def test_the_command_hands_the_runs_to_workers(monkeypatch, tmp_path, capsys):
     assert [run.recipe for run in whole.waiting] == ["", "", "CW_f"]
     assert whole.place["data_root"] == tmp_path
     assert (whole.place["device"], whole.place["allow_weak_teacher"]) == ("cpu", True)
-    given = (("mail-type", "END=1"),)
-    assert whole.settings == Settings(workers=3, retries=0, parameters=given)
+    assert whole.settings == Settings(workers=3, retries=0, parameters=["mail-type=END=1"])
     words += ["--parameter", "account"]
     assert __main__.main() == 2
     assert "write name=value" in capsys.readouterr().err

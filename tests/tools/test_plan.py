@@ -17,7 +17,7 @@ from cwd.data.classification.crops import crops_folder
 from cwd.experiments.profile import load_profile, profile_names
 from cwd.experiments.records import Records
 from cwd.experiments.study import every_run
-from cwd.models.build import build_network
+from cwd.models.build import build_network, count_multiply_adds
 from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.system.files import write_json
@@ -31,6 +31,7 @@ from cwd.tools.trial import AFFORDED, seconds_a_step, timed
 from cwd.training import provenance
 from cwd.training.loop import train
 from cwd.training.run_folder import RunFolder
+from cwd.training.teacher import KEPT
 
 ELSEWHERE = {"device": "cpu", "name": "another", "threads": 64}
 GPU = {"device": "cuda", "name": "NVIDIA T", "threads": 1}
@@ -112,9 +113,9 @@ def test_every_profile_is_planned(name, place, quick_trials, no_counting, capsys
     said = capsys.readouterr().out
     assert f"{len(runs)} runs: 0 finished, 0 recorded only, {len(runs)} left" in said
     assert "ASSUMED 30 TFLOP/s" in said
-    count = len(quick_trials)
+    tried = {(trial.network, bool(trial.teacher)) for trial in quick_trials}
     assert planned(place, name).equals(table)
-    assert len(quick_trials) == count  # what was timed is kept
+    assert len(quick_trials) == len(tried)  # each once, and what was timed is kept
 
 
 def test_more_operations_than_a_whole_number_of_64_bits_holds(place, monkeypatch):
@@ -124,22 +125,6 @@ def test_more_operations_than_a_whole_number_of_64_bits_holds(place, monkeypatch
     said = planning.gpu_sentence(table, [profile.teacher], 30.0)
     # 80,000 steps of 10^13 operations at 30 TFLOP/s: 7.4 hours a run
     assert "about 370 GPU-hours left, 740 in all" in said
-
-
-def test_steps_by_hand(place, quick_trials):
-    """Half a second for each trial, which is as large as the run: so much for a run like it."""
-    smoke = load_profile("smoke")
-    table = planned(place).set_index(["network", "recipe"])
-    step = table["seconds_per_step"]
-    assert step[smoke.teacher.network, ""] == step[smoke.student.network, ""] == 0.5
-    # timed with one recipe, and others counted the same
-    assert step[smoke.student.network, "PI + HO + CW_f"] == 0.5
-    source = table["step_from"][smoke.student.network]
-    assert (source["PI + HO + CW_s + CW_f"], source["CW_f"]) == ("timed", "counted")
-    assert step[smoke.student.network, "MIMIC_f"] == 0.5
-    # each network once alone and once taught, with the most losses
-    tried = [(trial.network, bool(trial.teacher)) for trial in quick_trials]
-    assert len(tried) == len(set(tried))
 
 
 def test_done_and_left(place, quick_trials, capsys):
@@ -154,6 +139,10 @@ def test_done_and_left(place, quick_trials, capsys):
     assert mine.loc["CW_f", columns].tolist() == [1, 1, 0, (8 / 4 + 4 / 4) / 2, "runs"]
     assert mine.loc["PI", columns].tolist() == [0, 1, 1, 1.5, "counted"]  # at the rate of CW_f
     assert mine.loc["", columns].tolist() == [1, 0, 1, 3.0, "runs"]
+    # a trial takes half a second and is as large as the run
+    (alone,) = table[table["network"] == smoke.teacher.network].to_dict("records")
+    assert (alone["seconds_per_step"], alone["step_from"]) == (0.5, "timed")
+    assert quick_trials[0].recipe.count("+") == 2  # another student's, with the most losses
     total = len(every_run(Records(smoke)))
     said = capsys.readouterr().out
     assert f"{total} runs: 2 finished, 2 recorded only, {total - 4} left" in said
@@ -182,10 +171,12 @@ def test_runs_without_steps(place, quick_trials, no_counting):
 )
 def test_a_trial_is_a_training(run, place):
     trial = timed(run, "cpu")
+    KEPT.runs["another's maps"] = {}
     assert (trial.network, trial.recipe) == (run.network, run.recipe)
     assert trial.schedule.batch == run.schedule.batch
     assert 0 < seconds_a_step(trial, "cpu", place / "plan") < 60
     assert list((place / "plan").iterdir()) == []
+    assert "another's maps" not in KEPT.runs
 
 
 @pytest.mark.parametrize("name", ["cityscapes", "camvid", "voc", "ade20k", "coco", "imagenet"])
@@ -241,15 +232,14 @@ def test_networks_cost_what_is_published(name, classes, size, published):
     assert sum(multiply_adds(name, classes, size)) / 1e9 == pytest.approx(published, rel=0.005)
 
 
-@pytest.mark.parametrize(
-    "run", [segments("CW_f"), detector("FasterRCNN", "Wang"), classifier("CT_f")]
-)
-def test_operations_by_hand(run):
-    size = run.schedule.size  # those of detectors and their images are the same here
-    student = sum(multiply_adds(run.network, classes_of(run), size))
-    asked, _ = multiply_adds(run.teacher.network, classes_of(run), size)
-    assert operations(run) == 2 * run.schedule.batch * (3 * student + asked)
-    assert operations(run.baseline()) == 2 * run.schedule.batch * 3 * student
+def test_operations_by_hand():
+    run = segments("CW_f")
+    student, asked = (
+        count_multiply_adds(build_network(each.network, 19), (32, 64))
+        for each in (run, run.teacher)
+    )
+    assert operations(run) == 2 * 4 * (3 * student + asked)
+    assert operations(run.baseline()) == 2 * 4 * 3 * student
 
 
 @pytest.mark.parametrize(
