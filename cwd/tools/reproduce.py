@@ -1,7 +1,5 @@
 """Running the notebooks in order through papermill: `make reproduce`."""
 
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +13,7 @@ from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
 from cwd.experiments.profile import Profile
+from cwd.experiments.study import every_run
 from cwd.experiments.workspace import open_profile
 from cwd.system import paths
 from cwd.system.errors import CwdError
@@ -22,6 +21,7 @@ from cwd.system.files import exclusive, write_text
 from cwd.system.progress import TERMINAL, VARIABLE, ProgressTail
 from cwd.tools.environment import environment
 from cwd.tools.pages import section, write_page
+from cwd.tools.train import train_runs
 
 MAIN_TABLE = "table2"
 TITLES = {
@@ -83,7 +83,8 @@ def reproduce(
         with exclusive(output / ".lock", paths.for_people(output)):
             write_text(output / "parameters.yaml", yaml.safe_dump(parameters, sort_keys=False))
             if workers > 1:
-                train_first(parameters, workers, output)
+                runs = every_run(workspace)
+                train_runs(workspace, runs, workers=workers, cluster="local", gpus_per_run=1)
             for number, book in enumerate(chosen, start=1):
                 began, place = time.monotonic(), f"[{number}/{len(chosen)}] {book.stem}"
                 TERMINAL.show(place, transient=True)
@@ -93,19 +94,6 @@ def reproduce(
             _write_index(output, books, profile)
     _summarise(output, profile)
     return output
-
-
-def train_first(parameters: dict[str, str], workers: int, output: Path) -> None:
-    """Train all runs of the studies in jobs, from a process of its own."""
-    words = [sys.executable, "-m", "cwd", "train", "--study", "all", "--workers", str(workers)]
-    for name, value in parameters.items():
-        words += [f"--{name.replace('_', '-')}", value]
-    progress = output / ".progress"
-    with ProgressTail(progress), environment({VARIABLE: str(progress.resolve())}):
-        done = subprocess.run(words, check=False, stderr=subprocess.PIPE, text=True)
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"]
-        raise CwdError(f"training in {workers} jobs: {said[-1].removeprefix('error: ')}")
 
 
 def find_notebooks(folder: Path) -> list[Path]:

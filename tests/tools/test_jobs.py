@@ -3,7 +3,6 @@
 import argparse
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -20,7 +19,7 @@ from cwd.experiments.study import every_run, open_profile
 from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.system.files import write_json
-from cwd.tools import jobs, reproduce, worker
+from cwd.tools import jobs, worker
 from cwd.tools.jobs import Crew, Settings, needed
 from cwd.tools.train import chosen_runs
 from cwd.tools.worker import Job
@@ -295,21 +294,3 @@ def test_the_command_hands_the_runs_to_workers(monkeypatch, tmp_path, capsys):
     del words[-2:]
     assert __main__.main() == 2
     assert "torchrun's processes" in capsys.readouterr().err
-
-
-def test_reproduce_trains_first(monkeypatch, tmp_path):
-    called = []
-
-    def run(words, **given):
-        called.append((words, dict(os.environ)))
-        return subprocess.CompletedProcess(words, len(called) - 1, stderr="x\nerror: no disk.\n")
-
-    monkeypatch.setattr(reproduce.subprocess, "run", run)
-    parameters = {"profile": "smoke", "data_root": "d", "seeds": "1,2", "device": "cpu"}
-    reproduce.train_first(parameters, 4, tmp_path)
-    ((words, environment),) = called
-    given = ["train", "--study", "all", "--workers", "4", "--profile", "smoke", "--data-root", "d"]
-    assert words[1:] == ["-m", "cwd", *given, "--seeds", "1,2", "--device", "cpu"]
-    assert environment["CWD_PROGRESS_FILE"].startswith(str(tmp_path))
-    with pytest.raises(CwdError, match=r"^training in 4 jobs: no disk\.$"):
-        reproduce.train_first(parameters, 4, tmp_path)

@@ -13,10 +13,12 @@ import yaml
 from nbformat import v4
 
 from cwd import __main__
+from cwd.experiments.study import every_run
 from cwd.system import paths, progress
 from cwd.system.errors import CwdError
 from cwd.system.files import exclusive
 from cwd.system.progress import ProgressTail, Terminal, report
+from cwd.tools import reproduce as reproducing
 from cwd.tools.reproduce import reproduce
 
 PARAMETERS = (
@@ -97,6 +99,18 @@ def test_some_notebooks(go, tmp_path):
     assert "00_first" not in index.read_text()
     with pytest.raises(CwdError, match="no notebook 7 for this profile: use some of 00, 01"):
         go(only="01,7")
+
+
+def test_workers_train_first(go, monkeypatch):
+    go.write("00_first", "pass")
+
+    def no_disk(workspace, runs, **jobs):
+        assert (runs, workspace.profile.seeds) == (every_run(workspace), (1, 2))
+        raise CwdError(f"no disk for {jobs['workers']}")
+
+    monkeypatch.setattr(reproducing, "train_runs", no_disk)
+    with pytest.raises(CwdError, match="no disk for 4"):
+        go(seeds="1,2", workers=4)
 
 
 def test_a_parameter_that_a_notebook_lacks(go, tmp_path):
