@@ -60,13 +60,9 @@ def plan(
 
     The datasets needn't be in `data_root`, and `seeds` are comma-separated, the profile's own if
     empty. `tflops` are operations a second, in units of 10^12, to assume of a GPU where there is
-    none: 30 is about a tenth of the peak of an A100.
-
-    Returns:
-        The table as a file, `build/PROFILE/plan.csv`.
-
-    Raises:
-        CwdError: a setting is wrong, a dataset is incomplete, or a step doesn't fit into the GPU.
+    none: 30 is about a tenth of the peak of an A100. Returns the table as a file,
+    `build/PROFILE/plan.csv`. A wrong setting, an incomplete dataset, or a step that doesn't fit
+    into the GPU is a `CwdError`.
     """
     if not 0 < tflops < float("inf"):
         raise CwdError(f"tflops is {tflops:g}, give a positive number such as 30.")

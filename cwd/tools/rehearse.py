@@ -68,13 +68,10 @@ def rehearse(
     Images and runs go to `output`, `build/rehearsal/PROFILE` if None, and what was measured to its
     `rehearsal.json`. Runs of an earlier rehearsal are removed.
 
-    Returns:
-        One line a training: network, batch, size, mean seconds of its steps (the first of which
-        also compiles losses), and the most memory that this process (on a GPU: its tensors) had
-        until its end, evaluation of whole images included.
-
-    Raises:
-        CwdError: the profile is unknown, or its data can't be generated.
+    Returns one line a training: network, batch, size, mean seconds of its steps (the first of which
+    also compiles losses), and the most memory that this process (on a GPU: its tensors) had until
+    its end, evaluation of whole images included. An unknown profile, or one whose data can't be
+    generated, is a `CwdError`.
     """
     chosen = load_profile(profile)
     counts: dict[str, int] = {}  # images of each dataset: a batch of every network

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from cwd.config.run import Data, Run
+from cwd.config.run import Run
 from cwd.data import cityscapes
 from cwd.data.base import decode
 from cwd.data.datasets import LAYOUTS
@@ -38,7 +38,12 @@ def submission(run: Run, data_root: Path, split: str, device: str, output: Path)
     folder = RunFolder(paths.RUNS, run)
     if not folder.finished:
         raise CwdError(f"{folder.done} does not exist: train the run first, see README.md.")
-    images = _images_of(run.data, data_root, split)
+    scenes = run.data.name == "scenes"
+    root = scenes_root(run.data, data_root) if scenes else LAYOUTS["cityscapes"].find(data_root)
+    images = cityscapes.images(root, split) if root else []  # a split needs no labels
+    if not images:
+        remedy = LAYOUTS[run.data.name].remedy
+        raise CwdError(f"{root or data_root} has no images in leftImg8bit/{split}/: {remedy}")
     official = (LAYOUTS["cityscapes"].counts or {}).get(split)
     if len(images) != official:
         report(f"{len(images)} images in {split}: the server expects {official}")
@@ -68,14 +73,3 @@ def check_submittable(run: Run) -> None:
             f"{run.network} was trained on {run.data.name}: only segmentation networks for "
             "Cityscapes' classes can be submitted to its server."
         )
-
-
-def _images_of(data: Data, data_root: Path, split: str) -> list[Path]:
-    """Image files of a split, which needs no labels; there are some."""
-    scenes = data.name == "scenes"
-    root = scenes_root(data, data_root) if scenes else LAYOUTS[data.name].find(data_root)
-    found = cityscapes.images(root, split) if root else []
-    if not found:
-        remedy = LAYOUTS[data.name].remedy
-        raise CwdError(f"{root or data_root} has no images in leftImg8bit/{split}/: {remedy}")
-    return found
