@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cwd.config.run import Data, Run
 from cwd.config.schedule import Schedule
 from cwd.data import fake_trees
 from cwd.data.batches import Batches
@@ -20,14 +19,14 @@ from cwd.data.datasets import SegmentationDataset, build_dataset
 from cwd.data.decoded import load_cached
 from cwd.data.segmentation import PER_PIXEL
 from cwd.experiments.loss_costs import loss_step
+from cwd.experiments.profile import load_profile
 from cwd.losses import ChannelWise
 from cwd.system import paths
 from cwd.system.device import compile_where_it_pays, cpu_has_bf16, pick_device
 from cwd.system.timing import REPEATS, race
-from cwd.tools.trial import seconds_a_step
+from cwd.tools.trial import seconds_a_step, shortened
 
 SHAPES = ((8, 19, 64, 64), (8, 512, 64, 64))  # score map and feature map of a 512x512 crop
-STEP = (8, 64, 128)  # batch, height and width in the quick profile
 FULL = (1024, 2048)  # height and width of Cityscapes' images
 
 
@@ -37,16 +36,6 @@ def published(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     p = F.softmax(teacher_map.reshape(b, c, -1), dim=2)
     log_q = F.softmax(student_map.reshape(b, c, -1), dim=2).log()
     return nn.KLDivLoss(reduction="sum")(log_q, p) / (b * c)
-
-
-def _step_seconds(precision: str, device: str) -> float:
-    """A step of CW_f from PSPNet-R18 to PSPNet-R18(0.25), as the trainer takes it."""
-    data = Data("scenes", size=STEP[1:], train=16, val=1)
-    schedule = Schedule(steps=20, batch=STEP[0], crop=STEP[1:], precision=precision)
-    student = Run(data, "PSPNet-R18(0.25)", schedule)
-    teacher = Run(data, "PSPNet-R18", replace(schedule, steps=1))
-    trial = replace(student, recipe="CW_f", teacher=teacher)
-    return seconds_a_step(trial, device, paths.BUILD / "bench")
 
 
 def bench() -> None:
@@ -62,7 +51,10 @@ def bench() -> None:
         )
         for shape in SHAPES
     }
-    steps = [_step_seconds(precision, device) for precision in ("fp32", "auto")]
+    steps, run = [], load_profile("quick").run("CW_f", 0)
+    for precision in ("fp32", "auto"):
+        trial = shortened(run, 20, {"train": 16, "val": 1}, precision=precision)
+        steps.append(seconds_a_step(trial, device, paths.BUILD / "bench"))
     lines["training step, CW_f, batch 8 of 64x128: fp32"] = steps
     table = 1e3 * pd.DataFrame(lines, index=["theirs (ms)", "ours (ms)"]).T
     table["ratio"] = table["theirs (ms)"] / table["ours (ms)"]
@@ -74,7 +66,7 @@ def bench() -> None:
 
 @dataclass
 class _Counted:
-    """A dataset whose windows are counted: a `CachedDataset`, or one that reads whole images."""
+    """A dataset whose decoded pixels are counted: a cached one, or one that reads whole images."""
 
     dataset: Any
     sizes: torch.Tensor
@@ -102,16 +94,11 @@ def loading_speed(
 ) -> pd.DataFrame:
     """Images a second of the loader alone, augmentation included, with the paper's crop and scales.
 
-    Both ways make the same batches of 8 crops, in as many threads. The images are generated (see
-    `cwd.data.fake_trees`), and their files are as large as photographs'.
+    Both ways make the same batches of 8 crops, in as many threads, `steps` of them after one that
+    isn't timed. The images (at least 8, of this height and width) are generated, see
+    `cwd.data.fake_trees`, and their files are as large as photographs'.
 
-    Args:
-        images: how many are generated, at least 8.
-        size: their height and width.
-        steps: batches that are timed, after one that isn't.
-
-    Returns:
-        One line a way: `images/s`, the same as a `ratio` to the first, and decoded `MB a crop`.
+    Returns one line a way: `images/s`, the same as a `ratio` to the first, and decoded `MB a crop`.
     """
     schedule = Schedule(steps=steps + 1)
     lines = {}
@@ -119,10 +106,7 @@ def loading_speed(
         root = fake_trees.cityscapes(Path(folder) / "cityscapes", count=images, size=size)
         files = build_dataset("cityscapes", root, "train")
         cached = load_cached(files, Path(folder) / "cache")
-        ways = {
-            "whole PNG, decoded for every crop": files,
-            "window of the decoded file": cached,
-        }
+        ways = {"whole PNG, decoded for every crop": files, "window of the decoded file": cached}
         for way, dataset in ways.items():
             counted = _Counted(dataset, cached.sizes)
             batches = Batches(counted, schedule, 0, torch.device("cpu"))

@@ -3,11 +3,12 @@
 import contextlib
 import math
 import os
+import re
 import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,25 +34,15 @@ REQUEUES = 1000  # a run may need that many times the time limit of a cluster
 
 @dataclass(frozen=True)
 class Settings:
-    """How runs become jobs.
+    """How runs become jobs."""
 
-    Attributes:
-        workers: the most jobs at once.
-        cluster: "local", this machine, or "slurm".
-        gpus_per_run: processes that train a run together, each with a GPU of its own.
-        retries: how often a run is started again whose job died.
-        partition: SLURM's; its default if empty.
-        minutes: SLURM's time limit of a job; a run that takes longer is queued again and goes on.
-        parameters: more of sbatch's options, such as ("account", "me").
-    """
-
-    workers: int = 1
-    cluster: str = "local"
-    gpus_per_run: int = 1
-    retries: int = 2
-    partition: str = ""
-    minutes: int = 24 * 60
-    parameters: tuple[tuple[str, str], ...] = ()
+    workers: int = 1  # the most jobs at once
+    cluster: str = "local"  # this machine, or "slurm"
+    gpus_per_run: int = 1  # processes that train a run together, each with a GPU of its own
+    retries: int = 2  # how often a run is started again whose job died
+    partition: str = ""  # SLURM's; its default if empty
+    minutes: int = 24 * 60  # SLURM's limit; a run that takes longer is queued again and goes on
+    parameters: Sequence[str] = ()  # more of sbatch's, such as "account=me"
 
     def __post_init__(self) -> None:
         if self.cluster not in ("local", "slurm"):
@@ -61,13 +52,17 @@ class Settings:
                 "SLURM's sbatch isn't on this machine: start the command on a login node of the "
                 "cluster, or with --cluster local."
             )
+        for text in self.parameters:
+            if not re.fullmatch("[^=]+=.+", text):
+                raise CwdError(f"--parameter {text}: write name=value, such as account=me.")
 
     def of_submitit(self, device: str) -> dict[str, Any]:
         """The settings in submitit's words; on SLURM the device "auto" asks for GPUs."""
         if self.cluster == "local":
             return {"name": "cwd", "timeout_min": FOREVER}
         gpus = {} if device == "cpu" else {"gpus_per_node": self.gpus_per_run}
-        more = {name.replace("-", "_"): value for name, value in self.parameters}
+        named = (text.split("=", 1) for text in self.parameters)
+        more = {name.replace("-", "_"): value for name, value in named}
         return gpus | {
             "name": "cwd",
             "timeout_min": self.minutes,
@@ -85,14 +80,9 @@ def needed(run: Run) -> tuple[Run, ...]:
 class Crew:
     """Workers for a list of runs: hands out what is ready, and starts again what died.
 
-    Args:
-        runs: in the order of their beginning; what they need is put before them.
-        place: the other arguments of `cwd.training.loop.train`.
-        settings: how.
-        folder: for the jobs' logs; a new one in `build/jobs` if None.
-
-    Raises:
-        CwdError: there are fewer GPUs than a run shall have.
+    The runs begin in their order, what they need before them. `place` are the other arguments of
+    `cwd.training.loop.train`; the jobs' logs go into the folder, a new one in `build/jobs` if None.
+    Fewer GPUs than a run shall have are a `CwdError`.
     """
 
     def __init__(
@@ -111,7 +101,6 @@ class Crew:
         self.running: dict[int, tuple[submitit.Job, Job]] = {}  # by the worker's number
         self.deaths: Counter[Run] = Counter()
         self.failed: dict[Run, str] = {}  # and why
-        self.left_out: list[Run] = []  # because they need one that failed
         self.local = settings.cluster == "local"
         self.device = pick_device(place["device"]) if self.local else place["device"]
         self.gpus = _visible_gpus() if self.local and self.device == "cuda" else []
@@ -131,23 +120,22 @@ class Crew:
     def go(self) -> None:
         """Train all runs; those that are finished stay.
 
-        Raises:
-            CwdError: some could not be trained, the sentence lists them; or SLURM refused a job.
+        A `CwdError` lists those that could not be trained, or says that SLURM refused a job.
         """
         try:
-            while self.waiting or self.running:
-                self._collect()
-                self._leave_out()
-                self._hand_out()
+            self._hand_out()
+            while self.running:  # what waits in the end needs a run that failed
                 self._show()
                 time.sleep(PAUSE)
+                self._collect()
+                self._hand_out()
         finally:
             self._cancel()
         if self.failed:
             each = [f"{run.name} ({why})" for run, why in self.failed.items()]
-            more = f", and {len(self.left_out)} that need them" if self.left_out else ""
+            more = f", and {len(self.waiting)} that need them" if self.waiting else ""
             raise CwdError(
-                f"{len(each) + len(self.left_out)} of {self.total} runs weren't trained: "
+                f"{len(each) + len(self.waiting)} of {self.total} runs weren't trained: "
                 f"{', '.join(each)}{more}: what is finished is kept, and the same command tries "
                 "the others again."
             )
@@ -158,37 +146,30 @@ class Crew:
                 del self.running[worker]
                 self._settle(job, self.outcome(handle), paths.for_people(handle.paths.stderr))
 
-    def _settle(self, job: Job, failures: dict[str, str], log: str) -> None:
+    def _settle(self, job: Job, refused: str, log: str) -> None:
         """What becomes of a job's runs: finished, failed, or waiting again."""
-        rest = []
+        rest = [run for run in job.runs if not self.finished(run)]
         for run in job.runs:
-            if self.finished(run):
+            if run not in rest:
                 metrics = RunFolder(self.place["runs"], run).metrics
                 report(f"{run.title}: {score_of(run.network, metrics)}")
-            elif run.name in failures:
-                self.failed[run] = f"{failures[run.name].rstrip('.')}; log in {log}"
+        if rest:
+            culprit = rest[0]  # a job trains in this order, so it ended in this run
+            if refused:
+                self.failed[culprit] = f"{refused.rstrip('.')}; log in {log}"
             else:
-                rest.append(run)
-        if rest and not failures:
-            culprit = rest[0]  # a job trains in this order, so it died in this run
-            self.deaths[culprit] += 1
-            report(f"{culprit.title}: its job died, see {log}")
-            if self.deaths[culprit] > self.settings.retries:
-                rest.remove(culprit)
-                self.failed[culprit] = f"its job died {self.deaths[culprit]} times; log in {log}"
-        self.waiting = rest + self.waiting
+                self.deaths[culprit] += 1
+                report(f"{culprit.title}: its job died, see {log}")
+                if self.deaths[culprit] > self.settings.retries:
+                    died = f"its job died {self.deaths[culprit]} times"
+                    self.failed[culprit] = f"{died}; log in {log}"
+        self.waiting = [run for run in rest if run not in self.failed] + self.waiting
 
-    def outcome(self, handle: submitit.Job) -> dict[str, str]:
+    def outcome(self, handle: submitit.Job) -> str:
         """What a job returned, see `cwd.tools.worker.Job`; nothing if it died."""
         # submitit waits for a result that a shared disk may be late with; here is none
         dead = self.local and not handle.paths.result_pickle.exists()
-        return {} if dead or handle.exception() else handle.result()
-
-    def _leave_out(self) -> None:
-        for run in list(self.waiting):
-            if any(each in self.failed or each in self.left_out for each in needed(run)):
-                self.waiting.remove(run)
-                self.left_out.append(run)
+        return "" if dead or handle.exception() else handle.result()
 
     def _hand_out(self) -> None:
         """Give every idle worker a job, as long as runs are ready."""
@@ -221,11 +202,7 @@ class Crew:
         return tuple(self.gpus[i % len(self.gpus)] for i in each) if self.gpus else None
 
     def submit(self, job: Job) -> submitit.Job:
-        """Start a job; its files get a folder of their own.
-
-        Raises:
-            CwdError: SLURM refused it.
-        """
+        """Start a job, whose files get a folder of their own; a CwdError if SLURM refuses it."""
         self.submitted += 1
         folder = self.folder / f"{self.submitted:03}-{job.runs[0].name}"
         cluster = self.settings.cluster
@@ -242,8 +219,8 @@ class Crew:
 
     def _show(self) -> None:
         jobs = [job for _, job in self.running.values()]
-        open_runs = [*self.waiting, *(run for job in jobs for run in job.runs)]
-        done = self.total - len(open_runs) - len(self.failed) - len(self.left_out)
+        still = len(self.waiting) + sum(len(job.runs) for job in jobs)
+        done = self.total - still - len(self.failed)
         titles = "; ".join(job.runs[0].title for job in jobs)
         line = f"{done}/{self.total} done, {len(jobs)} running: {titles}"
         if line != self.shown:

@@ -20,17 +20,11 @@ Size = tuple[int, int]  # height and width in pixels
 
 
 def classes_of(run: Run) -> int:
-    """K of a run's dataset, which needn't be there.
-
-    Raises:
-        CwdError: there is no such dataset, or none for this kind of network.
-    """
+    """K of a run's dataset, which needn't be there; a CwdError if it is none for this network."""
     kind, name = kind_of(run.network), run.data.name
     if kind == DETECTOR:
         return COCO_LAYOUTS[name].num_classes
-    if kind == CLASSIFIER:
-        return FOLDER_LAYOUTS[name].num_classes
-    return len(LAYOUTS[name].classes)
+    return FOLDER_LAYOUTS[name].num_classes if kind == CLASSIFIER else len(LAYOUTS[name].classes)
 
 
 @functools.cache
@@ -67,12 +61,11 @@ def multiply_adds(network: str, classes: int, size: Size) -> tuple[int, int]:
     positions = sum(level.shape[-2:].numel() for level in levels)
     regions, heads = parse_name(network).regions, 0
     for part, layer in detector.named_modules():
-        if part.startswith(("backbone.", "pyramid.", "roi_heads.mask_")):
-            continue
-        if isinstance(layer, nn.Conv2d | DeformConv2d):
-            heads += layer.weight.numel() * positions
-        elif isinstance(layer, nn.Linear):
-            heads += layer.weight.numel() * regions
+        if not part.startswith(("backbone.", "pyramid.", "roi_heads.mask_")):
+            if isinstance(layer, nn.Conv2d | DeformConv2d):
+                heads += layer.weight.numel() * positions
+            elif isinstance(layer, nn.Linear):
+                heads += layer.weight.numel() * regions
     return body.get_total_flops() // 2, heads  # a multiply-add is two operations
 
 

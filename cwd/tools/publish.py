@@ -11,30 +11,20 @@ from cwd.system.files import write_text
 from cwd.tools.reproduce import find_notebooks, fitting
 
 
-def publish(profile: str = "quick", *, notebooks: Path = paths.NOTEBOOKS) -> list[Path]:
-    """Copy outputs from `build/<profile>/notebooks` into the notebooks they were executed from.
+def publish(profile: str) -> list[Path]:
+    """Copy outputs from `build/PROFILE/notebooks` into the notebooks they were executed from.
 
     Sources stay; papermill's parameters and metadata, and what was written to standard error, don't
-    come along. A guarded cell has to carry its output, or nbval guards nothing.
-
-    Args:
-        profile: whose executed notebooks to take.
-        notebooks: folder of the committed notebooks.
-
-    Returns:
-        The notebooks written.
-
-    Raises:
-        CwdError: a notebook wasn't executed, or was changed since.
+    come along. A guarded cell has to carry its output, or nbval guards nothing. Returns the
+    notebooks written; one that wasn't executed, or was changed since, is a `CwdError`.
     """
     pairs = [
         (path, paths.BUILD / profile / "notebooks" / path.name)
-        for path in fitting(find_notebooks(notebooks), load_profile(profile))
+        for path in fitting(find_notebooks(paths.NOTEBOOKS), load_profile(profile))
     ]
     for _, executed in pairs:  # all of them or none is written
         if not executed.is_file():
             raise CwdError(f"{executed} does not exist: run `make reproduce PROFILE={profile}`.")
-    written = []
     for path, executed in pairs:
         book, done = (nbformat.read(p, as_version=4) for p in (path, executed))
         cells = [c for c in done.cells if "injected-parameters" not in c.metadata.get("tags", [])]
@@ -45,5 +35,4 @@ def publish(profile: str = "quick", *, notebooks: Path = paths.NOTEBOOKS) -> lis
                 cell.execution_count = source.execution_count
                 cell.outputs = [o for o in source.outputs if o.get("name") != "stderr"]
         write_text(path, nbformat.writes(book) + "\n")
-        written.append(path)
-    return written
+    return [path for path, _ in pairs]

@@ -10,21 +10,50 @@ import resource
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
 
-from cwd.experiments.profile import load_profile
+from cwd.config.run import Run
+from cwd.experiments.profile import Profile, load_profile
+from cwd.experiments.rows_pairs import METHODS
+from cwd.experiments.sections import Pair
+from cwd.models.names import DETECTOR, kind_of
 from cwd.system import paths
 from cwd.system.device import pick_device
 from cwd.system.errors import CwdError
 from cwd.system.files import write_json
-from cwd.system.progress import report
-from cwd.tools.trial import FULL, VAL, generate, representatives, shortened
+from cwd.tools.trial import VAL, shortened, train_shortened
 from cwd.training import provenance
-from cwd.training.loop import train
-from cwd.training.run_folder import RunFolder
+
+WITH_CRITIC = ("cityscapes", "camvid", "scenes")  # where the paper's CWD is PI + HO + CW
+# height and width of the images of the datasets that are rehearsed
+FULL = {
+    "cityscapes": (1024, 2048),
+    "voc": (375, 500),
+    "ade20k": (512, 683),
+    "coco": (480, 640),
+    "imagenet": (375, 500),
+}
+
+
+def representatives(profile: Profile) -> dict[str, Run]:
+    """Of each pair of a profile the teacher, the student alone and a distilled one, by name."""
+    pairs = []
+    if profile.student:
+        recipe = "PI + HO + CW_f" if profile.data.name in WITH_CRITIC else "CW_f"
+        pairs.append(("", recipe, Pair("PSPNet", profile.teacher, profile.student)))
+    for pair in profile.detection.pairs if profile.detection else ():
+        pairs.append((f"{pair.name}: ", "CW_fpn", pair))
+    for pair in profile.transformation.pairs if profile.transformation else ():
+        recipe = METHODS["CT"][kind_of(pair.student.network) == DETECTOR]
+        pairs.append((f"{pair.name}: ", recipe, pair))
+    runs = {}
+    for prefix, recipe, pair in pairs:
+        distilled = replace(pair.student, recipe=recipe, teacher=pair.teacher)
+        runs |= {f"{prefix}teacher": pair.teacher, f"{prefix}student alone": pair.student}
+        runs[prefix + recipe] = distilled
+    return runs
 
 
 def rehearse(
@@ -36,20 +65,13 @@ def rehearse(
     first numbers depend on that; a detector then trains its whole backbone, which takes a little
     more memory than leaving its stem and first stage as they are.
 
-    Args:
-        profile: name of a profile whose datasets are in `FULL`.
-        steps: of each training; a network that is measured as it comes has none.
-        device: "auto", "cpu" or "cuda".
-        output: where the images and the runs go, `build/rehearsal/<profile>` if None; what was
-            measured is kept there as `rehearsal.json`. Runs of an earlier rehearsal are removed.
+    Images and runs go to `output`, `build/rehearsal/PROFILE` if None, and what was measured to its
+    `rehearsal.json`. Runs of an earlier rehearsal are removed.
 
-    Returns:
-        One line a training: network, batch, size, mean seconds of its steps (the first of which
-        also compiles losses), and the most memory that this process (on a GPU: its tensors) had
-        until its end, evaluation of whole images included.
-
-    Raises:
-        CwdError: the profile is unknown, or its data can't be generated.
+    Returns one line a training: network, batch, size, mean seconds of its steps (the first of which
+    also compiles losses), and the most memory that this process (on a GPU: its tensors) had until
+    its end, evaluation of whole images included. An unknown profile, or one whose data can't be
+    generated, is a `CwdError`.
     """
     chosen = load_profile(profile)
     counts: dict[str, int] = {}  # images of each dataset: a batch of every network
@@ -62,36 +84,23 @@ def rehearse(
             )
         counts[name] = max(run.schedule.batch, counts.get(name, 0))
     output = output or paths.BUILD / "rehearsal" / chosen.name
-    for name, count in counts.items():
-        root = output / "data" / name
-        if not root.exists():
-            report(f"writing {count} images of full size into {paths.for_people(root)}")
-            generate(name, output / "data", count, FULL[name])
     shutil.rmtree(output / "runs", ignore_errors=True)
-    place = {"runs": output / "runs", "data_root": output / "data", "device": device}
     lines = {}
     for what, run in representatives(chosen).items():
         data = {"train": counts[run.data.name], "val": VAL}
-        short = shortened(run, steps, data=data)
-        if run.teacher:
-            short = replace(short, teacher=shortened(run.teacher, steps, data=data))
-        lines[what] = _measured(train(short, **place, allow_weak_teacher=True))
+        size = FULL[run.data.name]
+        folder = train_shortened(shortened(run, steps, data), output, device, size)
+        peak = torch.cuda.max_memory_allocated() / 2**30  # 0 without a GPU
+        if not peak:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # of KiB
+        seconds = folder.read_json("provenance.json")["seconds"]
+        lines[what] = {
+            "network": run.network,
+            "batch": run.schedule.batch,
+            "size": "x".join(map(str, run.schedule.size)),
+            "seconds a step": round(seconds / max(1, folder.run.schedule.steps), 1),
+            "peak memory (GiB)": round(peak, 2),
+        }
     where = provenance.session(torch.device(pick_device(device)))
     write_json(output / "rehearsal.json", {"steps": steps, "parts": lines, "provenance": where})
     return pd.DataFrame(lines).T.rename_axis(f"{chosen.name}, {steps} steps")
-
-
-def _measured(folder: RunFolder) -> dict[str, Any]:
-    """What was measured of a training, and of this process until its end."""
-    run = folder.run
-    peak = torch.cuda.max_memory_allocated() / 2**30  # 0 without a GPU
-    if not peak:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # of KiB
-    seconds = folder.read_json("provenance.json")["seconds"]
-    return {
-        "network": run.network,
-        "batch": run.schedule.batch,
-        "size": "x".join(map(str, run.schedule.size)),
-        "seconds a step": round(seconds / max(1, run.schedule.steps), 1),
-        "peak memory (GiB)": round(peak, 2),
-    }

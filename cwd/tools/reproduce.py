@@ -1,7 +1,5 @@
 """Running the notebooks in order through papermill: `make reproduce`."""
 
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,16 +11,17 @@ import yaml
 from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
-from papermill.iorw import read_yaml_file
 
 from cwd.experiments.profile import Profile
+from cwd.experiments.study import every_run
 from cwd.experiments.workspace import open_profile
 from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.system.files import exclusive, write_text
 from cwd.system.progress import TERMINAL, VARIABLE, ProgressTail
 from cwd.tools.environment import environment
-from cwd.tools.pages import Section, write_page
+from cwd.tools.pages import section, write_page
+from cwd.tools.train import train_runs
 
 MAIN_TABLE = "table2"
 TITLES = {
@@ -61,40 +60,35 @@ def reproduce(
 ) -> Path:
     """Execute every notebook under a profile and lay out what comes of it.
 
-    Args:
-        profile: name of a profile.
-        data_root: folder of the datasets, from the checkout's root if relative.
-        seeds: comma-separated; the profile's own if empty.
-        device: "auto", "cpu" or "cuda".
-        only: numbers of notebooks, such as "01,02"; all if empty.
-        workers: from 2 on, all runs of the studies are trained first, that many at once.
-        notebooks: folder of the notebooks.
-        output: where to; `build/<profile>` if None.
+    `only` are numbers of notebooks, such as "01,02", all if empty; seeds are comma-separated, the
+    profile's own if empty. From two `workers` on, all runs of the studies are trained first, that
+    many at once. A relative `data_root` is below the checkout's root.
 
-    Returns:
-        The output's folder: `notebooks/`, `html/`, `tables/`, `figures/`, `index.html`.
-
-    Raises:
-        CwdError: a setting is wrong, a notebook failed, or another process is at the same output.
+    Returns the output's folder, `build/PROFILE` if None: `notebooks/`, `html/`, `tables/`,
+    `figures/`, `index.html`. A setting that is wrong, a notebook that failed, or another process at
+    the same output is a `CwdError`.
     """
-    parameters = {"profile": profile, "data_root": str(data_root), "seeds": seeds}
-    parameters["device"] = device
+    parameters = {"profile": profile, "data_root": str(data_root), "seeds": seeds, "device": device}
     with environment(ENVIRONMENT):
         workspace = open_profile(**parameters)  # mistakes show before any work
         output = output or workspace.output
         books = fitting(find_notebooks(notebooks), workspace.profile)
         chosen = choose(books, only)
-        for book in chosen:
-            _check_parameters(book, parameters)
+        for book in chosen:  # papermill only warns
+            if missing := parameters.keys() - papermill.inspect_notebook(str(book)).keys():
+                raise CwdError(
+                    f"{book.name} has no parameter {', '.join(sorted(missing))}: add it to the "
+                    "cell tagged parameters."
+                )
         with exclusive(output / ".lock", paths.for_people(output)):
             write_text(output / "parameters.yaml", yaml.safe_dump(parameters, sort_keys=False))
             if workers > 1:
-                train_first(parameters, workers, output)
+                runs = every_run(workspace)
+                train_runs(workspace, runs, workers=workers, cluster="local", gpus_per_run=1)
             for number, book in enumerate(chosen, start=1):
                 began, place = time.monotonic(), f"[{number}/{len(chosen)}] {book.stem}"
                 TERMINAL.show(place, transient=True)
-                executed = _execute(book, output)
-                _write_html(executed, output / "html")
+                _write_html(_execute(book, output, parameters), output / "html")
                 minutes, seconds = divmod(round(time.monotonic() - began), 60)
                 TERMINAL.show(f"{place}  done in {minutes} min {seconds} s")
             _write_index(output, books, profile)
@@ -102,24 +96,10 @@ def reproduce(
     return output
 
 
-def train_first(parameters: dict[str, str], workers: int, output: Path) -> None:
-    """Train all runs of the studies in jobs, from a process of its own."""
-    words = [sys.executable, "-m", "cwd", "train", "--study", "all", "--workers", str(workers)]
-    for name, value in parameters.items():
-        words += [f"--{name.replace('_', '-')}", value]
-    progress = output / ".progress"
-    with ProgressTail(progress), environment({VARIABLE: str(progress.resolve())}):
-        done = subprocess.run(words, check=False, stderr=subprocess.PIPE, text=True)
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"]
-        raise CwdError(f"training in {workers} jobs: {said[-1].removeprefix('error: ')}")
-
-
 def find_notebooks(folder: Path) -> list[Path]:
     """The notebooks in reading order: numbers, then appendices, and last what is said of all.
 
-    Raises:
-        CwdError: there is none.
+    No notebook at all is a `CwdError`.
     """
     books = sorted(folder.glob("[0-9A]*_*.ipynb"), key=lambda b: (b.stem.startswith(LAST), b.stem))
     if not books:
@@ -133,41 +113,31 @@ def fitting(books: Sequence[Path], profile: Profile) -> list[Path]:
     Those are detectors for A1, what the second paper compares for A2, and segmentation networks for
     the rest; the claims are about all of them.
     """
-    has = {
-        LAST: True,
-        DETECTION: profile.detection is not None,
-        TRANSFORMATION: profile.transformation is not None,
-    }
-    return [b for b in books if has.get(b.stem.partition("_")[0], profile.student is not None)]
+    has = {LAST: True, DETECTION: profile.detection, TRANSFORMATION: profile.transformation}
+    return [book for book in books if has.get(_number(book), profile.student)]
 
 
 def choose(books: Sequence[Path], only: str) -> list[Path]:
     """The notebooks whose numbers `only` lists; all if it is empty.
 
-    Raises:
-        CwdError: a number is no notebook's, or of one that the profile has no networks for.
+    A number that is no notebook's, or of one that the profile has no networks for, is a `CwdError`.
     """
-    numbers = {book.stem.partition("_")[0]: book for book in books}
+    numbers = [_number(book) for book in books]
     wanted = {item.strip() for item in only.split(",")} if only else set(numbers)
     if unknown := wanted - set(numbers):
         raise CwdError(
             f"there is no notebook {', '.join(sorted(unknown))} for this profile: use some of "
             f"{', '.join(numbers)}."
         )
-    return [book for number, book in numbers.items() if number in wanted]
+    return [book for book in books if _number(book) in wanted]
 
 
-def _check_parameters(book: Path, parameters: dict[str, str]) -> None:
-    """papermill only warns of a parameter that a notebook doesn't have; here that is an error."""
-    if missing := set(parameters) - set(papermill.inspect_notebook(str(book))):
-        raise CwdError(
-            f"{book.name} has no parameter {', '.join(sorted(missing))}: add it to the cell tagged "
-            "parameters."
-        )
+def _number(book: Path) -> str:
+    return book.stem.partition("_")[0]
 
 
-def _execute(book: Path, output: Path) -> Path:
-    """Execute one notebook with the output's parameter file; returns the executed copy."""
+def _execute(book: Path, output: Path, parameters: dict[str, str]) -> Path:
+    """Execute one notebook; returns the executed copy."""
     executed = output / "notebooks" / book.name
     executed.parent.mkdir(parents=True, exist_ok=True)
     # only the kernel reports through the file, this process writes to the terminal itself
@@ -177,7 +147,7 @@ def _execute(book: Path, output: Path) -> Path:
             papermill.execute_notebook(
                 str(book),
                 str(executed),
-                parameters=read_yaml_file(str(output / "parameters.yaml")),
+                parameters=parameters,
                 kernel_name="python3",
                 progress_bar=False,
                 cwd=str(book.parent),
@@ -207,11 +177,9 @@ def _write_html(executed: Path, folder: Path) -> None:
 
 def _title_of(book: Path) -> str:
     """A notebook's heading, or its file's name if it has none."""
-    for cell in nbformat.read(book, as_version=4).cells:
-        for line in cell.source.splitlines():
-            if cell.cell_type == "markdown" and line.startswith("# "):
-                return line.removeprefix("# ")
-    return book.stem
+    cells = nbformat.read(book, as_version=4).cells
+    lines = [line for c in cells if c.cell_type == "markdown" for line in c.source.splitlines()]
+    return next((line[2:] for line in lines if line.startswith("# ")), book.stem)
 
 
 def _write_index(output: Path, books: Sequence[Path], profile: str) -> None:
@@ -221,8 +189,8 @@ def _write_index(output: Path, books: Sequence[Path], profile: str) -> None:
         if (output / "html" / f"{book.stem}.html").is_file()
     ]
     title = f"Channel-wise distillation: {profile}"
-    section = Section(title, output, links=links, opened=(MAIN_TABLE,))
-    write_page(output / "index.html", [section])
+    page = section(title, output, links=links, opened=(MAIN_TABLE,))
+    write_page(output / "index.html", [page])
 
 
 def _summarise(output: Path, profile: str) -> None:

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
 
-from cwd.config.run import Data, Run
+from cwd.config.run import Run
 from cwd.data import cityscapes
 from cwd.data.base import decode
 from cwd.data.datasets import LAYOUTS
@@ -32,23 +31,19 @@ def submission(run: Run, data_root: Path, split: str, device: str, output: Path)
     """Write the zip that the server expects: a PNG of label ids for each image, at full size.
 
     The files are called as their images, CITY_SEQUENCE_FRAME_leftImg8bit.png; the server finds an
-    image's prediction by the first three words.
-
-    Args:
-        run: a finished run on Cityscapes (or on the scenes, which have its layout).
-        data_root: folder of the datasets.
-        split: whose images.
-        device: "auto", "cpu" or "cuda".
-        output: the zip to write.
-
-    Raises:
-        CwdError: the run isn't finished or of another dataset, or the images aren't there.
+    image's prediction by the first three words. The run is a finished one on Cityscapes (or on the
+    scenes, which have its layout); another one, or a split without images, is a `CwdError`.
     """
     check_submittable(run)
     folder = RunFolder(paths.RUNS, run)
     if not folder.finished:
         raise CwdError(f"{folder.done} does not exist: train the run first, see README.md.")
-    images = _images_of(run.data, data_root, split)
+    scenes = run.data.name == "scenes"
+    root = scenes_root(run.data, data_root) if scenes else LAYOUTS["cityscapes"].find(data_root)
+    images = cityscapes.images(root, split) if root else []  # a split needs no labels
+    if not images:
+        remedy = LAYOUTS[run.data.name].remedy
+        raise CwdError(f"{root or data_root} has no images in leftImg8bit/{split}/: {remedy}")
     official = (LAYOUTS["cityscapes"].counts or {}).get(split)
     if len(images) != official:
         report(f"{len(images)} images in {split}: the server expects {official}")
@@ -60,7 +55,11 @@ def submission(run: Run, data_root: Path, split: str, device: str, output: Path)
     def write(path: Path) -> None:
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
             for number, image in enumerate(images, start=1):
-                archive.writestr(image.name, _predicted(network, image, place))
+                pixels = torch.from_numpy(decode(image, "RGB")).permute(2, 0, 1)[None]
+                classes = predict(network, pixels.to(place))[0].cpu().numpy()
+                buffer = io.BytesIO()
+                Image.fromarray(LABEL_IDS[classes]).save(buffer, "png")
+                archive.writestr(image.name, buffer.getvalue())
                 report(f"predicting {number}/{len(images)}", transient=True)
 
     write_atomic(output, write)
@@ -68,33 +67,9 @@ def submission(run: Run, data_root: Path, split: str, device: str, output: Path)
 
 
 def check_submittable(run: Run) -> None:
-    """Refuse a run whose predictions the server doesn't take.
-
-    Raises:
-        CwdError: it is no segmentation network for Cityscapes' classes.
-    """
+    """Raise CwdError for a run that is no segmentation network for Cityscapes' classes."""
     if run.data.name not in ("cityscapes", "scenes") or kind_of(run.network) != SEGMENTATION:
         raise CwdError(
             f"{run.network} was trained on {run.data.name}: only segmentation networks for "
             "Cityscapes' classes can be submitted to its server."
         )
-
-
-def _images_of(data: Data, data_root: Path, split: str) -> list[Path]:
-    """Image files of a split, which needs no labels; there are some."""
-    scenes = data.name == "scenes"
-    root = scenes_root(data, data_root) if scenes else LAYOUTS[data.name].find(data_root)
-    found = cityscapes.images(root, split) if root else []
-    if not found:
-        remedy = LAYOUTS[data.name].remedy
-        raise CwdError(f"{root or data_root} has no images in leftImg8bit/{split}/: {remedy}")
-    return found
-
-
-def _predicted(network: nn.Module, path: Path, device: torch.device) -> bytes:
-    """The PNG of an image's prediction."""
-    image = torch.from_numpy(decode(path, "RGB")).permute(2, 0, 1)[None]
-    classes = predict(network, image.to(device))[0].cpu().numpy()
-    buffer = io.BytesIO()
-    Image.fromarray(LABEL_IDS[classes]).save(buffer, "png")
-    return buffer.getvalue()

@@ -20,8 +20,7 @@ def chosen_runs(
 ) -> list[Run]:
     """The runs that are meant, without those that they need: of a table, or one by its recipe.
 
-    Raises:
-        CwdError: the study, the recipe or the network is unknown.
+    An unknown study, recipe or network is a `CwdError`.
     """
     profile = workspace.profile
     if recipe is not None:
@@ -33,21 +32,12 @@ def chosen_runs(
     return [run for row in study(table, workspace).rows for run in row.runs]
 
 
-def train_runs(
-    workspace: Workspace, runs: Iterable[Run], *, parameters: Iterable[str] = (), **jobs: Any
-) -> None:
+def train_runs(workspace: Workspace, runs: Iterable[Run], **jobs: Any) -> None:
     """Train runs, and what they need before them.
 
-    One worker and no cluster: in this process, or together with those that torchrun started.
-
-    Args:
-        workspace: where.
-        runs: which.
-        parameters: sbatch's, each as "name=value".
-        jobs: as for `cwd.tools.jobs.Settings`.
-
-    Raises:
-        CwdError: a setting is wrong, or a run could not be trained.
+    One worker and no cluster: in this process, or together with those that torchrun started. Else
+    in jobs, as `cwd.tools.jobs.Settings` says. A wrong setting, and a run that could not be
+    trained, are a `CwdError`.
     """
     if jobs["workers"] == 1 and not jobs["cluster"] and jobs["gpus_per_run"] == 1:
         for run in runs:
@@ -64,15 +54,7 @@ def train_runs(
     from cwd.tools.jobs import Crew, Settings  # noqa: PLC0415 (submitit is for jobs only)
 
     workspace.profile.check_weights()
-    jobs["cluster"] = jobs["cluster"] or "local"
-    settings = Settings(**jobs, parameters=tuple(_pair(text) for text in parameters))
+    settings = Settings(**jobs | {"cluster": jobs["cluster"] or "local"})
     weak = workspace.profile.allow_weak_teacher
     place = {"runs": paths.RUNS, "data_root": workspace.data_root, "device": workspace.device}
     Crew(runs, place | {"allow_weak_teacher": weak}, settings).go()
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name or not value:
-        raise CwdError(f"--parameter {text}: write name=value, such as account=me.")
-    return name, value

@@ -1,5 +1,6 @@
-"""Short trainings on generated images, which `make rehearse` and `make plan` have in common."""
+"""Short trainings on generated images: what `make rehearse`, `plan` and `bench` have in common."""
 
+import math
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -9,105 +10,106 @@ import torch
 
 from cwd.config.run import Run
 from cwd.data import fake_trees
-from cwd.experiments.profile import Profile
-from cwd.experiments.rows_pairs import METHODS
-from cwd.experiments.sections import Pair
-from cwd.models.names import DETECTOR, kind_of
+from cwd.models.names import CLASSIFIER, DETECTOR, SEGMENTATION, kind_of
 from cwd.system.errors import CwdError
-from cwd.system.progress import VARIABLE
+from cwd.system.progress import VARIABLE, report
 from cwd.tools.environment import environment
-from cwd.tools.operations import image_size
+from cwd.tools.operations import Size, image_size, operations
 from cwd.training.loop import train
+from cwd.training.run_folder import RunFolder
+from cwd.training.teacher import KEPT
 
-WITH_CRITIC = (
-    "cityscapes",
-    "camvid",
-    "scenes",
-)  # datasets on which the paper's CWD is PI + HO + CW
 DRAWN = ("scenes", "crops")  # datasets that the trainer draws itself
-VAL = 2  # images that are measured on
+VAL = 2  # generated images that are measured on
 CLASSES = 3  # of the generated ImageNet
-# height and width of the images of the datasets that are rehearsed
-FULL = {
-    "cityscapes": (1024, 2048),
-    "voc": (375, 500),
-    "ade20k": (512, 683),
-    "coco": (480, 640),
-    "imagenet": (375, 500),
-}
+AFFORDED = 1e11  # operations of a step; a CPU is timed with fewer or smaller images where it's more
+SMALL = 2  # images of a step at least, since batch norm wants two
+SIDE = 64  # pixels of the side of a smaller image at least
+STEPS, MOST = 20, 5  # that are timed on a GPU, and on a CPU at most
 
 
-def representatives(profile: Profile) -> dict[str, Run]:
-    """Of each pair of a profile the teacher, the student alone and a distilled one, by name."""
-    found, runs = {}, {}
-    if profile.student:
-        recipe = "PI + HO + CW_f" if profile.data.name in WITH_CRITIC else "CW_f"
-        found["", recipe] = Pair("PSPNet", profile.teacher, profile.student)
-    for pair in profile.detection.pairs if profile.detection else ():
-        found[f"{pair.name}: ", "CW_fpn"] = pair
-    for pair in profile.transformation.pairs if profile.transformation else ():
-        recipe = METHODS["CT"][kind_of(pair.student.network) == DETECTOR]
-        found[f"{pair.name}: ", recipe] = pair
-    for (prefix, recipe), pair in found.items():
-        distilled = replace(pair.student, recipe=recipe, teacher=pair.teacher)
-        runs |= {f"{prefix}teacher": pair.teacher, f"{prefix}student alone": pair.student}
-        runs[f"{prefix}{recipe}"] = distilled
-    return runs
-
-
-def shortened(run: Run, steps: int, *, data: dict[str, Any], **schedule: Any) -> Run:
-    """A run with fewer steps from random weights, its data and its schedule changed."""
+def shortened(run: Run, steps: int, data: dict[str, Any], **schedule: Any) -> Run:
+    """A run with fewer steps, random first weights, other data and schedule; its teacher too."""
     few = {"steps": min(steps, run.schedule.steps), "checkpoint_every": max(1, steps)}
     return replace(
         run,
         data=replace(run.data, **data),
         init="random",
         schedule=replace(run.schedule, **few, **schedule),
+        teacher=run.teacher and shortened(run.teacher, steps, data, **schedule),
     )
 
 
-def generate(name: str, data_root: Path, count: int, size: tuple[int, int]) -> None:
-    """Write at least `count` training images of a size in a dataset's official layout."""
-    counts = {
-        "cityscapes": {"splits": ("train", "val"), "count": max(count, VAL)},
-        "camvid": {"names": [f"{number:04}.png" for number in range(count)]},
-        "voc": {"train": 2, "val": VAL, "added": count},
-        "ade20k": {"train": count, "val": VAL},
-        "coco": {"train": count + 1, "val": VAL},  # its last image has no objects
-        "imagenet": {"train": -(-count // CLASSES), "val": 1, "classes": CLASSES},
-    }
-    getattr(fake_trees, name)(data_root / name, size=size, **counts[name])
+def train_shortened(run: Run, folder: Path, device: str, size: Size) -> RunFolder:
+    """Train a shortened run, and its teacher before it, in a folder.
+
+    Images of that size are generated there, in their dataset's official layout, if none are yet.
+    """
+    name, count, root = run.data.name, run.data.train, folder / "data"
+    if name not in DRAWN and not (root / name).exists():
+        report(f"generating {count} images of {size[0]}x{size[1]}", transient=True)
+        counts = {
+            "cityscapes": {"splits": ("train", "val"), "count": max(count, VAL)},
+            "camvid": {"names": [f"{number:04}.png" for number in range(count)]},
+            "voc": {"train": 2, "val": VAL, "added": count},
+            "ade20k": {"train": count, "val": VAL},
+            "coco": {"train": count + 1, "val": VAL},  # its last image has no objects
+            "imagenet": {"train": -(-count // CLASSES), "val": 1, "classes": CLASSES},
+        }
+        getattr(fake_trees, name)(root / name, size=size, **counts[name])
+    place = {"runs": folder / "runs", "data_root": root, "device": device}
+    if run.teacher:
+        train(run.teacher, **place)
+    return train(run, **place, allow_weak_teacher=True)
+
+
+def timed(run: Run, device: str) -> Run:
+    """A run to be timed: shortened; on a CPU with fewer images if it is slow, or smaller ones."""
+    schedule, steps = run.schedule, STEPS
+    batch, sides = schedule.batch, {}
+    if device == "cpu":
+        one = operations(run) / batch
+        batch = max(SMALL, min(batch, int(AFFORDED / one)))
+        scale = math.sqrt(AFFORDED / (batch * one))
+        steps = min(MOST, max(2, int(2 * scale**2)))
+        if scale < 1 and kind_of(run.network) != CLASSIFIER:  # whose images are small anyway
+            smaller = tuple(max(SIDE, int(side * scale) // 8 * 8) for side in schedule.size)
+            sides = {"crop": smaller}
+            if kind_of(run.network) == DETECTOR:
+                sides = dict(zip(("short", "long"), smaller, strict=True))
+    if run.data.name in DRAWN:
+        data = {"train": max(16, batch), "val": 1}
+    else:
+        data = {"train": batch, "val": 1, "split": "train"}
+        if kind_of(run.network) == SEGMENTATION:
+            data["size"] = sides.get("crop", schedule.size)  # so that they are kept in memory
+    return shortened(replace(run, seed=0), steps, data, batch=batch, **sides)
 
 
 def seconds_a_step(trial: Run, device: str, folder: Path) -> float:
-    """Seconds a step of a run on generated images; all that is trained for it is thrown away.
+    """Seconds a step of a shortened run; all that is trained for it is thrown away.
 
-    Losses aren't compiled, which takes longer than all steps of a trial.
-
-    Raises:
-        CwdError: a step doesn't fit into the GPU's memory.
+    Losses aren't compiled, which takes longer than all steps of a trial. A step that doesn't fit
+    into the GPU's memory is a CwdError.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    # a GPU's first steps are slow, whatever it computes
+    runs = [replace(trial, seed=1), trial] if device == "cuda" else [trial]
+    KEPT.runs.clear()  # no trial finds its teacher's maps in memory
     with (
         tempfile.TemporaryDirectory(dir=folder) as name,
         environment({VARIABLE: f"{name}/said"}),
         torch.compiler.set_stance("force_eager"),
     ):
-        # a GPU's first steps are slow, whatever it computes
-        warm = replace(trial, seed=1) if device == "cuda" else None
-        for run in filter(None, (trial.teacher, warm, trial)):
-            shown = "x".join(map(str, run.schedule.size))
-            place = Path(name) / shown
-            if run.data.name not in DRAWN:
-                generate(run.data.name, place, run.data.train, image_size(run))
-            given = {"runs": Path(name) / "runs", "data_root": place, "device": device}
-            try:
-                finished = train(run, **given, allow_weak_teacher=True)
-            except torch.OutOfMemoryError as error:
-                raise CwdError(
-                    f"a training step of {run.title}, {run.schedule.batch} images of {shown}, "
-                    "doesn't fit into the GPU's memory: lower the schedule's batch or the images' "
-                    "size in the profile, or plan with DEVICE=cpu."
-                ) from error
+        try:
+            for run in runs:
+                finished = train_shortened(run, Path(name), device, image_size(trial))
+        except torch.OutOfMemoryError as error:
+            shown = "x".join(map(str, trial.schedule.size))
+            raise CwdError(
+                f"a training step of {trial.title}, {trial.schedule.batch} images of {shown}, "
+                "doesn't fit into the GPU's memory: lower the schedule's batch or the images' "
+                "size in the profile, or plan with DEVICE=cpu."
+            ) from error
         seconds = finished.read_json("provenance.json")["seconds"]
     return max(seconds, 0.05) / trial.schedule.steps  # they are rounded to tenths

@@ -1,6 +1,5 @@
 """One job: a process of its own that trains a run, or a few of them."""
 
-import json
 import os
 import pickle
 import subprocess
@@ -15,63 +14,51 @@ from submitit.helpers import Checkpointable
 
 from cwd.config.run import Run
 from cwd.system.errors import CwdError
-from cwd.system.files import write_json
+from cwd.system.files import write_text
 from cwd.system.progress import VARIABLE
 from cwd.training.loop import train
 
-JOB, FAILURES = "job.pickle", "failures.json"  # between a job and the processes of its torchrun
+JOB, REFUSED = "job.pickle", "refused.txt"  # between a job and the processes of its torchrun
 
 
 @dataclass(frozen=True)
 class Job(Checkpointable):
-    """What a worker does. When SLURM's time is over it is queued again, and goes on.
+    """What a worker does. When SLURM's time is over it is queued again, and goes on."""
 
-    Attributes:
-        runs: to be trained one after the other.
-        place: the other arguments of `cwd.training.loop.train`.
-        processes: how many train a run together.
-        threads: of each process; 0 for torch's choice.
-        gpus: which GPUs of this machine it sees; None for all that the process was given.
-    """
+    runs: tuple[Run, ...]  # to be trained one after the other
+    place: dict[str, Any]  # the other arguments of `cwd.training.loop.train`
+    processes: int = 1  # that train a run together
+    threads: int = 0  # of each process; 0 for torch's choice
+    gpus: tuple[str, ...] | None = None  # that it sees; None for all that the process was given
 
-    runs: tuple[Run, ...]
-    place: dict[str, Any]
-    processes: int = 1
-    threads: int = 0
-    gpus: tuple[str, ...] | None = None
+    def __call__(self) -> str:
+        """Train the runs, up to the first that can't be; returns the sentence that says why, or "".
 
-    def __call__(self) -> dict[str, str]:
-        """Train the runs, up to the first that can't be.
-
-        Returns:
-            That run's name and the sentence that says why; nothing if all are trained.
-
-        Raises:
-            RuntimeError: the processes that train together died.
+        A RuntimeError says that the processes that train together died.
         """
         os.environ.pop(VARIABLE, None)  # what it reports goes into the job's log
         if self.gpus is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
-        return self.train_together() if self.processes > 1 else self.train()
+        return self._train_together() if self.processes > 1 else self.train()
 
-    def train(self) -> dict[str, str]:
+    def train(self) -> str:
         """The same in this process, or in each of those that torchrun started."""
         torch.set_float32_matmul_precision("high")  # as `cwd.experiments.workspace.open_profile`
         if self.threads:
             torch.set_num_threads(self.threads)
-        for run in self.runs:
-            try:
+        try:
+            for run in self.runs:
                 train(run, **self.place)
-            except CwdError as error:
-                return {run.name: str(error)}
-        return {}
+        except CwdError as error:
+            return str(error)
+        return ""
 
-    def train_together(self) -> dict[str, str]:
-        """Start torchrun, every process of which comes to `main`."""
-        with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / JOB).write_bytes(pickle.dumps(self))
+    def _train_together(self) -> str:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / JOB).write_bytes(pickle.dumps(self))
             command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-            command += ["--nproc-per-node", str(self.processes), "-m", "cwd.tools.worker", folder]
+            command += ["--nproc-per-node", str(self.processes), "-m", "cwd.tools.worker", name]
             threads = {"OMP_NUM_THREADS": str(self.threads)} if self.threads else {}
             # in a session of its own: SLURM's signals are for this process, which would be queued
             # again, and a keyboard's reach torchrun through it
@@ -81,20 +68,19 @@ class Job(Checkpointable):
             except BaseException:
                 torchrun.terminate()  # it stops its processes
                 raise
-            failures = Path(folder) / FAILURES
-            if failures.is_file():
-                return json.loads(failures.read_text())
+            if (folder / REFUSED).is_file():
+                return (folder / REFUSED).read_text()
         if status:
             raise RuntimeError(f"torchrun ended with status {status}")
-        return {}
+        return ""
 
 
 def main(folder: Path) -> int:
     """Train as one of a job's processes; returns the exit status."""
-    failures = pickle.loads((folder / JOB).read_bytes()).train()
-    if failures:
-        write_json(folder / FAILURES, failures)
-    return 1 if failures else 0
+    refused = pickle.loads((folder / JOB).read_bytes()).train()
+    if refused:
+        write_text(folder / REFUSED, refused)
+    return 1 if refused else 0
 
 
 if __name__ == "__main__":

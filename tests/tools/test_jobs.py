@@ -3,7 +3,6 @@
 import argparse
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -20,7 +19,7 @@ from cwd.experiments.study import every_run, open_profile
 from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.system.files import write_json
-from cwd.tools import jobs, reproduce, worker
+from cwd.tools import jobs, worker
 from cwd.tools.jobs import Crew, Settings, needed
 from cwd.tools.train import chosen_runs
 from cwd.tools.worker import Job
@@ -54,14 +53,14 @@ class Pretence:
         self.crew, self.fate = crew, fate or {}
         self.log, self.begun, self.together = [], [], []
         crew.submit = self.submit
-        crew.outcome = lambda handle: handle.failures
+        crew.outcome = lambda handle: handle.refused
 
     def submit(self, job):
         for run in job.runs:
             assert not self.crew.finished(run)
             assert all(map(self.crew.finished, needed(run)))
         self.log.append(job)
-        handle = argparse.Namespace(looks=0, job=job, failures={})
+        handle = argparse.Namespace(looks=0, job=job, refused="")
         handle.paths = argparse.Namespace(stderr=self.crew.folder / "log")
         handle.done = lambda: self.look(handle)
         handle.cancel = lambda check: None
@@ -75,8 +74,7 @@ class Pretence:
                 self.begun.append(run)
                 fate = self.fate.get(run, [])
                 if fate:
-                    said = fate.pop(0)
-                    handle.failures = {run.name: said} if said else {}
+                    handle.refused = fate.pop(0)
                     break
                 done = RunFolder(self.crew.place["runs"], run).done
                 done.mkdir(parents=True)
@@ -164,7 +162,7 @@ def test_workers_share_the_cores(crew, student, monkeypatch):
 def test_jobs_of_this_machine(crew, student, teacher, place, monkeypatch):
     """Two workers; one run is killed, one is refused; what was finished before stays as it is."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert Job((student,), place)() == {}
+    assert Job((student,), place)() == ""
     before = (RunFolder(place["runs"], student).done / "metrics.json").stat().st_mtime_ns
     schedule = replace(student.schedule, steps=40, checkpoint_every=1)
     victim = taught(student, teacher, schedule=schedule)
@@ -202,9 +200,7 @@ def test_a_job_of_two_processes(place, student, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     run = replace(student, schedule=replace(student.schedule, steps=2))
     odd = replace(student, schedule=replace(student.schedule, batch=3))
-    failures = Job((run, odd), place, processes=2)()
-    assert list(failures) == [odd.name]
-    assert "can't be shared equally by 2" in failures[odd.name]
+    assert "can't be shared equally by 2" in Job((run, odd), place, processes=2)()
     (session,) = RunFolder(place["runs"], run).read_json("provenance.json")["sessions"]
     assert session["hardware"]["processes"] == 2
     monkeypatch.setattr(sys, "executable", "/bin/false")
@@ -243,7 +239,7 @@ def sbatch(tmp_path, monkeypatch):
 
 def test_what_slurm_is_asked_for_and_refuses(crew, sbatch, student, place, tmp_path, monkeypatch):
     slurm = {"cluster": "slurm", "partition": "gpu", "minutes": 90, "gpus_per_run": 4}
-    given = (("account", "me"), ("cpus-per-task", "32"))
+    given = ("account=me", "cpus-per-task=32")
     whole = crew(student, workers=8, parameters=given, **slurm)
     whole.device = "auto"
     handle = whole.submit(Job((student,), place, processes=4))
@@ -292,8 +288,7 @@ def test_the_command_hands_the_runs_to_workers(monkeypatch, tmp_path, capsys):
     assert [run.recipe for run in whole.waiting] == ["", "", "CW_f"]
     assert whole.place["data_root"] == tmp_path
     assert (whole.place["device"], whole.place["allow_weak_teacher"]) == ("cpu", True)
-    given = (("mail-type", "END=1"),)
-    assert whole.settings == Settings(workers=3, retries=0, parameters=given)
+    assert whole.settings == Settings(workers=3, retries=0, parameters=["mail-type=END=1"])
     words += ["--parameter", "account"]
     assert __main__.main() == 2
     assert "write name=value" in capsys.readouterr().err
@@ -301,21 +296,3 @@ def test_the_command_hands_the_runs_to_workers(monkeypatch, tmp_path, capsys):
     del words[-2:]
     assert __main__.main() == 2
     assert "torchrun's processes" in capsys.readouterr().err
-
-
-def test_reproduce_trains_first(monkeypatch, tmp_path):
-    called = []
-
-    def run(words, **given):
-        called.append((words, dict(os.environ)))
-        return subprocess.CompletedProcess(words, len(called) - 1, stderr="x\nerror: no disk.\n")
-
-    monkeypatch.setattr(reproduce.subprocess, "run", run)
-    parameters = {"profile": "smoke", "data_root": "d", "seeds": "1,2", "device": "cpu"}
-    reproduce.train_first(parameters, 4, tmp_path)
-    ((words, environment),) = called
-    given = ["train", "--study", "all", "--workers", "4", "--profile", "smoke", "--data-root", "d"]
-    assert words[1:] == ["-m", "cwd", *given, "--seeds", "1,2", "--device", "cpu"]
-    assert environment["CWD_PROGRESS_FILE"].startswith(str(tmp_path))
-    with pytest.raises(CwdError, match=r"^training in 4 jobs: no disk\.$"):
-        reproduce.train_first(parameters, 4, tmp_path)

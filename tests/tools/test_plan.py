@@ -2,10 +2,12 @@
 
 import math
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.utils.flop_counter import FlopCounterMode
 
 from cwd.config.run import Data, Run
@@ -23,12 +25,13 @@ from cwd.tools import needs, pace
 from cwd.tools import plan as planning
 from cwd.tools.needs import dataset_needs, in_words, run_bytes, shortages, weight_needs
 from cwd.tools.operations import classes_of, image_size, multiply_adds, operations
-from cwd.tools.pace import AFFORDED, Pace, gpu_seconds
+from cwd.tools.pace import median_seconds, step_seconds
 from cwd.tools.plan import plan
-from cwd.tools.trial import seconds_a_step
+from cwd.tools.trial import AFFORDED, seconds_a_step, timed
 from cwd.training import provenance
 from cwd.training.loop import train
 from cwd.training.run_folder import FILES, RunFolder
+from cwd.training.teacher import KEPT
 
 ELSEWHERE = {"device": "cpu", "name": "another", "threads": 64}
 GPU = {"device": "cuda", "name": "NVIDIA T", "threads": 1}
@@ -112,35 +115,18 @@ def test_every_profile_is_planned(name, place, quick_trials, no_counting, capsys
     said = capsys.readouterr().out
     assert f"{len(runs)} runs: 0 finished, 0 recorded only, {len(runs)} left" in said
     assert "ASSUMED 30 TFLOP/s" in said
-    count = len(quick_trials)
+    tried = {(trial.network, bool(trial.teacher)) for trial in quick_trials}
     assert planned(place, name).equals(table)
-    assert len(quick_trials) == count  # what was timed is kept
+    assert len(quick_trials) == len(tried)  # each once, and what was timed is kept
 
 
 def test_more_operations_than_a_whole_number_of_64_bits_holds(place, monkeypatch):
     profile = load_profile("cityscapes")
     monkeypatch.setattr(planning, "operations", lambda run: 10**13)
     table = pd.DataFrame({"left": [50], "runs": [100]})
-    said = planning.gpu_sentence(table, [profile.teacher], Records(profile, results=place), 30.0)
+    said = planning.gpu_sentence(table, [profile.teacher], 30.0)
     # 80,000 steps of 10^13 operations at 30 TFLOP/s: 7.4 hours a run
     assert "about 370 GPU-hours left, 740 in all" in said
-
-
-def test_steps_by_hand(place, quick_trials):
-    """Half a second for each trial, which is as large as the run: so much for a run like it."""
-    smoke = load_profile("smoke")
-    table = planned(place).set_index(["network", "recipe"])
-    step = table["seconds_per_step"]
-    assert step[smoke.teacher.network, ""] == step[smoke.student.network, ""] == 0.5
-    # timed with one recipe, and others counted the same
-    assert step[smoke.student.network, "PI + HO + CW_f"] == 0.5
-    assert table["step_from"][smoke.student.network, "PI + HO + CW_f"] == "timed"
-    assert step[smoke.student.network, "MIMIC_f"] == 0.5
-    # another student: it alone, and the teacher's forward pass
-    other = smoke.students[1].run
-    asked = multiply_adds(smoke.teacher.network, 19, (64, 128))[0] * 2 * 4
-    asked *= 0.5 / operations(smoke.teacher)
-    assert step[other.network, "PI + HO + CW_f"] == pytest.approx(0.5 + asked, rel=1e-4)
 
 
 def test_done_and_left(place, quick_trials, capsys):
@@ -155,34 +141,22 @@ def test_done_and_left(place, quick_trials, capsys):
     assert mine.loc["CW_f", columns].tolist() == [1, 1, 0, (8 / 4 + 4 / 4) / 2, "runs"]
     assert mine.loc["PI", columns].tolist() == [0, 1, 1, 1.5, "counted"]  # at the rate of CW_f
     assert mine.loc["", columns].tolist() == [1, 0, 1, 3.0, "runs"]
+    # a trial takes half a second and is as large as the run
+    (alone,) = table[table["network"] == smoke.teacher.network].to_dict("records")
+    assert (alone["seconds_per_step"], alone["step_from"]) == (0.5, "timed")
+    assert quick_trials[0].recipe.count("+") == 2  # another student's, with the most losses
     total = len(every_run(Records(smoke)))
     said = capsys.readouterr().out
     assert f"{total} runs: 2 finished, 2 recorded only, {total - 4} left" in said
 
 
-def test_which_runs_count(place):
-    smoke = load_profile("smoke")
-    found, run = Pace(smoke, "cpu", paths.BUILD), smoke.student
-    found.hardware = GPU | {"processes": 1}
+def test_which_runs_count():
+    run, here = load_profile("smoke").student, GPU | {"processes": 1}
     others = [ELSEWHERE, GPU | {"processes": 2}, GPU | {"threads": 3}]
-    assert found.learn(run, [record(run, 4.0, other) for other in others]) is None
-    assert found.learn(run, [record(run, 0.0, GPU)]) is None
-    assert found.rates == {}
+    assert median_seconds(run, [record(run, 4.0, other) for other in others], here) is None
+    assert median_seconds(run, [record(run, 0.0, GPU)], here) is None
     records = [record(run, seconds, GPU) for seconds in (4.0, 8.0, 4000.0)]
-    assert found.learn(run, records) == 2.0  # one of them waited for something
-    assert found.rates == {(run.network, False): operations(run) / 2}
-    assert gpu_seconds(record(run, 4.0, GPU | {"processes": 2})) == ("NVIDIA T", 8.0)
-    assert gpu_seconds(record(run, 4.0, ELSEWHERE)) is None
-
-
-def test_gpu_hours_of_recorded_runs(place, quick_trials, capsys):
-    run = load_profile("smoke").run("", 0)
-    forward = count_multiply_adds(build_network(run.network, 19), run.schedule.crop)
-    keep(run, 2 * 3 * forward * 4 * 4 / 2e12, GPU)  # a batch of 4, 4 steps
-    planned(place)
-    said = " ".join(capsys.readouterr().out.split())
-    assert "on NVIDIA T, which sustained 2 TFLOP/s in 1 finished or recorded runs" in said
-    assert "ASSUMED" not in said
+    assert median_seconds(run, records, here) == 2.0  # one of them waited for something
 
 
 def test_runs_without_steps(place, quick_trials, no_counting):
@@ -198,24 +172,26 @@ def test_runs_without_steps(place, quick_trials, no_counting):
     "run", [segments("HO + CW_f"), detector("MaskRCNN", "CT_fpn"), classifier("CT_f")]
 )
 def test_a_trial_is_a_training(run, place):
-    trial = pace._trial(run, "cpu")
+    trial = timed(run, "cpu")
+    KEPT.runs["another's maps"] = {}
     assert (trial.network, trial.recipe) == (run.network, run.recipe)
     assert trial.schedule.batch == run.schedule.batch
     assert 0 < seconds_a_step(trial, "cpu", place / "plan") < 60
     assert list((place / "plan").iterdir()) == []
+    assert "another's maps" not in KEPT.runs
 
 
 @pytest.mark.parametrize("name", ["cityscapes", "camvid", "voc", "ade20k", "coco", "imagenet"])
 def test_a_slow_machine_is_timed_with_less(name, place):
     """Of each dataset, in its official layout; two images are the fewest."""
     run = load_profile(name).alone[-1]
-    trial = pace._trial(run, "cpu")
+    trial = timed(run, "cpu")
     assert trial.schedule.batch < run.schedule.batch
     assert operations(trial) < 2 * AFFORDED
     tiny = replace(trial, network=trial.network.replace("R50", "R18(0.125)").partition(",")[0])
     if name in ("camvid", "voc"):  # the others' trees are rehearsed
         assert seconds_a_step(tiny, "cpu", place / "plan") > 0
-    assert pace._trial(run, "cuda").schedule.size == run.schedule.size
+    assert timed(run, "cuda").schedule.size == run.schedule.size
 
 
 def test_no_room_in_the_gpu(place, monkeypatch):
@@ -224,7 +200,7 @@ def test_no_room_in_the_gpu(place, monkeypatch):
 
     monkeypatch.setattr("cwd.tools.trial.train", full)
     with pytest.raises(CwdError, match=r"step of PSPNet-R18\(0\.125\) alone.*4 images of 64x128"):
-        Pace(load_profile("smoke"), "cpu", place).seconds(load_profile("smoke").student)
+        step_seconds({load_profile("smoke").student: []}, "cpu", {}, place)
 
 
 @pytest.mark.parametrize("kind", DETECTORS)
@@ -258,15 +234,14 @@ def test_networks_cost_what_is_published(name, classes, size, published):
     assert sum(multiply_adds(name, classes, size)) / 1e9 == pytest.approx(published, rel=0.005)
 
 
-@pytest.mark.parametrize(
-    "run", [segments("CW_f"), detector("FasterRCNN", "Wang"), classifier("CT_f")]
-)
-def test_operations_by_hand(run):
-    size = run.schedule.size  # those of detectors and their images are the same here
-    student = sum(multiply_adds(run.network, classes_of(run), size))
-    asked, _ = multiply_adds(run.teacher.network, classes_of(run), size)
-    assert operations(run) == 2 * run.schedule.batch * (3 * student + asked)
-    assert operations(run.baseline()) == 2 * run.schedule.batch * 3 * student
+def test_operations_by_hand():
+    run = segments("CW_f")
+    student, asked = (
+        count_multiply_adds(build_network(each.network, 19), (32, 64))
+        for each in (run, run.teacher)
+    )
+    assert operations(run) == 2 * 4 * (3 * student + asked)
+    assert operations(run.baseline()) == 2 * 4 * 3 * student
 
 
 @pytest.mark.parametrize(
@@ -285,29 +260,26 @@ def test_padded_size_and_classes(data, short, long, padded, classes):
 
 
 @pytest.mark.parametrize(
-    ("run", "near"),
+    "run",
     [
-        (segments("HO + CW_f"), 0.02),
-        (detector("FasterRCNN", "Chen"), 0.06),
-        (detector("RepPoints", "Zhang"), 0.06),
-        (classifier("CT_f"), 0.06),
+        segments("HO + CW_f"),
+        detector("FasterRCNN", "Chen"),
+        detector("RepPoints", "Zhang"),
+        classifier("CT_f"),
     ],
 )
-def test_disk_of_a_trained_run(run, near, data_root, tmp_path):
+def test_disk_of_a_trained_run(run, data_root, tmp_path):
     for each in (run.teacher, run):
         place = {"runs": tmp_path, "data_root": data_root, "device": "cpu"}
         folder = train(each, **place, allow_weak_teacher=True).done
-        student, checkpoint = run_bytes(each)
-        assert student == pytest.approx((folder / "student.safetensors").stat().st_size, rel=0.02)
-        assert checkpoint == pytest.approx((folder / "checkpoint.pt").stat().st_size, rel=near)
         saved = torch.load(folder / "checkpoint.pt")
         momenta = [state["momentum_buffer"] for state in saved["optimizer"]["state"].values()]
         critic = [v for s in saved.get("critic", {"state": {}})["state"].values()
                   for name, v in s.items() if name != "step"]  # fmt: skip
-        tensors = [*saved["learnt"].values(), *momenta, *critic]
-        # what a file adds to each tensor differs a little, so that here all but that is compared
-        exact = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-        assert checkpoint == exact + needs.CHECKPOINT_EACH * len(tensors)
+        files = load_file(folder / "student.safetensors"), saved["learnt"]
+        student, learnt = (sum(tensor.nbytes for tensor in file.values()) for file in files)
+        state = sum(tensor.nbytes for tensor in [*momenta, *critic])
+        assert run_bytes(each) == (student, learnt + state)
 
 
 def test_downloads(tmp_path, monkeypatch):
@@ -333,8 +305,8 @@ def test_disk_of_crops_and_of_a_run_without_steps(data_root, tmp_path):
     run = classifier(steps=0)
     folder = train(run, runs=tmp_path, data_root=data_root, device="cpu").done
     assert not (folder / "checkpoint.pt").exists()
-    student = (folder / "student.safetensors").stat().st_size
-    assert run_bytes(run) == (pytest.approx(student, rel=0.02), 0)
+    size = (folder / "student.safetensors").stat().st_size
+    assert run_bytes(run) == (pytest.approx(size, rel=0.2), 0)  # each tensor has a name there
     files = crops_folder(data, data_root).rglob("*.png")
     assert 0 < sum(path.stat().st_size for path in files) < crops.size
     assert [need.size for need in dataset_needs(data, data_root)] == [0, 0]
@@ -358,7 +330,7 @@ def test_weights(tmp_path):
     runs = [replace(student, network=network, init=init) for network, init in networks]
     missing, public = weight_needs([replace(student, init=str(file)), *runs, student])
     assert "missing" in missing.what
-    assert "(imagenet) of Deeplab-MBV2 and others, unless cached" in public.what
+    assert "(imagenet) as of Deeplab-MBV2, unless cached" in public.what
     backbone = build_network("PSPNet-MBV2", 19).backbone
     assert public.download == sum(
         t.numel() * t.element_size() for t in backbone.state_dict().values()
@@ -371,7 +343,8 @@ def test_weights(tmp_path):
 
 
 def test_too_little_room(tmp_path, monkeypatch):
-    monkeypatch.setattr(needs, "free_bytes", lambda place: (1, 3 * 2**30))
+    free = SimpleNamespace(free=3 * 2**30)
+    monkeypatch.setattr(needs.shutil, "disk_usage", lambda place: free)
     wanted = [needs.Need("a", 2**31, tmp_path), needs.Need("b", 2**31, tmp_path / "c")]
     (sentence,) = shortages(wanted)
     assert sentence.startswith("WARNING: 4.0 GiB are to be written")

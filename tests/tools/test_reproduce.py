@@ -13,10 +13,12 @@ import yaml
 from nbformat import v4
 
 from cwd import __main__
+from cwd.experiments.study import every_run
 from cwd.system import paths, progress
 from cwd.system.errors import CwdError
 from cwd.system.files import exclusive
 from cwd.system.progress import ProgressTail, Terminal, report
+from cwd.tools import reproduce as reproducing
 from cwd.tools.reproduce import reproduce
 
 PARAMETERS = (
@@ -99,6 +101,18 @@ def test_some_notebooks(go, tmp_path):
         go(only="01,7")
 
 
+def test_workers_train_first(go, monkeypatch):
+    go.write("00_first", "pass")
+
+    def no_disk(workspace, runs, **jobs):
+        assert (runs, workspace.profile.seeds) == (every_run(workspace), (1, 2))
+        raise CwdError(f"no disk for {jobs['workers']}")
+
+    monkeypatch.setattr(reproducing, "train_runs", no_disk)
+    with pytest.raises(CwdError, match="no disk for 4"):
+        go(seeds="1,2", workers=4)
+
+
 def test_a_parameter_that_a_notebook_lacks(go, tmp_path):
     go.write("00_first", "pass", parameters='profile: str = "quick"')
     with pytest.raises(CwdError, match=r"first\.ipynb has no parameter data_root, device, seeds"):
@@ -136,21 +150,21 @@ def test_two_at_once(go, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "sentence"),
+    ("arguments", "sentence"),
     [
-        ("reproduce --profile nonsense", 2, "no profile 'nonsense'"),
-        ("reproduce --profile smoke --seeds one", 2, "SEEDS is 'one'"),
-        ("plan --profile smoke --tflops 0", 2, "tflops is 0"),
-        ("train --seed -1", 2, "Invalid value for '--seed'"),
-        ("train --workers 0", 2, "Invalid value for '--workers'"),
-        ("train --cluster pbs", 2, "no cluster 'pbs'"),
-        ("plan --profil quick", 2, "No such option: --profil"),
-        ("plann", 2, "No such command 'plann'"),
+        ("reproduce --profile nonsense", "no profile 'nonsense'"),
+        ("reproduce --profile smoke --seeds one", "SEEDS is 'one'"),
+        ("plan --profile smoke --tflops 0", "tflops is 0"),
+        ("train --seed -1", "Invalid value for '--seed'"),
+        ("train --workers 0", "Invalid value for '--workers'"),
+        ("train --cluster pbs", "no cluster 'pbs'"),
+        ("plan --profil quick", "No such option: --profil"),
+        ("plann", "No such command 'plann'"),
     ],
 )
-def test_the_command_line_says_one_sentence(monkeypatch, capsys, arguments, status, sentence):
+def test_the_command_line_says_one_sentence(monkeypatch, capsys, arguments, sentence):
     monkeypatch.setattr(sys, "argv", ["cwd", *arguments.split()])
-    assert __main__.main() == status
+    assert __main__.main() == 2
     said = capsys.readouterr()
     assert said.out == ""
     (line,) = said.err.splitlines()

@@ -16,7 +16,7 @@ from cwd.data.scenes.draw import scenes_root
 from cwd.evaluation.miou import scores
 from cwd.system import paths
 from cwd.system.errors import CwdError
-from cwd.tools import trial
+from cwd.tools import rehearse as rehearsing
 from cwd.tools.rehearse import rehearse
 from cwd.tools.submission import submission
 from cwd.training.loop import train
@@ -78,7 +78,7 @@ def rehearsed(tmp_path):
 
 def test_a_rehearsal_trains_what_the_profile_names(rehearsed, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
-    monkeypatch.setitem(trial.FULL, "cityscapes", (64, 128))
+    monkeypatch.setitem(rehearsing.FULL, "cityscapes", (64, 128))
     text = (paths.PROFILES / "cityscapes.yaml").read_text()
     text = text.replace("PSPNet-R101", "PSPNet-R18(0.25)").replace("512, 512", "32, 64")
     text = text.replace("network: PSPNet-R18, init", "network: PSPNet-R18(0.125), init")
@@ -95,7 +95,7 @@ def test_a_rehearsal_trains_what_the_profile_names(rehearsed, tmp_path, monkeypa
 
 
 def test_a_rehearsal_of_detectors(rehearsed, monkeypatch):
-    monkeypatch.setitem(trial.FULL, "coco", (64, 96))
+    monkeypatch.setitem(rehearsing.FULL, "coco", (64, 96))
     text = yaml.safe_load((paths.PROFILES / "coco.yaml").read_text())
     instance = text["transformation"]["instance"]
     for section in (text["detection"], instance):
@@ -113,7 +113,7 @@ def test_a_rehearsal_of_detectors(rehearsed, monkeypatch):
 
 
 def test_a_rehearsal_of_classifiers(rehearsed, tmp_path, monkeypatch):
-    monkeypatch.setitem(trial.FULL, "imagenet", (40, 48))
+    monkeypatch.setitem(rehearsing.FULL, "imagenet", (40, 48))
     text = yaml.safe_load((paths.PROFILES / "imagenet.yaml").read_text())
     section = text["transformation"]["classification"]
     section["schedule"] |= {"batch": 6, "crop": 32, "short": 36}
