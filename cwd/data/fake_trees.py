@@ -95,14 +95,15 @@ def camvid(
     names: Sequence[str] = ("0001TP_006690.png", "0001TP_006720.png"),
     size: Size = SIZE,
 ) -> Path:
-    """CamVid's training images; its list has foreign paths."""
+    """CamVid with the same images in train and val; its lists have foreign paths."""
     label = np.full(size, 3, np.uint8)
     label[0, :12] = range(12)
-    for i, name in enumerate(names):
-        save(root / "train" / name, image(i, size))
-        save(root / "trainannot" / name, label)
-    lines = (f"/SegNet/CamVid/train/{n} /SegNet/CamVid/trainannot/{n}" for n in names)
-    _write(root / "train.txt", "\n".join(lines))
+    for split in ("train", "val"):
+        for i, name in enumerate(names):
+            save(root / split / name, image(i, size))
+            save(root / f"{split}annot" / name, label)
+        lines = (f"/SegNet/CamVid/{split}/{n} /SegNet/CamVid/{split}annot/{n}" for n in names)
+        _write(root / f"{split}.txt", "\n".join(lines))
     return root
 
 

@@ -28,6 +28,7 @@ from cwd.training.tasks import score_of
 
 PAUSE = 0.5  # seconds between two looks at the jobs
 GRACE = 5.0  # seconds that cancelled jobs of this machine have to end
+MOST_WORKERS = 4  # a core of this machine; more only wait for each other
 FOREVER = 60 * 24 * 365  # minutes: on this machine no job is stopped for its time
 REQUEUES = 1000  # a run may need that many times the time limit of a cluster
 
@@ -51,6 +52,12 @@ class Settings:
             raise CwdError(
                 "SLURM's sbatch isn't on this machine: start the command on a login node of the "
                 "cluster, or with --cluster local."
+            )
+        most = MOST_WORKERS * len(os.sched_getaffinity(0))
+        if self.cluster == "local" and self.workers > most:
+            raise CwdError(
+                f"{self.workers} workers are too many for this machine's "
+                f"{most // MOST_WORKERS} cores: give at most {most}."
             )
         for text in self.parameters:
             if not re.fullmatch("[^=]+=.+", text):
@@ -177,7 +184,8 @@ class Crew:
             if worker not in self.running and (runs := self._next_runs()):
                 self.waiting = [run for run in self.waiting if run not in runs]
                 together, gpus = self.settings.gpus_per_run, self._gpus_of(worker)
-                job = Job(runs, self.place, together, self.threads(), gpus)
+                leader = os.getpid() if self.local else 0
+                job = Job(runs, self.place, together, self.threads(), gpus, leader)
                 self.running[worker] = self.submit(job), job
 
     def _next_runs(self) -> tuple[Run, ...]:

@@ -80,7 +80,7 @@ def timed(run: Run, device: str) -> Run:
     if run.data.name in DRAWN:
         data = {"train": max(16, batch), "val": 1}
     else:
-        data = {"train": batch, "val": 1, "split": "train"}
+        data = {"train": batch, "val": 1, "split": "val"}
         if kind_of(run.network) == SEGMENTATION:
             data["size"] = sides.get("crop", schedule.size)  # so that they are kept in memory
     return shortened(replace(run, seed=0), steps, data, batch=batch, **sides)

@@ -2,9 +2,12 @@
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,12 +33,15 @@ class Job(Checkpointable):
     processes: int = 1  # that train a run together
     threads: int = 0  # of each process; 0 for torch's choice
     gpus: tuple[str, ...] | None = None  # that it sees; None for all that the process was given
+    leader: int = 0  # the process of this machine that gave it out, and with which it ends
 
     def __call__(self) -> str:
         """Train the runs, up to the first that can't be; returns the sentence that says why, or "".
 
         A RuntimeError says that the processes that train together died.
         """
+        if self.leader:
+            threading.Thread(target=_follow, args=(self.leader,), daemon=True).start()
         os.environ.pop(VARIABLE, None)  # what it reports goes into the job's log
         if self.gpus is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
@@ -73,6 +79,19 @@ class Job(Checkpointable):
         if status:
             raise RuntimeError(f"torchrun ended with status {status}")
         return ""
+
+
+def _follow(leader: int) -> None:
+    """Interrupt this process, as a keyboard does, once its leader has ended, however that was."""
+    while True:
+        try:
+            state = Path(f"/proc/{leader}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            state = "Z"
+        if state == "Z":  # ended, and nobody has asked yet how
+            os.kill(os.getpid(), signal.SIGINT)
+            return
+        time.sleep(1)
 
 
 def main(folder: Path) -> int:
