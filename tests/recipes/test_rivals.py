@@ -102,12 +102,6 @@ def test_other_levels_are_refused(rival):
         loss(student, seen(teacher.source, size=(64, 64)), TARGETS)
 
 
-@pytest.mark.parametrize("options", [{"mu": 1.1}, {"nu": "half"}, {"gamma": math.inf}])
-def test_bad_options_are_refused_before_there_are_detectors(options):
-    with pytest.raises(CwdError, match="is no"):
-        WeightedHints(None, None, **options)
-
-
 # Heo
 
 
