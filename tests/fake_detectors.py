@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from cwd.models.detection.base import Detector
 from cwd.models.detection.outputs import DetectionOutput, Objects, Regions
 
 SIZE = (32, 64)  # of the padded images, pixels
@@ -26,6 +27,7 @@ class FakeDetector(nn.Module):
     """Anchors of two shapes; both stages are a linear layer over maps or over boxes."""
 
     num_classes = CLASSES
+    size = Detector.size
 
     def __init__(self, channels=4, widths=(2, 3, 4, 5), stages=2, seed=0):
         super().__init__()
@@ -36,10 +38,6 @@ class FakeDetector(nn.Module):
         self.objectness = nn.Conv2d(channels, len(SHAPES), 1)
         self.deltas = nn.Conv2d(channels, 4 * len(SHAPES), 1)
         self.regions = nn.Linear(4 + channels, (CLASSES + 1) * 5)
-
-    def size(self, levels):
-        height, width = levels[0].shape[2:]
-        return height * self.strides[0], width * self.strides[0]
 
     def anchors(self, levels, size):
         found = []
@@ -119,9 +117,7 @@ def objects(*boxes):
     )
 
 
-def entries(output):
-    """All maps of an output."""
-    return [*output.stages, *output.levels]
+TARGETS = [objects((3, 2, 14, 9), (40, 10, 63, 30)), objects((20, 4, 29, 31))]  # of two images
 
 
 def pointwise(conv, x):

@@ -3,27 +3,16 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import Conv2dNormActivation as ConvNormReLU
 
 BINS = (1, 2, 3, 6)  # sides of the pyramid's pooled maps
 RATES = (12, 24, 36)  # dilations of the atrous pyramid at output stride 8
 DROPOUT = 0.1
 
 
-def conv_norm_act(
-    inputs: int, outputs: int, kernel: int, *, dilation: int = 1, bias: bool = False
-) -> nn.Sequential:
-    """Convolution, batch norm, ReLU: [B, inputs, h, w] to [B, outputs, h, w]."""
-    padding = dilation * (kernel // 2)
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, padding=padding, dilation=dilation, bias=bias),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-    )
-
-
 def pooled(inputs: int, outputs: int, side: int) -> nn.Sequential:
     """Averages over side x side regions, then a 1x1 convolution with norm and ReLU."""
-    return nn.Sequential(nn.AdaptiveAvgPool2d(side), *conv_norm_act(inputs, outputs, 1))
+    return nn.Sequential(nn.AdaptiveAvgPool2d(side), *ConvNormReLU(inputs, outputs, 1))
 
 
 def enlarged(x: Tensor, like: Tensor) -> Tensor:
@@ -42,7 +31,7 @@ class PyramidPooling(nn.Module):
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
         self.branches = nn.ModuleList(pooled(inputs, width, side) for side in BINS)
-        self.bottleneck = conv_norm_act(inputs + len(BINS) * width, width, 3)
+        self.bottleneck = ConvNormReLU(inputs + len(BINS) * width, width, 3)
         self.dropout = nn.Dropout2d(DROPOUT)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -64,12 +53,10 @@ class AtrousPyramid(nn.Module):
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
         inner = width // 2
-        self.point = conv_norm_act(inputs, inner, 1)
-        self.atrous = nn.ModuleList(
-            conv_norm_act(inputs, inner, 3, dilation=rate) for rate in RATES
-        )
+        self.point = ConvNormReLU(inputs, inner, 1)
+        self.atrous = nn.ModuleList(ConvNormReLU(inputs, inner, 3, dilation=rate) for rate in RATES)
         self.image = pooled(inputs, inner, 1)
-        self.project = conv_norm_act((2 + len(RATES)) * inner, width, 1)
+        self.project = ConvNormReLU((2 + len(RATES)) * inner, width, 1)
         self.dropout = nn.Dropout2d(DROPOUT)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -81,7 +68,7 @@ class AtrousPyramid(nn.Module):
 def auxiliary_head(inputs: int, width: int, num_classes: int) -> nn.Sequential:
     """Score map [B, K, h, w] from the backbone's third stage, used in training only."""
     return nn.Sequential(
-        *conv_norm_act(inputs, width, 3, bias=True),
+        *ConvNormReLU(inputs, width, 3, bias=True),
         nn.Dropout2d(DROPOUT),
         nn.Conv2d(width, num_classes, 1),
     )

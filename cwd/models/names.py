@@ -96,7 +96,9 @@ def parse_name(name: str) -> Architecture:
             known = f"its name begins with one of {', '.join(HEADS)}, then comes a backbone"
         example = f"{head}-{backbones[0]}" if backbones else "PSPNet-R18(0.5)"
         raise CwdError(f"there is no network {name!r}: {known}, as in {example}.")
-    given = _options(name, items or "", [o for o in options if _has(backbone, o)])
+    # ResNeXts have one width, and MobileNets one stem
+    closed = {"width"} if backbone in RESNEXTS else set() if backbone in RESNETS else {"stem"}
+    given = _options(name, items or "", [o for o in options if o not in closed])
     width = _width(name, backbone, given.pop("width")) if "width" in given else 1.0
     if given.get("stem") == "plain" and width != 1:
         raise CwdError(f"{name}: timm's plain stem has one width: leave the width out.")
@@ -104,11 +106,6 @@ def parse_name(name: str) -> Architecture:
         given["stem"] = "plain" if width == 1 else "deep"
     values: dict[str, Any] = {key: _whole(text) or text for key, text in given.items()}
     return Architecture(name, head, backbone, width, **values)
-
-
-def _has(backbone: str, option: str) -> bool:
-    """Whether a backbone leaves an option open: ResNeXts have one width, MobileNets one stem."""
-    return {"width": backbone not in RESNEXTS, "stem": backbone in RESNETS}.get(option, True)
 
 
 def _options(name: str, items: str, allowed: list[str]) -> dict[str, str]:

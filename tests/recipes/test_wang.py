@@ -2,13 +2,11 @@
 
 import pytest
 import torch
-from fake_detectors import SIZE, detectors, objects, seen
+from fake_detectors import SIZE, TARGETS, detectors, objects, seen
 from torch import nn
 
 from cwd.recipes.detection import wang
 from cwd.recipes.detection.wang import FineGrainedImitation, near_objects
-
-TARGETS = [objects((3, 2, 14, 9), (40, 10, 63, 30)), objects((20, 4, 29, 31))]
 
 
 def tiles(stride, height, width):

@@ -16,7 +16,6 @@ from torch import nn
 
 from cwd.models.build import build_network
 from cwd.system import distributed, sync_layers
-from cwd.system.errors import CwdError
 from cwd.training.run_folder import RunFolder
 
 SCRIPT = Path(__file__).parents[1] / "together.py"
@@ -193,12 +192,6 @@ def test_every_layer_is_replaced_and_no_name_changes(monkeypatch, name, fused):
     # a Python without torchrun's variables is one process again
     monkeypatch.undo()
     assert network.eval()(torch.randn(1, 3, 64, 64)).score.isfinite().all()
-
-
-def test_a_single_image_in_all_is_refused():
-    network = build_network("PSPNet-R18(0.125)", 5).train()
-    with pytest.raises(CwdError, match="batch of 1"):
-        network(torch.randn(1, 3, 32, 32))
 
 
 def test_detectors_train_together(results):

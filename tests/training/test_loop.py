@@ -52,10 +52,10 @@ def test_a_finished_run_is_not_trained_again(go, student):
     assert (folder.done / "metrics.json").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize(("step", "expected"), [(0, 1), (20_000, 0.5**0.9), (40_000, 0)])
-def test_poly_schedule(student, step, expected):
+def test_poly_schedule(student):
     schedule = replace(student.schedule, steps=40_000)
-    assert schedule.lr_factor(step) == pytest.approx(expected)
+    shares = [schedule.lr_factor(step) for step in (0, 20_000, 40_000)]
+    assert shares == pytest.approx([1, 0.5**0.9, 0])
 
 
 def test_every_epoch_shows_every_image_once():

@@ -29,7 +29,7 @@ def sampled_conv(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
     """What torchvision's `deform_conv2d` with padding 1 computes; shapes as in the class above."""
     height, width = x.shape[-2:]
     steps = torch.arange(-1, 2, dtype=x.dtype, device=x.device)
-    kernel = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), dim=-1).view(9, 2, 1, 1)
+    kernel = torch.cartesian_prod(steps, steps)[:, :, None, None]
     y, x_ = (offset.unflatten(1, (9, 2)) + kernel).unbind(dim=2)  # [B, 9, H, W], from the cell
     y = y + torch.arange(height, dtype=x.dtype, device=x.device)[:, None]
     x_ = x_ + torch.arange(width, dtype=x.dtype, device=x.device)

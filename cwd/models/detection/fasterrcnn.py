@@ -100,7 +100,6 @@ class FasterRCNN(Anchored):
         return losses, Regions(*first, proposals, *second, matched)
 
     def read(self, levels: list[Tensor], sizes: list[Size]) -> list[Detections]:
-        """See `Detector.detect`."""
         size = self.size(levels)
         first, anchors = self.first_stage(levels), self.listed(levels, size)
         proposals = self.propose(levels, first, anchors, sizes)

@@ -25,11 +25,9 @@ def cells(maps: list[Tensor], strides: tuple[int, ...]) -> Cells:
     """The cells of maps [B, C_l, h_l, w_l], in the maps' type and on their device."""
     places, steps = [], []
     for x, stride in zip(maps, strides, strict=True):
-        height, width = x.shape[2:]
-        across, down = (torch.arange(n, device=x.device, dtype=x.dtype) for n in (width, height))
-        y, x_ = torch.meshgrid(down, across, indexing="ij")
-        places.append(torch.stack((x_.flatten(), y.flatten()), dim=1) * stride)
-        steps.append(x.new_full((height * width,), stride))
+        down, across = (torch.arange(n, device=x.device, dtype=x.dtype) for n in x.shape[2:])
+        places.append(torch.cartesian_prod(down, across).flip(1) * stride)
+        steps.append(x.new_full((len(places[-1]),), stride))
     return Cells(torch.cat(places), torch.cat(steps))
 
 

@@ -1,12 +1,13 @@
 """RepPoints: no anchors, but nine points for every cell, whose spread is the box."""
 
 import math
+from itertools import chain
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import batched_nms, clip_boxes_to_image, sigmoid_focal_loss
+from torchvision import ops
 
 from cwd.losses.maps import in_full_precision
 from cwd.models.detection.base import MOST, Detector, Learnt, Size
@@ -60,11 +61,11 @@ def group_norm(channels: int) -> nn.GroupNorm:
 
 def _tower(channels: int) -> nn.Sequential:
     """Three 3x3 convolutions, each with its norm and ReLU."""
-    layers = []
-    for _ in range(CONVOLUTIONS):
-        layers.append(nn.Conv2d(channels, channels, 3, padding=1, bias=False))
-        layers.extend((group_norm(channels), nn.ReLU()))
-    return nn.Sequential(*layers)
+    layers = (
+        ops.Conv2dNormActivation(channels, channels, 3, norm_layer=group_norm)
+        for _ in range(CONVOLUTIONS)
+    )
+    return nn.Sequential(*chain.from_iterable(layers))
 
 
 class RepPointsHead(nn.Module):
@@ -165,8 +166,8 @@ class RepPointsHead(nn.Module):
             cell = torch.cat(sure)
             row, label = (image_scores[cell] > THRESHOLD).nonzero(as_tuple=True)
             score, box = image_scores[cell[row], label], image_boxes[cell[row]]
-            box = clip_boxes_to_image(box, size)
-            kept = batched_nms(box, score, label, NMS)[:MOST]
+            box = ops.clip_boxes_to_image(box, size)
+            kept = ops.batched_nms(box, score, label, NMS)[:MOST]
             found.append(Detections(box[kept], score[kept], label[kept]))
         return found
 
@@ -179,7 +180,7 @@ def _class_loss(scores: Tensor, targets: list[Objects], assigned: list[Tensor]) 
         one_hot[cell, objects.labels[index[cell]]] = 1
         total += max(1, len(cell))
     counted = torch.stack(assigned) != UNDECIDED  # [B, A]
-    return sigmoid_focal_loss(scores[counted], labels[counted], reduction="sum") / total
+    return ops.sigmoid_focal_loss(scores[counted], labels[counted], reduction="sum") / total
 
 
 def _box_loss(
@@ -212,5 +213,4 @@ class RepPoints(Detector):
         return self.head.losses(self.head(levels), targets), None
 
     def read(self, levels: list[Tensor], sizes: list[Size]) -> list[Detections]:
-        """See `Detector.detect`."""
         return self.head.detect(self.head(levels), sizes)

@@ -42,7 +42,6 @@ class RetinaNet(Anchored):
         return {"class": losses["classification"], "box": losses["bbox_regression"]}, None
 
     def read(self, levels: list[Tensor], sizes: list[Size]) -> list[Detections]:
-        """See `Detector.detect`."""
         counts = self.counts(levels)
         answers = {name: value.split(counts, 1) for name, value in self.answers(levels).items()}
         anchors = [image.split(counts) for image in self.listed(levels, self.size(levels))]

@@ -1,5 +1,6 @@
 """Chen et al. 2017: soft classes, boxes as good as the teacher's, and hints, for Faster R-CNN."""
 
+import math
 from typing import ClassVar
 
 import torch
@@ -8,10 +9,11 @@ from torch import Tensor, nn
 
 from cwd.models.detection.outputs import DetectionOutput as Output
 from cwd.models.detection.outputs import Objects
-from cwd.recipes.detection.shared import Rival, at_least_zero, paired
+from cwd.recipes.detection.shared import Rival, paired
 from cwd.system.errors import CwdError
 
 BACKGROUND = 1.5  # w of the background; every other class has 1
+WEIGHT = ("no weight of a term: give a number, at least 0", lambda v: 0 <= v < math.inf)
 HINTED = 4  # P2 to P5; P6 is every other position of P5
 
 
@@ -49,9 +51,9 @@ class WeightedHints(Rival):
 
     options: ClassVar = {
         "mu": ("no share of the annotated class: give a number from 0 to 1", lambda v: 0 <= v <= 1),
-        "nu": ("no weight of a term: give a number, at least 0", at_least_zero),
-        "gamma": ("no weight of a term: give a number, at least 0", at_least_zero),
-        "margin": ("no margin of a squared error: give a number, at least 0", at_least_zero),
+        "nu": WEIGHT,
+        "gamma": WEIGHT,
+        "margin": ("no margin of a squared error: give a number, at least 0", WEIGHT[1]),
     }
 
     def __init__(
@@ -72,7 +74,6 @@ class WeightedHints(Rival):
         )
 
     def forward(self, student: Output, teacher: Output, targets: list[Objects]) -> Tensor:
-        """See the class; `targets` are not used."""
         r = student.regions
         if r is None:
             raise CwdError(
@@ -80,7 +81,10 @@ class WeightedHints(Rival):
                 "student's output has none: give the student the targets."
             )
         pairs = paired(student.levels[:HINTED], teacher.levels[:HINTED])
-        objectness, deltas, logits, box_deltas = _answers(student, teacher)
+        detector, levels = teacher.source, teacher.levels
+        with torch.no_grad():  # what the teacher says of the student's anchors and proposals
+            objectness, deltas = detector.first_stage(levels)
+            logits, box_deltas = detector.second_stage(levels, r.proposals, detector.size(levels))
         with torch.autocast(r.logits.device.type, enabled=False):
             at, boxes = r.sampled, r.positive
             hard = F.binary_cross_entropy_with_logits(
@@ -109,17 +113,6 @@ class WeightedHints(Rival):
         """Sum of L_b over P boxes, from their deltas and what these should be, all [P, 4]."""
         s, t = ((deltas - wanted).square().sum(dim=1) for deltas in (student, teacher))
         return (s * (s + self.margin > t)).sum()
-
-
-@torch.no_grad()
-def _answers(student: Output, teacher: Output) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What the teacher says of the student's anchors and proposals.
-
-    Objectness [A], deltas [A, 4], logits [R, K + 1], box deltas [R, K + 1, 4]; see `Regions`.
-    """
-    detector, levels, proposals = teacher.source, teacher.levels, student.regions.proposals
-    second = detector.second_stage(levels, proposals, detector.size(levels))
-    return *detector.first_stage(levels), *second
 
 
 def _softened_objects(student: Tensor, teacher: Tensor) -> Tensor:

@@ -41,7 +41,6 @@ class OverLevels(nn.Module):
         )
 
     def forward(self, student: Output, teacher: Output, targets: list[Objects]) -> Tensor:
-        """See the class."""
         levels = self.term.levels_of(student), self.term.levels_of(teacher)
         parts = zip(self.losses, self.alignments, *levels, strict=True)
         return sum(loss(align(s), t) for loss, align, s, t in parts)
@@ -78,7 +77,6 @@ class DetectionDistiller(Distiller):
 
     @property
     def trained(self) -> nn.ModuleDict:
-        """See the class."""
         return self.losses
 
     def _value(self, term: Term, student_out: Any, teacher_out: Any, *given: Any) -> Tensor:

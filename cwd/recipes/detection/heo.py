@@ -40,7 +40,6 @@ class FeatureOverhaul(Rival):
         return [getattr(self, f"margin{stage}") for stage in range(len(self.connectors))]
 
     def forward(self, student: Output, teacher: Output, targets: list[Objects]) -> Tensor:
-        """See the class; `targets` are not used."""
         pairs = paired(student.stages, teacher.stages)
         stages = zip(self.connectors, self.margins, pairs, strict=True)
         total = pairs[0][0].new_zeros(())

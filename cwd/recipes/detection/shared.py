@@ -1,6 +1,5 @@
 """What the rivals of Table 9 have in common: options, pairs of maps, and batch norm."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -10,11 +9,6 @@ from torch import Tensor, nn
 from cwd.losses.maps import in_full_precision
 from cwd.system.distributed import processes
 from cwd.system.errors import CwdError
-
-
-def at_least_zero(value: float) -> bool:
-    """Whether a number is finite and not negative."""
-    return 0 <= value < math.inf
 
 
 class Rival(nn.Module):

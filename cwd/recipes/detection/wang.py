@@ -59,7 +59,6 @@ class FineGrainedImitation(Rival):
             nn.init.zeros_(adapter.bias)
 
     def forward(self, student: Output, teacher: Output, targets: list[Objects]) -> Tensor:
-        """See the class."""
         pairs = paired(student.levels, teacher.levels)
         anchors = student.source.anchors(student.levels, student.source.size(student.levels))
         shapes = [tuple(s.shape[2:]) for s, _ in pairs]

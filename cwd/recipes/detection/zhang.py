@@ -78,7 +78,6 @@ class AttentionGuidedNonLocal(Rival):
         )
 
     def forward(self, student: Output, teacher: Output, targets: list[Objects]) -> Tensor:
-        """See the class; `targets` are not used."""
         pairs = paired(student.levels, teacher.levels)
         first = pairs[0][0]
         with torch.autocast(first.device.type, enabled=False):
@@ -105,7 +104,6 @@ class Level(nn.Module):
         self.teacher = NonLocal(teacher, max(1, teacher // share), stride)
 
     def forward(self, s: Tensor, t: Tensor) -> Tensor:
-        """See the class."""
         # norms rather than roots of sums: their gradient is zero, not NaN, where maps are equal
         features = vector_norm((t - self.features(s)) * self.attention(s, t).sqrt())
         relations = vector_norm(self.teacher(t) - self.relations(self.student(s)))
@@ -150,7 +148,6 @@ class NonLocal(nn.Module):
         nn.init.zeros_(self.norm.weight)
 
     def forward(self, y: Tensor) -> Tensor:
-        """See the class."""
         window = [min(self.stride, side) for side in y.shape[2:]]
         phi, g = (F.max_pool2d(f(y), window).flatten(2) for f in (self.phi, self.g))  # [B, I, N]
         mixed = g @ phi.mT / phi.shape[2]  # [B, I, I]
