@@ -9,6 +9,7 @@ import typer
 from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.system.extras import EXTRAS, missing
+from cwd.system.files import FULL, unwritable
 from cwd.system.progress import TERMINAL
 
 app = typer.Typer(help=__doc__, add_completion=False, rich_markup_mode=None)
@@ -195,6 +196,10 @@ def main() -> int:
         status = typer.main.get_command(app).main(prog_name="python -m cwd", standalone_mode=False)
     except CwdError as error:
         status, said = 2, f"error: {error}"
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        status, said = 2, f"error: {unwritable(error.filename or 'a file', error)}"
     except ModuleNotFoundError as error:
         if error.name not in EXTRAS:
             raise

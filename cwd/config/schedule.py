@@ -4,6 +4,7 @@ All of it is a function of the seed and the step alone, so that runs can resume.
 """
 
 import functools
+import os
 from abc import abstractmethod
 from typing import Any, Literal
 
@@ -143,11 +144,19 @@ class ClassificationSchedule(BaseSchedule):
 
 
 def check_batch(dataset: Any, schedule: BaseSchedule) -> None:
-    """Raise CwdError if there are fewer training images than a batch has."""
+    """Raise CwdError if a batch has more images than there are, or than memory has room for."""
     if len(dataset) < schedule.batch:
         raise CwdError(
             f"{dataset.name} has {len(dataset)} training images, fewer than a batch of "
             f"{schedule.batch}: lower the schedule's batch."
+        )
+    height, width = schedule.size
+    need = 12 * schedule.batch * height * width  # float32, three channels
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if need > memory:
+        raise CwdError(
+            f"a batch of {schedule.batch} images of {height}x{width} takes {need / 2**30:,.0f} GiB "
+            f"and this machine has {memory / 2**30:.0f}: lower the schedule's batch or size."
         )
 
 

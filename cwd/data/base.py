@@ -139,9 +139,11 @@ def made_once(root: Path, what: str, doing: str, about: dict, fill: Callable[[Pa
     One that is there with the same `about` is left as it is; anything else there is a `CwdError`.
     """
     described, part = root / "dataset.json", root.with_name(f".{root.name}.partial")
+    remedy = "delete its folder, and it is made again"
+    if described.is_file() and read_json(described, remedy) == about:
+        return root  # it may lie where nothing can be written
     with exclusive(root.with_name(f"{root.name}.lock"), f"{doing} {root}", PATIENCE):
         if root.exists():
-            remedy = "delete its folder, and it is made again"
             if described.is_file() and read_json(described, remedy) == about:
                 return root
             raise CwdError(f"{root} holds something else than {what}: move it away or delete it.")

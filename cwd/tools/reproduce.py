@@ -91,7 +91,7 @@ def reproduce(
                 _write_html(_execute(book, output, parameters), output / "html")
                 minutes, seconds = divmod(round(time.monotonic() - began), 60)
                 TERMINAL.show(f"{place}  done in {minutes} min {seconds} s")
-            _write_index(output, books, profile)
+            _write_index(output, books, profile, parameters)
     _summarise(output, profile)
     return output
 
@@ -182,12 +182,27 @@ def _title_of(book: Path) -> str:
     return next((line[2:] for line in lines if line.startswith("# ")), book.stem)
 
 
-def _write_index(output: Path, books: Sequence[Path], profile: str) -> None:
-    links = [
-        (f"html/{book.stem}.html", _title_of(book))
-        for book in books
-        if (output / "html" / f"{book.stem}.html").is_file()
-    ]
+def _older_settings(executed: Path, parameters: dict[str, str]) -> str:
+    """In what a notebook that was executed by an earlier call differs: " (with seeds 0,1)"."""
+    known = (
+        nbformat.read(executed, as_version=4).metadata.get("papermill", {}).get("parameters", {})
+    )
+    odd = [f"{name} {known[name] or 'of the profile'}" for name, value in parameters.items()
+           if known.get(name, value) != value]  # fmt: skip
+    return f" (with {', '.join(odd)})" if odd else ""
+
+
+def _write_index(
+    output: Path, books: Sequence[Path], profile: str, parameters: dict[str, str]
+) -> None:
+    links = []
+    for book in books:
+        executed = output / "notebooks" / book.name
+        if executed.is_file() and (output / "html" / f"{book.stem}.html").is_file():
+            odd = _older_settings(executed, parameters)
+            links.append((f"html/{book.stem}.html", _title_of(book) + odd))
+            if odd:
+                TERMINAL.show(f"{book.stem} is of an earlier call{odd}")
     title = f"Channel-wise distillation: {profile}"
     page = section(title, output, links=links, opened=(MAIN_TABLE,))
     write_page(output / "index.html", [page])

@@ -102,7 +102,7 @@ def test_checksums(camvid, monkeypatch):
     [
         ("camvids", "train", "no dataset 'camvids': use one of scenes, cityscapes"),
         ("camvid", "training", "no split 'training'"),
-        ("camvid", "val", r"val\.txt is missing"),
+        ("camvid", "test", r"test\.txt is missing"),
         ("ade20k", "train", "holds no ade20k .*ADEChallengeData2016.zip and unpack it there"),
         ("voc", "train", r"holds no voc .* `make data DATASET=voc`"),
         ("cityscapes", "val", "no images of the split 'val'"),

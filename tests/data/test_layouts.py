@@ -182,7 +182,8 @@ def test_camvid_is_downloaded_and_leaves_nothing_half_done(tmp_path, server, mon
     with pytest.raises(CwdError, match="has 2 images in train, expected 367"):  # all is there
         download.obtain("camvid", data)
     assert [path.name for path in data.iterdir()] == ["camvid"]
-    shutil.rmtree(data / "camvid" / "trainannot")
+    for split in ("train", "val"):
+        shutil.rmtree(data / "camvid" / f"{split}annot")
     with pytest.raises(CwdError, match=r"camvid is there and is incomplete .* move it away"):
         download.obtain("camvid", data)
     (tmp_path / "file").write_text("")

@@ -3,6 +3,7 @@
 import argparse
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -296,3 +297,30 @@ def test_the_command_hands_the_runs_to_workers(monkeypatch, tmp_path, capsys):
     del words[-2:]
     assert __main__.main() == 2
     assert "torchrun's processes" in capsys.readouterr().err
+
+
+FOLLOWER = """
+import sys, threading, time
+from cwd.tools.worker import _follow
+threading.Thread(target=_follow, args=(int(sys.argv[1]),), daemon=True).start()
+try:
+    print("following", flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_a_worker_ends_with_what_started_it():
+    leader = subprocess.Popen(["sleep", "60"])
+    command = [sys.executable, "-c", FOLLOWER, str(leader.pid)]
+    worker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert worker.stdout.readline() == "following\n"
+    leader.kill()  # and nobody asks how it ended
+    assert worker.communicate(timeout=60)[0] == "interrupted\n"
+    leader.wait()
+
+
+def test_more_workers_than_make_sense():
+    with pytest.raises(CwdError, match=r"^100000 workers are too many .* give at most \d+\.$"):
+        jobs.Settings(workers=100_000)

@@ -1,6 +1,7 @@
 """The embedded dataset: procedural street scenes in Cityscapes' classes, ids and layout."""
 
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -135,6 +136,13 @@ def write_dataset(
         raise CwdError(
             f"scenes of {splits}, seed {seed}: give numbers of images from 0 on for "
             f"{', '.join(SPLITS)}, and a seed from 0 on."
+        )
+    need = sum(splits.values()) * 3 * size[0] * size[1]  # about: noise hardly compresses
+    place = next(place for place in root.parents if place.exists())
+    if not root.exists() and need > (free := shutil.disk_usage(place).free):
+        raise CwdError(
+            f"{sum(splits.values()):,} scenes of {size[0]}x{size[1]} take {need / 2**30:,.0f} GiB "
+            f"and {place} has {free / 2**30:.0f} free: lower data.train, data.val or data.size."
         )
     about = {"version": VERSION, "size": list(map(int, size)), "splits": splits, "seed": seed}
 
