@@ -73,6 +73,11 @@ class Training:
             "precision": precision,
             "seed": run.seed,
             "dataset": {"train": data.checksum, "val": self.val.checksum},
+            # of detectors, whose checksums are those of annotations
+            "pixels": {
+                "train": getattr(data, "pixels", ""),
+                "val": getattr(self.val, "pixels", ""),
+            },
             "images": {"train": len(data), "val": len(self.val)},
             "init": provenance.first_weights(run.init, self.student.network.init_report),
             "teacher": self.teacher and self.teacher.record,
@@ -81,17 +86,18 @@ class Training:
 
     def _check_images(self, *others: RunFolder | None) -> None:
         """Refuse images that aren't those of the teacher and of the student alone."""
-        ours = self.student.origin["dataset"]
         for other in others:
             if other is None or other.run.data != self.run.data or not other.finished:
                 continue
-            if odd := provenance.different(other.provenance["dataset"], ours):
-                part, theirs, now = odd
-                raise CwdError(
-                    f"run {self.run.name}: its {part} images have the checksum {now} and those of "
-                    f"{other.run.name} had {theirs}: put the images back, or delete {other.done} "
-                    "to train it again."
-                )
+            known, ours = other.provenance, self.student.origin
+            for name in ("dataset", "pixels"):
+                if odd := provenance.different(known.get(name, ours[name]), ours[name]):
+                    part, theirs, now = odd
+                    raise CwdError(
+                        f"run {self.run.name}: its {part} images have the checksum {now} and those "
+                        f"of {other.run.name} had {theirs}: put the images back, or delete "
+                        f"{other.done} to train it again."
+                    )
 
     def go(self) -> None:
         """Train from the last checkpoint to the end, then measure and write the results."""

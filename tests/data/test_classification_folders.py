@@ -14,8 +14,8 @@ from pycocotools.coco import COCO
 from torchvision.datasets import ImageFolder
 
 from cwd.config.run import Data
-from cwd.data import download, fake_trees
-from cwd.data.classification import crops, folders
+from cwd.data import base, download, fake_trees
+from cwd.data.classification import crops
 from cwd.data.classification.folders import FOLDER_LAYOUTS, build_folders
 from cwd.data.detection.coco import build_coco
 from cwd.data.scenes.draw import scenes_folder
@@ -106,9 +106,9 @@ def test_checksum(imagenet, monkeypatch):
     assert before == digest.hexdigest()
     same_size, longer = content[:-1] + b"x", content + b"x"
     assert checksum(same_size) != before
-    monkeypatch.setattr(folders, "WHOLE_CHECKSUM", 100)
+    monkeypatch.setattr(base, "WHOLE_CHECKSUM", 100)
     assert checksum(same_size) == checksum() != checksum(longer)
-    monkeypatch.setattr(folders, "SIZED", 10)  # every second of 20: the file is the second
+    monkeypatch.setattr(base, "SIZED", 10)  # every second of 20: the file is the second
     by_some = checksum()
     assert checksum(longer) == by_some
     path.rename(path.with_name("other.JPEG"))
@@ -236,6 +236,6 @@ def test_make_data(tmp_path, monkeypatch):
         download.obtain("imagenet", tmp_path)
     assert "need no download" in download.obtain("crops", tmp_path)
     fake_trees.imagenet(tmp_path / "ImageNet")
-    small = replace(folders.FOLDER_LAYOUTS["imagenet"], counts={"train": 6, "val": 3})
-    monkeypatch.setitem(folders.FOLDER_LAYOUTS, "imagenet", small)
+    small = replace(FOLDER_LAYOUTS["imagenet"], counts={"train": 6, "val": 3})
+    monkeypatch.setitem(FOLDER_LAYOUTS, "imagenet", small)
     assert "ImageNet: 6 train, 3 val, 3 classes; every" in download.obtain("imagenet", tmp_path)

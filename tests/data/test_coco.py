@@ -192,3 +192,12 @@ def test_checksum(coco, edit):
     assert build_coco("coco", coco, "val").checksum == first  # no image is read
     edit(lambda content: content["annotations"][0].update(area=1.5))
     assert build_coco("coco", coco, "val").checksum != first
+
+
+def test_another_picture_of_the_same_name_is_seen(coco):
+    before = build_coco("coco", coco, "train")
+    path = coco / before.names[0]
+    Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    after = build_coco("coco", coco, "train")
+    assert after.checksum == before.checksum  # recorded results have it
+    assert after.pixels != before.pixels

@@ -1,6 +1,5 @@
 """Images in a folder for each class: ImageNet, and whatever else is laid out like it."""
 
-import hashlib
 import os
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,18 +12,17 @@ from torchvision.datasets.folder import IMG_EXTENSIONS, is_image_file, make_data
 
 from cwd.data.base import (
     SPLITS,
-    WHOLE_CHECKSUM,
     Dataset,
     Layout,
     Layouts,
+    digest_of,
     ours,
     photograph,
+    spread,
     visible,
 )
 from cwd.data.scenes.canvas import THINGS
 from cwd.system.errors import CwdError
-
-SIZED = 50_000  # files at most whose size a checksum asks for; 1.28 million take minutes
 
 
 class Labelled(NamedTuple):
@@ -68,7 +66,7 @@ class FolderDataset(Dataset):
 
     def _some(self, count: int) -> "FolderDataset":
         # at equal distances, so that each class keeps about its share: the first are of one class
-        places = _spread(len(self), count)
+        places = spread(len(self), count)
         names = tuple(self.names[place] for place in places)
         return replace(self, names=names, labels=self.labels[places])
 
@@ -81,22 +79,8 @@ class FolderDataset(Dataset):
 
     @cached_property
     def checksum(self) -> str:
-        """SHA-256 over the names, and the contents of up to 256 MiB of files.
-
-        Where there is more, over the sizes instead, of 50,000 files at equal distances at most.
-        """
-        digest = hashlib.sha256("\n".join(self.names).encode())
-        files = [self.root / self.names[place] for place in _spread(len(self), SIZED)]
-        sizes = [path.stat().st_size for path in files]
-        whole = len(files) == len(self) and sum(sizes) <= WHOLE_CHECKSUM
-        for path, size in zip(files, sizes, strict=True):
-            digest.update(path.read_bytes() if whole else f"{size} ".encode())
-        return digest.hexdigest()
-
-
-def _spread(count: int, wanted: int) -> list[int]:
-    wanted = min(count, wanted)
-    return [place * count // wanted for place in range(wanted)]
+        """See `cwd.data.base.digest_of`."""
+        return digest_of(self.names, self.root)
 
 
 def build_folders(name: str, root: str | Path, split: str) -> FolderDataset:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cwd.data.base import SPLITS, Dataset, Layout, Layouts, photograph
+from cwd.data.base import SPLITS, Dataset, Layout, Layouts, digest_of, photograph
 from cwd.data.detection.annotations import AnnotationFile, read_annotations
 from cwd.data.detection.masks import Rle, decoded, encoded
 from cwd.data.fetch import fetch
@@ -153,6 +153,11 @@ class CocoDataset(Dataset):
     def checksum(self) -> str:
         """SHA-256 over the annotation file and the names of the images; no image is read."""
         return hashlib.sha256("\n".join([self.file.digest, *self.names]).encode()).hexdigest()
+
+    @cached_property
+    def pixels(self) -> str:
+        """SHA-256 of the images, which `checksum` doesn't look at."""
+        return digest_of(self.names, self.root)
 
     def _some(self, count: int) -> "CocoDataset":
         return replace(self, chosen=self.chosen[:count])
