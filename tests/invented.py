@@ -13,6 +13,9 @@ from cwd.training.tasks import task_of
 class Source:
     """What tables ask of a source of results, by its `metrics`."""
 
+    def train_all(self, runs) -> None:
+        pass
+
     def find(self, run: Run) -> dict | None:
         metrics = self.metrics(run)
         return metrics and {"metrics": metrics, "provenance": {}}

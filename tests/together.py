@@ -197,8 +197,8 @@ def interrupted(run, place):
     """Train up to the first checkpoint."""
     original = checkpoint.save
 
-    def save(student, step):
-        original(student, step)
+    def save(student):
+        original(student)
         raise KeyboardInterrupt
 
     with mock.patch.object(checkpoint, "save", save), contextlib.suppress(KeyboardInterrupt):

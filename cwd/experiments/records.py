@@ -2,6 +2,7 @@
 
 import functools
 import shutil
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ class Records:
     profile: Profile
     runs: Path | None = None  # folder of trained runs; None leaves them out
     results: Path = paths.RESULTS  # of recorded results, one folder a profile in it
+
+    def train_all(self, runs: Iterable[Run]) -> None:
+        """Nothing: records never train."""
 
     def find(self, run: Run) -> dict[str, Any] | None:
         """A run's `run`, `metrics` and `provenance`; None if it wasn't measured."""

@@ -45,13 +45,12 @@ class Study:
 
     def train(self) -> "Study":
         """Train what is missing; returns the study."""
-        for row in self.rows:
-            for run in row.runs:
-                self.source.metrics(run)
+        self.source.train_all(run for row in self.rows for run in row.runs)
         return self
 
     def results(self) -> pd.DataFrame:
         """One line a run that was measured: row, seed, the measures of its table, and run."""
+        self.train()
         kinds, lines = dict.fromkeys(TABLES[self.name].measures, float), []
         images: dict[tuple, tuple[Run, Any]] = {}  # of each task and dataset
         for row in self.rows:

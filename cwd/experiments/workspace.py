@@ -1,6 +1,7 @@
 """The workspace in which a profile's runs are trained and its results are kept."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,8 @@ from cwd.system import paths
 from cwd.system.device import pick_device
 from cwd.system.errors import CwdError
 from cwd.system.files import save_figure, write_atomic, write_json
-from cwd.training.loop import train
+from cwd.training.loop import train_together
+from cwd.training.order import groups, needed
 from cwd.training.run_folder import RunFolder
 from cwd.training.tasks import task_of
 
@@ -64,13 +66,24 @@ class Workspace:
 
     def train(self, run: Run) -> RunFolder:
         """The finished run, trained now if it isn't on disk; its teacher before it."""
-        if not RunFolder(paths.RUNS, run).finished:
-            self.profile.check_weights()
-        if run.teacher:
-            self.train(run.teacher)
-            self.train(run.baseline())  # the teacher has to be better than this
-        places = {"runs": paths.RUNS, "data_root": self.data_root, "device": self.device}
-        return train(run, **places, allow_weak_teacher=self.profile.allow_weak_teacher)
+        self.train_all([run])
+        return RunFolder(paths.RUNS, run)
+
+    def train_all(self, runs: Iterable[Run]) -> None:
+        """Train those runs that aren't finished, in groups; what they need before them.
+
+        Raises the CwdError of the first that can't be trained, when the others of its group are.
+        """
+        left = [run for run in runs if not RunFolder(paths.RUNS, run).finished]
+        if not left:
+            return
+        self.profile.check_weights()
+        self.train_all(each for run in left for each in needed(run))
+        place = {"runs": paths.RUNS, "data_root": self.data_root, "device": self.device}
+        place |= {"allow_weak_teacher": self.profile.allow_weak_teacher}
+        for group in groups(left):
+            for error in train_together(group, **place).values():
+                raise error
 
     def metrics(self, run: Run) -> dict[str, Any]:
         """What was measured of a run, trained now if it isn't on disk."""

@@ -23,6 +23,7 @@ from cwd.system.device import pick_device
 from cwd.system.errors import CwdError
 from cwd.system.progress import report
 from cwd.tools.worker import Job
+from cwd.training.order import groups, needed
 from cwd.training.run_folder import RunFolder
 from cwd.training.tasks import score_of
 
@@ -79,11 +80,6 @@ class Settings:
         }
 
 
-def needed(run: Run) -> tuple[Run, ...]:
-    """The runs that have to be finished before a run can begin."""
-    return (run.teacher, run.baseline()) if run.teacher else ()
-
-
 class Crew:
     """Workers for a list of runs: hands out what is ready, and starts again what died.
 
@@ -116,9 +112,6 @@ class Crew:
                 f"a run shall have {settings.gpus_per_run} GPUs and this machine has "
                 f"{len(self.gpus)}: lower --gpus-per-run."
             )
-        # runs of one teacher and seed share its maps, see `teacher.Kept`; and a job takes
-        # seconds to begin, which only small runs notice
-        self.grouped = self.local and self.device == "cpu"
 
     def finished(self, run: Run) -> bool:
         """Whether a run is complete on disk."""
@@ -153,30 +146,30 @@ class Crew:
                 del self.running[worker]
                 self._settle(job, self.outcome(handle), paths.for_people(handle.paths.stderr))
 
-    def _settle(self, job: Job, refused: str, log: str) -> None:
+    def _settle(self, job: Job, refused: dict[str, str], log: str) -> None:
         """What becomes of a job's runs: finished, failed, or waiting again."""
-        rest = [run for run in job.runs if not self.finished(run)]
+        again = []
         for run in job.runs:
-            if run not in rest:
+            if self.finished(run):
                 metrics = RunFolder(self.place["runs"], run).metrics
                 report(f"{run.title}: {score_of(run.network, metrics)}")
-        if rest:
-            culprit = rest[0]  # a job trains in this order, so it ended in this run
-            if refused:
-                self.failed[culprit] = f"{refused.rstrip('.')}; log in {log}"
+                continue
+            if run.name in refused:
+                self.failed[run] = f"{refused[run.name].rstrip('.')}; log in {log}"
+                continue
+            self.deaths[run] += 1
+            report(f"{run.title}: its job died, see {log}")
+            if self.deaths[run] > self.settings.retries and len(job.runs) == 1:
+                self.failed[run] = f"its job died {self.deaths[run]} times; log in {log}"
             else:
-                self.deaths[culprit] += 1
-                report(f"{culprit.title}: its job died, see {log}")
-                if self.deaths[culprit] > self.settings.retries:
-                    died = f"its job died {self.deaths[culprit]} times"
-                    self.failed[culprit] = f"{died}; log in {log}"
-        self.waiting = [run for run in rest if run not in self.failed] + self.waiting
+                again.append(run)
+        self.waiting = again + self.waiting
 
-    def outcome(self, handle: submitit.Job) -> str:
+    def outcome(self, handle: submitit.Job) -> dict[str, str]:
         """What a job returned, see `cwd.tools.worker.Job`; nothing if it died."""
         # submitit waits for a result that a shared disk may be late with; here is none
         dead = self.local and not handle.paths.result_pickle.exists()
-        return "" if dead or handle.exception() else handle.result()
+        return {} if dead or handle.exception() else handle.result()
 
     def _hand_out(self) -> None:
         """Give every idle worker a job, as long as runs are ready."""
@@ -191,18 +184,19 @@ class Crew:
     def _next_runs(self) -> tuple[Run, ...]:
         """The runs of the next job, whose teachers and baselines are finished."""
         ready = [run for run in self.waiting if all(map(self.finished, needed(run)))]
-        if not self.grouped:
-            return tuple(ready[:1])
-        alike = [r for r in ready if (r.teacher, r.seed) == (ready[0].teacher, ready[0].seed)]
+        if not ready:
+            return ()
+        # one that died is tried alone; on a cluster every run has a job and its time limit
+        if self.deaths[ready[0]] or not self.local:
+            return (ready[0],)
         # large groups first, small ones in the end, so that all workers end at about one time
-        return tuple(alike[: math.ceil(len(ready) / (2 * self.settings.workers))])
+        healthy = [run for run in ready if not self.deaths[run]]
+        return tuple(groups(healthy)[0][: math.ceil(len(ready) / self.settings.workers)])
 
     def threads(self) -> int:
-        """Threads of a process, where workers share the cores; 0 for torch's choice."""
-        if not self.grouped or "OMP_NUM_THREADS" in os.environ:
-            return 0
-        cores = len(os.sched_getaffinity(0))
-        return max(1, cores // (self.settings.workers * self.settings.gpus_per_run))
+        """Threads of a process: one on this machine's processor; 0 for torch's choice."""
+        alone = self.local and self.device == "cpu" and "OMP_NUM_THREADS" not in os.environ
+        return 1 if alone else 0
 
     def _gpus_of(self, worker: int) -> tuple[str, ...] | None:
         """The GPUs of a worker; where there are too few, workers share them."""

@@ -17,7 +17,6 @@ from cwd.tools.environment import environment
 from cwd.tools.operations import Size, image_size, operations
 from cwd.training.loop import train
 from cwd.training.run_folder import RunFolder
-from cwd.training.teacher import KEPT
 
 DRAWN = ("scenes", "crops")  # datasets that the trainer draws itself
 VAL = 2  # generated images that are measured on
@@ -95,7 +94,6 @@ def seconds_a_step(trial: Run, device: str, folder: Path) -> float:
     folder.mkdir(parents=True, exist_ok=True)
     # a GPU's first steps are slow, whatever it computes
     runs = [replace(trial, seed=1), trial] if device == "cuda" else [trial]
-    KEPT.runs.clear()  # no trial finds its teacher's maps in memory
     with (
         tempfile.TemporaryDirectory(dir=folder) as name,
         environment({VARIABLE: f"{name}/said"}),

@@ -1,5 +1,6 @@
-"""One job: a process of its own that trains a run, or a few of them."""
+"""One job: a process of its own that trains a run, or a group of them."""
 
+import json
 import os
 import pickle
 import signal
@@ -17,26 +18,26 @@ from submitit.helpers import Checkpointable
 
 from cwd.config.run import Run
 from cwd.system.errors import CwdError
-from cwd.system.files import write_text
+from cwd.system.files import write_json
 from cwd.system.progress import VARIABLE
-from cwd.training.loop import train
+from cwd.training.loop import train_together
 
-JOB, REFUSED = "job.pickle", "refused.txt"  # between a job and the processes of its torchrun
+JOB, REFUSED = "job.pickle", "refused.json"  # between a job and the processes of its torchrun
 
 
 @dataclass(frozen=True)
 class Job(Checkpointable):
     """What a worker does. When SLURM's time is over it is queued again, and goes on."""
 
-    runs: tuple[Run, ...]  # to be trained one after the other
-    place: dict[str, Any]  # the other arguments of `cwd.training.loop.train`
+    runs: tuple[Run, ...]  # to be trained together
+    place: dict[str, Any]  # the other arguments of `cwd.training.loop.train_together`
     processes: int = 1  # that train a run together
     threads: int = 0  # of each process; 0 for torch's choice
     gpus: tuple[str, ...] | None = None  # that it sees; None for all that the process was given
     leader: int = 0  # the process of this machine that gave it out, and with which it ends
 
-    def __call__(self) -> str:
-        """Train the runs, up to the first that can't be; returns the sentence that says why, or "".
+    def __call__(self) -> dict[str, str]:
+        """Train the runs; returns why some can't be, a sentence by the run's name.
 
         A RuntimeError says that the processes that train together died.
         """
@@ -45,21 +46,20 @@ class Job(Checkpointable):
         os.environ.pop(VARIABLE, None)  # what it reports goes into the job's log
         if self.gpus is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
-        return self._train_together() if self.processes > 1 else self.train()
+        return self._in_processes() if self.processes > 1 else self.train()
 
-    def train(self) -> str:
+    def train(self) -> dict[str, str]:
         """The same in this process, or in each of those that torchrun started."""
         torch.set_float32_matmul_precision("high")  # as `cwd.experiments.workspace.open_profile`
         if self.threads:
             torch.set_num_threads(self.threads)
         try:
-            for run in self.runs:
-                train(run, **self.place)
+            failed = train_together(self.runs, **self.place)
         except CwdError as error:
-            return str(error)
-        return ""
+            failed = dict.fromkeys(self.runs, error)
+        return {run.name: str(error) for run, error in failed.items()}
 
-    def _train_together(self) -> str:
+    def _in_processes(self) -> dict[str, str]:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             (folder / JOB).write_bytes(pickle.dumps(self))
@@ -75,10 +75,10 @@ class Job(Checkpointable):
                 torchrun.terminate()  # it stops its processes
                 raise
             if (folder / REFUSED).is_file():
-                return (folder / REFUSED).read_text()
+                return json.loads((folder / REFUSED).read_text())
         if status:
             raise RuntimeError(f"torchrun ended with status {status}")
-        return ""
+        return {}
 
 
 def _follow(leader: int) -> None:
@@ -98,7 +98,7 @@ def main(folder: Path) -> int:
     """Train as one of a job's processes; returns the exit status."""
     refused = pickle.loads((folder / JOB).read_bytes()).train()
     if refused:
-        write_text(folder / REFUSED, refused)
+        write_json(folder / REFUSED, refused)
     return 1 if refused else 0
 
 

@@ -15,21 +15,22 @@ from cwd.training.student import Student
 NAME = "checkpoint.pt"
 
 
-def save(student: Student, step: int) -> None:
-    """Write what a student has learnt after `step` steps; the file is either old or new.
+def save(student: Student) -> None:
+    """Write what a student has learnt so far; the file is either old or new.
 
     Random numbers aren't in it: those of a step depend on the run's seed and the step alone.
     """
     if rank() == 0:
-        state = {"run": student.run.name, "origin": student.origin, "step": step}
+        state = {"run": student.run.name, "origin": student.origin, "step": student.done}
+        student.account()
         state |= {"learnt": student.learnt.state_dict()}
         state |= {name: each.state_dict() for name, each in student.optimizers.items()}
         state |= {"history": student.history.rows, "sessions": student.sessions}
         write_atomic(student.path / NAME, lambda file: torch.save(state, file))
 
 
-def load(student: Student) -> int:
-    """Restore what `save` wrote, if it's there; returns the step to go on from.
+def load(student: Student) -> None:
+    """Restore what `save` wrote, if it's there.
 
     Raises:
         CwdError: the file is damaged or another run's; or the data, the teacher, the first weights
@@ -43,7 +44,7 @@ def load(student: Student) -> int:
             "the runs on a disk that their machines share."
         )
     if not found:
-        return 0
+        return
     state = _read(path, student)
     if odd := different(state["origin"], student.origin):
         name, began, now = odd
@@ -51,7 +52,7 @@ def load(student: Student) -> int:
             f"run {student.run.name} began with {name} {began} and would go on with {now}: put "
             f"back what it began with, or delete {path} to train it from its start."
         )
-    return state["step"]
+    student.done = state["step"]
 
 
 def _read(path: Path, student: Student) -> dict[str, Any]:

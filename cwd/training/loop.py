@@ -1,11 +1,13 @@
-"""The loop: one student, an optional frozen teacher, a recipe, a schedule."""
+"""The loop: students that see the same batches, their frozen teacher, a schedule."""
 
+import contextlib
 import logging
 import math
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -15,13 +17,14 @@ from cwd.config.run import Run
 from cwd.models.build import count_parameters
 from cwd.system import distributed
 from cwd.system.device import pick_device, pick_precision
-from cwd.system.distributed import agreed, join, open_fabric, rank
+from cwd.system.distributed import agreed, join, open_fabric, processes, rank
 from cwd.system.errors import CwdError
 from cwd.system.files import sha256, write_atomic, write_json
 from cwd.system.progress import report
 from cwd.training import checkpoint, provenance
+from cwd.training.order import alike
 from cwd.training.run_folder import HISTORY, METRICS, PROVENANCE, WEIGHTS, RunFolder
-from cwd.training.student import Student
+from cwd.training.student import LossError, Student
 from cwd.training.tasks import score_of, task_of
 from cwd.training.teacher import Teacher, check_teacher
 
@@ -39,101 +42,177 @@ def train(
     `runs` is the folder of all runs, `data_root` that of the datasets. A `CwdError` says what is
     unfit: the data, the teacher, a setting, a loss, the disk; or that another process trains it.
     """
+    place = {"runs": runs, "data_root": data_root, "device": device}
+    for error in train_together([run], **place, allow_weak_teacher=allow_weak_teacher).values():
+        raise error
+    return RunFolder(Path(runs), run)
+
+
+def train_together(
+    group: Sequence[Run], *, runs: Path, data_root: Path, device: str, allow_weak_teacher: bool
+) -> dict[Run, CwdError]:
+    """As `train`, for runs that differ in recipe or student alone: one batch, one teacher for all.
+
+    What a run gives is what it gives alone. One that fails leaves the others; returned are those
+    that did, and why. A `CwdError` is raised where the runs aren't alike, or the data is unfit.
+    """
+    if len({alike(run) for run in group}) > 1:
+        raise CwdError(
+            f"{' and '.join(run.name for run in group)} see other batches or another teacher: "
+            "train them one after the other."
+        )
     join(device)
-    folder = RunFolder(Path(runs), run)
-    if not agreed(folder.finished):
-        teacher = check_teacher(run, folder.root, allow_weak_teacher) if run.teacher else None
-        # one process holds the run, for all that train it
-        with folder.training() if rank() == 0 else nullcontext(folder.partial) as path:
-            if not agreed(folder.finished):
-                Training(run, path, teacher, Path(data_root), device).go()
-        distributed.wait()  # until the folder has its name
-    return folder
+    failed: dict[Run, CwdError] = {}
+    with contextlib.ExitStack() as locks:
+        ready = []
+        for folder in (RunFolder(Path(runs), run) for run in group):
+            with noted(failed, folder.run):
+                if agreed(folder.finished):
+                    continue
+                teacher = folder.run.teacher and check_teacher(
+                    folder.run, folder.root, allow_weak_teacher
+                )
+                if rank() == 0:  # one process holds the run, for all that train it
+                    locks.enter_context(folder.held())
+                if not agreed(folder.finished):  # no other process was quicker
+                    ready.append(folder)
+        if ready:
+            Training(ready, teacher, Path(data_root), device, failed).go()
+    distributed.wait()  # until the folders have their names
+    return failed
+
+
+@contextlib.contextmanager
+def noted(failed: dict[Run, CwdError], run: Run) -> Iterator[None]:
+    """Note a run's error, so that others of its group go on."""
+    try:
+        yield
+    except CwdError as error:
+        # what isn't the same for all processes would leave some of them waiting
+        if processes() > 1 and not isinstance(error, LossError):
+            raise
+        failed[run] = error
 
 
 class Training:
-    """A run in training: its images, teacher and student, and what is written into `path`."""
+    """Runs in training: their images, batches and teacher, and a student for each."""
 
     def __init__(
-        self, run: Run, path: Path, teacher: RunFolder | None, data_root: Path, device: str
+        self,
+        folders: Sequence[RunFolder],
+        teacher: RunFolder | None,
+        data_root: Path,
+        device: str,
+        failed: dict[Run, CwdError],
     ) -> None:
-        self.run, self.task, schedule = run, task_of(run.network), run.schedule
+        run, self.failed = folders[0].run, failed
+        self.task, self.schedule = task_of(run.network), run.schedule
         accelerator = pick_device(device)
-        precision = pick_precision(schedule.precision, accelerator)
-        self.fabric = open_fabric(accelerator, precision)
-        rows = distributed.rows(schedule.batch)
-        data, self.val = distributed.in_turns(lambda: self.task.open_data(run.data, data_root))
-        self.batches = self.task.batches(data, schedule, run.seed, self.fabric.device, rows)
-        self.teacher = Teacher(teacher, data.num_classes, self.fabric.device) if teacher else None
-        if self.teacher:
-            seen = data.checksum, run.seed, precision, accelerator, rows.start, rows.stop
-            self.teacher.keep(schedule, *seen)
-        self.student = Student(run, path, self.fabric, data.num_classes, self.teacher)
-        self.student.origin = {
-            "precision": precision,
-            "seed": run.seed,
-            "dataset": {"train": data.checksum, "val": self.val.checksum},
+        self.precision = pick_precision(run.schedule.precision, accelerator)
+        self.fabric = open_fabric(accelerator, self.precision)
+        self.data, self.val = distributed.in_turns(lambda: self.task.open_data(run.data, data_root))
+        device, classes = self.fabric.device, self.data.num_classes
+        rows = distributed.rows(run.schedule.batch)
+        self.batches = self.task.batches(self.data, run.schedule, run.seed, device, rows)
+        self.teacher = Teacher(teacher, classes, device) if teacher else None
+        self.students: list[Student] = []
+        for folder in folders:
+            with noted(failed, folder.run):
+                student = Student(folder.run, folder.partial, self.fabric, classes, self.teacher)
+                student.origin = self.origin_of(student)
+                self._check_images(student, RunFolder(folder.root, folder.run.baseline()), teacher)
+                checkpoint.load(student)
+                self.students.append(student)
+
+    def origin_of(self, student: Student) -> dict[str, Any]:
+        """What a result depends on beside the run's settings."""
+        parts = {"train": self.data, "val": self.val}
+        return {
+            "precision": self.precision,
+            "seed": student.run.seed,
+            "dataset": {name: part.checksum for name, part in parts.items()},
             # of detectors, whose checksums are those of annotations
-            "pixels": {
-                "train": getattr(data, "pixels", ""),
-                "val": getattr(self.val, "pixels", ""),
-            },
-            "images": {"train": len(data), "val": len(self.val)},
-            "init": provenance.first_weights(run.init, self.student.network.init_report),
+            "pixels": {name: getattr(part, "pixels", "") for name, part in parts.items()},
+            "images": {name: len(part) for name, part in parts.items()},
+            "init": provenance.first_weights(student.run.init, student.network.init_report),
             "teacher": self.teacher and self.teacher.record,
         }
-        self._check_images(RunFolder(path.parent, run.baseline()), teacher)
 
-    def _check_images(self, *others: RunFolder | None) -> None:
+    def _check_images(self, student: Student, *others: RunFolder | None) -> None:
         """Refuse images that aren't those of the teacher and of the student alone."""
         for other in others:
-            if other is None or other.run.data != self.run.data or not other.finished:
+            if other is None or other.run.data != student.run.data or not other.finished:
                 continue
-            known, ours = other.provenance, self.student.origin
+            known, ours = other.provenance, student.origin
             for name in ("dataset", "pixels"):
                 if odd := provenance.different(known.get(name, ours[name]), ours[name]):
                     part, theirs, now = odd
                     raise CwdError(
-                        f"run {self.run.name}: its {part} images have the checksum {now} and those "
-                        f"of {other.run.name} had {theirs}: put the images back, or delete "
+                        f"run {student.run.name}: its {part} images have the checksum {now} and "
+                        f"those of {other.run.name} had {theirs}: put the images back, or delete "
                         f"{other.done} to train it again."
                     )
 
     def go(self) -> None:
-        """Train from the last checkpoint to the end, then measure and write the results."""
-        student, schedule = self.student, self.run.schedule
-        start, began = checkpoint.load(student), time.monotonic()
-        session = provenance.session(self.fabric.device) | {"from_step": start, "seconds": 0.0}
-        student.sessions.append(session)
-        student.learnt.train()
-        for step in range(start, schedule.steps):
+        """Train from the last checkpoints to the end, then measure and write the results."""
+        for student in self.students:
+            student.begin(provenance.session(self.fabric.device))
+        began = min((student.done for student in self.students), default=0)
+        start = last = time.monotonic()
+        for step in range(began, self.schedule.steps):
+            if not self.students:
+                break
             batch, target = self.batches(step)
             batch = batch.contiguous(memory_format=torch.channels_last)
-            terms = student.step(step, batch, target, self.teacher)
-            if step == start:
-                student.history.check(terms)
-            student.history.add(terms)
-            done = step + 1
-            save = done % schedule.checkpoint_every == 0 or done == schedule.steps
-            if save or done % WINDOW == 0:
-                student.history.look(done)
-                seconds = time.monotonic() - began
-                session["seconds"] = round(seconds, 1)
-                if rank() == 0:
-                    rate = (done - start) / seconds
-                    left = (schedule.steps - done) / rate
-                    line = f"{self.run.title}  {done}/{schedule.steps}  {rate:.1f} steps/s  "
-                    report(f"{line}{left // 60:.0f}:{left % 60:02.0f} left", transient=True)
-            if save:
-                checkpoint.save(student, done)
-        self.finish()
+            with self.fabric.autocast():
+                teacher_out = self.teacher(batch) if self.teacher else None
+            active = [student for student in self.students if student.done == step]
+            for student in active:
+                with self._leaving(student):
+                    self.advance(student, step, batch, target, teacher_out)
+            now = time.monotonic()
+            for student in active:  # each has its share: all together took what it took
+                student.seconds += (now - last) / len(active)
+            last = now
+            self._report(step + 1, (step + 1 - began) / (now - start))
+        for student in list(self.students):
+            with self._leaving(student):
+                self.finish(student)
 
-    def finish(self) -> None:
-        """Measure the student and write what makes the run complete."""
-        run, fabric, student, path = self.run, self.fabric, self.student, self.student.path
-        metrics = self.task.evaluate(
-            student.network, self.val, run.schedule, device=fabric.device, autocast=fabric.autocast
-        )
+    @contextlib.contextmanager
+    def _leaving(self, student: Student) -> Iterator[None]:
+        with noted(self.failed, student.run):
+            yield
+        if student.run in self.failed:
+            self.students.remove(student)
+
+    def _report(self, done: int, rate: float) -> None:
+        ends = WINDOW, self.schedule.checkpoint_every, self.schedule.steps
+        if rank() or not self.students or all(done % end for end in ends):
+            return
+        left, others = (self.schedule.steps - done) / rate, len(self.students) - 1
+        title = self.students[0].run.title + (f" and {others} more" if others else "")
+        line = f"{title}  {done}/{self.schedule.steps}  {rate:.1f} steps/s  "
+        report(f"{line}{left // 60:.0f}:{left % 60:02.0f} left", transient=True)
+
+    def advance(self, student: Student, step: int, *seen: Any) -> None:
+        """One step of a student, a look at its losses now and then, and its checkpoint."""
+        terms, schedule = student.step(step, *seen), student.schedule
+        if step == student.began:
+            student.history.check(terms)
+        student.history.add(terms)
+        student.done = step + 1
+        save = student.done % schedule.checkpoint_every == 0 or student.done == schedule.steps
+        if save or student.done % WINDOW == 0:
+            student.history.look(student.done)
+        if save:
+            checkpoint.save(student)
+
+    def finish(self, student: Student) -> None:
+        """Measure a student, write what makes its run complete, and give the folder its name."""
+        run, fabric, path = student.run, self.fabric, student.path
+        where = {"device": fabric.device, "autocast": fabric.autocast}
+        metrics = self.task.evaluate(student.network, self.val, run.schedule, **where)
         if rank():
             return
         if not math.isfinite(metrics[self.task.measure]):
@@ -149,9 +228,10 @@ class Training:
         about = {"run": run.name}  # one entry: safetensors writes several in any order
         write_atomic(path / WEIGHTS, lambda file: save_file(weights, file, about))
         write_json(path / "config.json", asdict(run))
-        seconds = sum(session["seconds"] for session in student.sessions)
         origin = student.origin | {"sha256": sha256(path / WEIGHTS)}
-        origin |= {"seconds": round(seconds, 1), "sessions": student.sessions}
+        origin |= {"seconds": student.account(), "sessions": student.sessions}
         write_json(path / PROVENANCE, origin)
         write_json(path / METRICS, metrics)
-        report(f"{run.title}: {score_of(run.network, metrics)} after {seconds:.0f} s")
+        RunFolder(path.parent, run).complete()
+        measured = score_of(run.network, metrics)
+        report(f"{run.title}: {measured} after {origin['seconds']:.0f} s")

@@ -58,24 +58,27 @@ class RunFolder:
         return True
 
     @contextlib.contextmanager
-    def training(self) -> Iterator[Path]:
-        """Hold the run for this process; yields the folder to write into.
+    def held(self) -> Iterator[None]:
+        """Hold the run for this process, with a folder to write into if it isn't finished.
 
-        When the block ends well, the folder becomes the finished run. When it doesn't, what was
-        written stays for the next attempt. A run that another process trains is a `CwdError`.
+        What an earlier attempt wrote is still there. A run that another process trains is a
+        `CwdError`.
         """
         with exclusive(self.root / ".locks" / self.run.name, f"run {self.run.name}"):
-            make_folder(self.partial)
-            for left in self.partial.glob(".*.tmp"):  # of writes that were killed
-                left.unlink(missing_ok=True)
-            yield self.partial
             if self.finished:  # another process was quicker between our look and our lock
-                shutil.rmtree(self.partial)
-                return
-            try:
-                self.partial.rename(self.done)
-            except OSError as error:
-                raise unwritable(self.done, error) from error
+                shutil.rmtree(self.partial, ignore_errors=True)
+            else:
+                make_folder(self.partial)
+                for left in self.partial.glob(".*.tmp"):  # of writes that were killed
+                    left.unlink(missing_ok=True)
+            yield
+
+    def complete(self) -> None:
+        """Give the folder the name of a finished run, now that all its files are there."""
+        try:
+            self.partial.rename(self.done)
+        except OSError as error:
+            raise unwritable(self.done, error) from error
 
     def read_json(self, name: str) -> dict[str, Any]:
         """A JSON file of the finished run; a CwdError if it is missing or damaged."""

@@ -18,6 +18,10 @@ from cwd.training.teacher import Teacher
 CRITIC_LR, CRITIC_BETAS = 4e-4, (0.9, 0.99)  # SKDS's; the rate follows the student's schedule
 
 
+class LossError(CwdError):
+    """A loss that can't be trained, found by all processes at the same step."""
+
+
 class History:
     """The losses of a run whose checkpoint is in `path`.
 
@@ -39,7 +43,7 @@ class History:
         for (name, value), mean in zip(terms.items(), means.tolist(), strict=True):
             if not value.requires_grad or mean == 0:
                 fault = "is exactly zero" if value.requires_grad else "is not in the graph"
-                raise CwdError(
+                raise LossError(
                     f"run {self.run.name}: the loss term {name} {fault} and can teach nothing: "
                     "check that the networks differ, and that its map and weight are meant."
                 )
@@ -53,7 +57,7 @@ class History:
         values = distributed.average(values).cpu()
         if bad := (~values.isfinite()).nonzero().tolist():
             row, column = bad[0]
-            raise CwdError(
+            raise LossError(
                 f"run {self.run.name}: the loss term {names[column]} is {values[row, column]} at "
                 f"step {done - len(values) + row + 1}; the last good checkpoint stays in "
                 f"{self.path}: lower the learning rate or the term's weight."
@@ -70,6 +74,8 @@ class Student:
     Attributes:
         origin: what its result depends on beside its settings, see `cwd.training.loop.Training`.
         sessions: where and for how long it was trained, each time that it was started.
+        began, done: the step that it goes on from, and how many steps it has made.
+        seconds: its share of the time since then.
         distiller: the recipe at work on the network and its teacher, or None without one.
         critic: the distiller's, which learns in turns with the network, or None.
         trained: what of the distiller is trained together with the network.
@@ -82,6 +88,7 @@ class Student:
         self.run, self.path, self.schedule, self.fabric = run, path, run.schedule, fabric
         self.history, self.sessions = History(run, path), []
         self.origin: dict[str, Any] = {}
+        self.began, self.done, self.seconds = 0, 0, 0.0
         self.task, fused = task_of(run.network), fabric.device.type == "cuda"
         place = {"device": fabric.device, "memory_format": torch.channels_last}
         torch.manual_seed(run.seed)
@@ -109,16 +116,24 @@ class Student:
             )
         self.model = fabric.setup_module(self.network)
 
-    def step(
-        self, step: int, batch: Tensor, target: Any, teacher: Teacher | None
-    ) -> dict[str, Tensor]:
+    def begin(self, session: dict[str, Any]) -> None:
+        """Note where and from which step it is trained from now on."""
+        self.began = self.done
+        self.sessions.append(session | {"from_step": self.done, "seconds": 0.0})
+        self.learnt.train()
+
+    def account(self) -> float:
+        """Bring the session's seconds up to date; returns those of all sessions."""
+        self.sessions[-1]["seconds"] = round(self.seconds, 1)
+        return round(sum(session["seconds"] for session in self.sessions), 1)
+
+    def step(self, step: int, batch: Tensor, target: Any, teacher_out: Any) -> dict[str, Tensor]:
         """One step of training; gives every term of eq. 5 and 8 by name, times its weight."""
         self._prepare(step)
         out = self.task.forward(self.model, batch, target)
         terms = self.task.losses(out, target, self.schedule)
-        if teacher:
+        if self.distiller:
             with self.fabric.autocast():
-                teacher_out = teacher(batch, step)
                 terms |= self.distiller(out, teacher_out, target, batch)
         self._backward(sum(terms.values()))
         self.optimizer.step()

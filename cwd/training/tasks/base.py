@@ -60,10 +60,6 @@ class Task(ABC):
     ) -> dict[str, Any]:
         """What `cwd.evaluation` measures of a network; `where` are `device` and `autocast`."""
 
-    def kept(self, schedule: Any, teacher: nn.Module) -> tuple[tuple, int] | None:
-        """What determines a batch, and bytes of a teacher's maps of a run; None: never kept."""
-        return None
-
 
 def both_parts(data: Data, build: Callable[[str], Any]) -> tuple[Any, Any]:
     """What `build` gives for the split to train on and for the one to measure on."""

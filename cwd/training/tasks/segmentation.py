@@ -67,13 +67,5 @@ class SegmentationTask(Task):
     ) -> dict[str, Any]:
         return evaluate(network, dataset, **where)  # images keep their size
 
-    def kept(self, schedule: Schedule, teacher: SegmentationNetwork) -> tuple[tuple, int]:
-        batches = schedule.batch, schedule.crop, schedule.scale, schedule.flip
-        batches += schedule.scale_step, schedule.photometric
-        positions = math.prod(side // OUTPUT_STRIDE + 1 for side in schedule.crop)
-        channels = teacher.num_classes + teacher.feature_channels
-        images = schedule.steps * schedule.batch // processes()
-        return batches, 4 * images * channels * positions  # float32 at most
-
 
 SEGMENTATION = SegmentationTask()
