@@ -3,7 +3,7 @@ PROFILE = quick
 DATA_ROOT = data
 SEEDS =
 DEVICE = auto
-WORKERS = 1
+WORKERS =
 DATASET = camvid
 RECIPE = PI + HO + CW_f
 NETWORK =
@@ -28,13 +28,13 @@ help:
 		"WORKERS=$(WORKERS) DATASET=$(DATASET) PYTHON=$(PYTHON)"
 
 reproduce: .venv/.installed ## all notebooks under PROFILE, into build/PROFILE
-	@$(REPRODUCE) --profile "$(PROFILE)" --workers "$(WORKERS)"
+	@$(REPRODUCE) --profile "$(PROFILE)" $(if $(WORKERS),--workers "$(WORKERS)")
 
 # RECIPE has a default for `submission`; given here, it means one run
 ONE = $(if $(filter command,$(origin RECIPE)),--recipe "$(RECIPE)" --network "$(NETWORK)" --seed $(SEED),--study all)
 
 train: .venv/.installed ## all runs of PROFILE, WORKERS at once; with RECIPE, NETWORK, SEED one
-	@$(RUN) -m cwd train $(ONE) --profile "$(PROFILE)" --workers "$(WORKERS)" \
+	@$(RUN) -m cwd train $(ONE) --profile "$(PROFILE)" $(if $(WORKERS),--workers "$(WORKERS)") \
 		--data-root "$(DATA_ROOT)" --device "$(DEVICE)" --seeds "$(SEEDS)"
 
 plan: .venv/.installed ## what PROFILE would train: runs, hours, disk, downloads
@@ -48,7 +48,7 @@ readme: .venv/.installed ## README's tables, from data/results
 	@$(RUN) -m cwd readme
 
 smoke: .venv/.installed ## all notebooks in minutes, with numbers that mean nothing
-	@$(REPRODUCE) --profile smoke
+	@$(REPRODUCE) --profile smoke --workers 1
 
 # A pytest that finds its datasets in DATA_ROOT; then the notebooks, whose small scenes are drawn
 # into data/ because DATA_ROOT may be read-only.

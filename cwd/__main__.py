@@ -21,7 +21,9 @@ Seeds = Annotated[str, typer.Option(help="such as 0,1,2; the profile's if empty"
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
 Seed = Annotated[int, typer.Option(min=0, help="of the run")]
 Network = Annotated[str, typer.Option(help="of the run; the profile's student if empty")]
-Workers = Annotated[int, typer.Option(min=1, help="train in that many jobs at once")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="jobs at once; one a core, or a GPU, if not given")
+]
 
 
 def _needs_checkout(verb: str, what: str) -> None:
@@ -38,7 +40,7 @@ def reproduce(
     data_root: DataRoot = "data",
     seeds: Seeds = "",
     device: Device = "auto",
-    workers: Workers = 1,
+    workers: Workers = None,
     only: Annotated[str, typer.Option(help="numbers of notebooks, such as 01,02")] = "",
 ) -> None:
     """Execute all notebooks under a profile."""
@@ -46,7 +48,7 @@ def reproduce(
     from cwd.tools.reproduce import reproduce
 
     given = {"data_root": data_root, "seeds": seeds, "device": device}
-    reproduce(profile, only=only, workers=workers, **given)
+    reproduce(profile, only=only, workers=workers or 0, **given)
 
 
 @app.command()
@@ -93,7 +95,7 @@ def train(
     ] = None,
     network: Network = "",
     seed: Seed = 0,
-    workers: Workers = 1,
+    workers: Workers = None,
     cluster: Annotated[str, typer.Option(help="local or slurm: train in jobs")] = "",
     gpus_per_run: Annotated[int, typer.Option(min=1, help="that train a run together")] = 1,
     retries: Annotated[int, typer.Option(min=0, help="of a run whose job died")] = 2,
@@ -107,7 +109,7 @@ def train(
 
     workspace = open_profile(profile, data_root, seeds, device)
     runs = chosen_runs(workspace, study, recipe, network, seed)
-    jobs = {"workers": workers, "cluster": cluster, "gpus_per_run": gpus_per_run,
+    jobs = {"workers": workers or 0, "cluster": cluster, "gpus_per_run": gpus_per_run,
             "retries": retries, "partition": partition, "minutes": minutes}  # fmt: skip
     train_runs(workspace, runs, parameters=parameter or (), **jobs)
 

@@ -1,5 +1,6 @@
 """Profiles: which data, networks, schedules and seeds a study uses."""
 
+import os
 from dataclasses import field, replace
 from pathlib import Path
 
@@ -148,10 +149,10 @@ def load_profile(name: str) -> Profile:
             f"{path} has the name of one of our profiles, whose results it would overwrite: give "
             "the file another name."
         )
-    if not path.is_file():
+    if not os.path.isfile(path):  # of a name that is no file's, too
         raise CwdError(
-            f"there is no profile {name!r}: use one of {', '.join(profile_names())}, or the path "
-            "of a YAML file."
+            f"there is no profile {name!r:.100}: use one of {', '.join(profile_names())}, or the "
+            "path of a YAML file."
         )
     shown = paths.for_people(path.resolve())
     try:

@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from cwd.losses.maps import is_number
 from cwd.system.errors import CwdError
 
 
@@ -44,7 +45,7 @@ class Softened(nn.Module):
 
     def __init__(self, temperature: float = 1.0, metric: str = "kl") -> None:
         super().__init__()
-        if isinstance(temperature, str) or not COLDEST <= temperature <= HOTTEST:
+        if not is_number(temperature) or not COLDEST <= temperature <= HOTTEST:
             raise CwdError(
                 f"T={temperature} is no temperature: give a positive number, such as 1 (from "
                 f"{COLDEST:g} to {HOTTEST:g})."

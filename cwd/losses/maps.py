@@ -25,10 +25,17 @@ def matched(
         [B, C, h, w] and [B, C, H, W] to two of [B, C, H, W].
 
     Raises:
-        CwdError: the maps aren't four-dimensional, or differ in batch size or channels.
+        CwdError: the maps aren't four-dimensional, or empty, or differ in batch size or channels.
     """
+    if not (isinstance(student_map, Tensor) and isinstance(teacher_map, Tensor)):
+        kinds = type(student_map).__name__, type(teacher_map).__name__
+        raise CwdError(f"a {kinds[0]} and a {kinds[1]} can't be compared: give two tensors.")
     shapes = tuple(student_map.shape), tuple(teacher_map.shape)
-    if student_map.ndim != 4 or teacher_map.ndim != 4 or shapes[0][0] != shapes[1][0]:
+    if (
+        list(map(len, shapes)) != [4, 4]
+        or shapes[0][0] != shapes[1][0]
+        or 0 in shapes[0] + shapes[1]
+    ):
         raise CwdError(
             f"student map {shapes[0]} and teacher map {shapes[1]} can't be compared: give both as "
             "[batch, channels, height, width] for the same batch."
@@ -43,6 +50,11 @@ def matched(
     if shapes[0][2:] != shapes[1][2:]:
         student_map = F.interpolate(student_map, size=shapes[1][2:], mode="bilinear")
     return student_map, teacher_map
+
+
+def is_number(value: object) -> bool:
+    """Whether an option is a number, which a text from a recipe isn't, nor True."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def in_full_precision(x: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from cwd.losses.maps import Target, matched
+from cwd.losses.maps import Target, is_number, matched
 from cwd.system.errors import CwdError
 
 SHORTEST = 1e-6  # a shorter feature counts as one without direction
@@ -78,7 +78,7 @@ class PairwiseAffinity(nn.Module):
 
     def __init__(self, pool_scale: float = 0.5) -> None:
         super().__init__()
-        if isinstance(pool_scale, str) or not 0 <= pool_scale <= 1:
+        if not is_number(pool_scale) or not 0 <= pool_scale <= 1:
             remedy = "give a number from 0 (full resolution) to 1"
             raise CwdError(f"pool_scale={pool_scale} is no share of the map: {remedy}.")
         self.pool_scale = pool_scale
@@ -137,6 +137,8 @@ class IntraClassVariation(nn.Module):
 
     def __init__(self, ignore_index: int = 255) -> None:
         super().__init__()
+        if not isinstance(ignore_index, int) or isinstance(ignore_index, bool):
+            raise CwdError(f"ignore_index={ignore_index!r} is no label: give a whole number.")
         self.ignore_index = ignore_index
 
     def forward(self, student_map: Tensor, teacher_map: Tensor, target: Target = None) -> Tensor:
@@ -148,9 +150,10 @@ class IntraClassVariation(nn.Module):
 
     def labels(self, target: Target, like: Tensor) -> tuple[Tensor, Tensor]:
         """Classes [B, N] at a map's positions, `CLASSES` for none; and whether all are classes."""
-        if target is None:
+        if not isinstance(target, Tensor):
             raise CwdError("IFVD compares pixels of a class: give it the target [B, H, W].")
-        if target.ndim != 3 or len(target) != len(like) or target.is_floating_point():
+        integer = not (target.is_floating_point() or target.is_complex())
+        if target.ndim != 3 or len(target) != len(like) or not target.numel() or not integer:
             raise CwdError(
                 f"IFVD's target is {tuple(target.shape)} of {target.dtype}: give int64 [B, H, W], "
                 f"the classes of the {len(like)} images."

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cwd.losses.distances import METRICS, Softened
-from cwd.losses.maps import Target, matched
+from cwd.losses.maps import Target, is_number, matched
 from cwd.system.errors import CwdError
 
 SMALLEST = 1e-12  # an image whose activations are all smaller has no attention
@@ -38,7 +38,7 @@ class AttentionTransfer(nn.Module):
 
     def __init__(self, p: float = 2.0) -> None:
         super().__init__()
-        if isinstance(p, str) or not 1 <= p < float("inf"):  # below 1, 0 has an infinite gradient
+        if not is_number(p) or not 1 <= p < float("inf"):  # below 1, 0 has an infinite gradient
             raise CwdError(f"p={p} is no power for AT: give a number from 1 on, such as 2.")
         self.p = p
 

@@ -96,6 +96,8 @@ def parse_recipe(text: str) -> tuple[Term, ...]:
         CwdError: a loss, map or option is unknown, a value is of the wrong kind, or a term stands
             twice; the sentence names it and lists what there is.
     """
+    if not isinstance(text, str):
+        raise CwdError(f'recipe {text!r:.60} is no text: write one such as "PI + CW_f".')
     if not text.strip():
         return ()
     terms = tuple(_parse_term(part.strip(), text) for part in re.split(r"\+(?![^(]*\))", text))

@@ -178,7 +178,7 @@ class Crew:
                 self.waiting = [run for run in self.waiting if run not in runs]
                 together, gpus = self.settings.gpus_per_run, self._gpus_of(worker)
                 leader = os.getpid() if self.local else 0
-                job = Job(runs, self.place, together, self.threads(), gpus, leader)
+                job = Job(runs, self.place, together, gpus, leader)
                 self.running[worker] = self.submit(job), job
 
     def _next_runs(self) -> tuple[Run, ...]:
@@ -189,14 +189,10 @@ class Crew:
         # one that died is tried alone; on a cluster every run has a job and its time limit
         if self.deaths[ready[0]] or not self.local:
             return (ready[0],)
-        # large groups first, small ones in the end, so that all workers end at about one time
         healthy = [run for run in ready if not self.deaths[run]]
-        return tuple(groups(healthy)[0][: math.ceil(len(ready) / self.settings.workers)])
-
-    def threads(self) -> int:
-        """Threads of a process: one on this machine's processor; 0 for torch's choice."""
-        alone = self.local and self.device == "cpu" and "OMP_NUM_THREADS" not in os.environ
-        return 1 if alone else 0
+        busy = sum(len(job.runs) for _, job in self.running.values())
+        share = math.ceil((len(healthy) + busy) / self.settings.workers)
+        return tuple(groups(healthy)[0][:share])
 
     def _gpus_of(self, worker: int) -> tuple[str, ...] | None:
         """The GPUs of a worker; where there are too few, workers share them."""

@@ -61,8 +61,9 @@ def reproduce(
     """Execute every notebook under a profile and lay out what comes of it.
 
     `only` are numbers of notebooks, such as "01,02", all if empty; seeds are comma-separated, the
-    profile's own if empty. From two `workers` on, all runs of the studies are trained first, that
-    many at once. A relative `data_root` is below the checkout's root.
+    profile's own if empty. Unless there is one worker, or `only` says which notebooks, all runs of
+    the studies are trained first, in `workers` processes (0: as many as the machine has room for).
+    A relative `data_root` is below the checkout's root.
 
     Returns the output's folder, `build/PROFILE` if None: `notebooks/`, `html/`, `tables/`,
     `figures/`, `index.html`. A setting that is wrong, a notebook that failed, or another process at
@@ -82,7 +83,7 @@ def reproduce(
                 )
         with exclusive(output / ".lock", paths.for_people(output)):
             write_text(output / "parameters.yaml", yaml.safe_dump(parameters, sort_keys=False))
-            if workers > 1:
+            if workers != 1 and not only:
                 runs = every_run(workspace)
                 train_runs(workspace, runs, workers=workers, cluster="local", gpus_per_run=1)
             for number, book in enumerate(chosen, start=1):

@@ -9,6 +9,7 @@ from cwd.config.run import Run
 from cwd.experiments.study import every_run, study
 from cwd.experiments.workspace import Workspace
 from cwd.system import paths
+from cwd.system.device import pick_device, side_by_side
 from cwd.system.errors import CwdError
 from cwd.system.progress import report
 from cwd.training.provenance import finished_at
@@ -36,9 +37,12 @@ def train_runs(workspace: Workspace, runs: Iterable[Run], **jobs: Any) -> None:
     """Train runs, and what they need before them.
 
     One worker and no cluster: in this process, or together with those that torchrun started. Else
-    in jobs, as `cwd.tools.jobs.Settings` says. A wrong setting, and a run that could not be
-    trained, are a `CwdError`.
+    in jobs, as `cwd.tools.jobs.Settings` says; 0 workers are as many as the machine has room for.
+    A wrong setting, and a run that could not be trained, are a `CwdError`.
     """
+    if not jobs["workers"]:
+        room = side_by_side(pick_device(workspace.device))
+        jobs["workers"] = 1 if is_torchelastic_launched() else room
     if jobs["workers"] == 1 and not jobs["cluster"] and jobs["gpus_per_run"] == 1:
         for run in runs:
             before = RunFolder(paths.RUNS, run).finished

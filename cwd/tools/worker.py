@@ -32,7 +32,6 @@ class Job(Checkpointable):
     runs: tuple[Run, ...]  # to be trained together
     place: dict[str, Any]  # the other arguments of `cwd.training.loop.train_together`
     processes: int = 1  # that train a run together
-    threads: int = 0  # of each process; 0 for torch's choice
     gpus: tuple[str, ...] | None = None  # that it sees; None for all that the process was given
     leader: int = 0  # the process of this machine that gave it out, and with which it ends
 
@@ -51,8 +50,6 @@ class Job(Checkpointable):
     def train(self) -> dict[str, str]:
         """The same in this process, or in each of those that torchrun started."""
         torch.set_float32_matmul_precision("high")  # as `cwd.experiments.workspace.open_profile`
-        if self.threads:
-            torch.set_num_threads(self.threads)
         try:
             failed = train_together(self.runs, **self.place)
         except CwdError as error:
@@ -65,10 +62,9 @@ class Job(Checkpointable):
             (folder / JOB).write_bytes(pickle.dumps(self))
             command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
             command += ["--nproc-per-node", str(self.processes), "-m", "cwd.tools.worker", name]
-            threads = {"OMP_NUM_THREADS": str(self.threads)} if self.threads else {}
             # in a session of its own: SLURM's signals are for this process, which would be queued
             # again, and a keyboard's reach torchrun through it
-            torchrun = subprocess.Popen(command, env=os.environ | threads, start_new_session=True)
+            torchrun = subprocess.Popen(command, start_new_session=True)
             try:
                 status = torchrun.wait()
             except BaseException:

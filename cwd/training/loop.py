@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from cwd.config.run import Run
 from cwd.models.build import count_parameters
 from cwd.system import distributed
-from cwd.system.device import pick_device, pick_precision
+from cwd.system.device import pick_device, pick_precision, training_threads
 from cwd.system.distributed import agreed, join, open_fabric, processes, rank
 from cwd.system.errors import CwdError
 from cwd.system.files import sha256, write_atomic, write_json
@@ -77,7 +77,8 @@ def train_together(
                 if not agreed(folder.finished):  # no other process was quicker
                     ready.append(folder)
         if ready:
-            Training(ready, teacher, Path(data_root), device, failed).go()
+            with training_threads(pick_device(device)):
+                Training(ready, teacher, Path(data_root), device, failed).go()
     distributed.wait()  # until the folders have their names
     return failed
 

@@ -43,11 +43,13 @@ def first_weights(init: str, report: dict[str, list[str]]) -> dict[str, Any]:
 
 def finished_at(record: dict[str, Any]) -> str:
     """At which commit a run was finished, by its provenance, and whether the code is the same."""
-    commit = record["sessions"][-1]["commit"] if record.get("sessions") else None
+    commit = (record.get("sessions") or [{}])[-1].get("commit")
     if not commit:
         return "finished by code of no known commit"
     same = subprocess.run(
-        [*GIT, "diff", "--quiet", commit, "--", ".."], stderr=subprocess.DEVNULL, check=False
+        [*GIT, "diff", "--quiet", commit, "--", ".."],
+        stderr=subprocess.DEVNULL,
+        check=False,
     )
     since = {0: "", 1: "; the code has changed since"}.get(same.returncode, ", which isn't here")
     return f"finished at commit {commit[:7]}{since}"

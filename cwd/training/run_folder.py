@@ -1,15 +1,18 @@
 """A run's place on disk, which is complete or not there."""
 
 import contextlib
-import math
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Required
 
+import numpy as np
 import pandas as pd
+from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 from torch import nn
+from typing_extensions import TypedDict
 
 from cwd.config.run import Run
 from cwd.models.build import load_network_weights
@@ -20,6 +23,35 @@ from cwd.training.tasks import task_of
 WEIGHTS, HISTORY, METRICS = "student.safetensors", "history.csv", "metrics.json"
 PROVENANCE = "provenance.json"
 FILES = ("config.json", HISTORY, METRICS, PROVENANCE, WEIGHTS)
+Digits = Annotated[str, Field(pattern="^[0-9a-f]+$")]
+
+
+class Parts(TypedDict):
+    """Something of the images to train on, and of those that are measured on."""
+
+    train: str
+    val: str
+
+
+class Session(TypedDict, total=False):
+    """Where and for how long a run was trained, once."""
+
+    commit: Digits | None
+    seconds: FiniteFloat
+    hardware: dict[str, Any]
+
+
+class Provenance(TypedDict, total=False):
+    """What is read of a run's provenance; runs of earlier versions lack some of it."""
+
+    dataset: Required[Parts]
+    pixels: Parts
+    sha256: Digits
+    seconds: FiniteFloat
+    sessions: list[Session]
+
+
+PROVENANCES = TypeAdapter(Provenance)
 
 
 @dataclass(frozen=True)
@@ -50,8 +82,10 @@ class RunFolder:
     @property
     def finished(self) -> bool:
         """Whether the run is complete on disk; a folder that lacks a file is a CwdError."""
-        if not self.done.exists():
+        if not os.path.lexists(self.done):
             return False
+        if not self.done.is_dir():
+            raise CwdError(f"{self.done} is no folder, as a finished run is: move it away.")
         for name in FILES:
             if not (self.done / name).is_file():
                 raise CwdError(f"{self.done / name} is missing: {self._remedy}.")
@@ -70,7 +104,8 @@ class RunFolder:
             else:
                 make_folder(self.partial)
                 for left in self.partial.glob(".*.tmp"):  # of writes that were killed
-                    left.unlink(missing_ok=True)
+                    if left.is_file():
+                        left.unlink(missing_ok=True)
             yield
 
     def complete(self) -> None:
@@ -89,7 +124,12 @@ class RunFolder:
         path = self.done / HISTORY
         try:
             history = pd.read_csv(path)
-            history.astype({"step": int} | dict.fromkeys(history.columns[1:], float))
+            steps, values = history["step"].to_numpy(float), history.to_numpy(float)
+            rising = not (steps % 1).any() and (np.diff(steps, prepend=0) >= 1).all()
+            if not np.isfinite(values).all() or not rising:
+                raise ValueError("numbers that no training writes")
+            if self.run.schedule.steps and history.empty:
+                raise ValueError("it is empty")
         except (OSError, ValueError, KeyError) as error:
             raise CwdError(f"{path} holds no losses by step ({error}): {self._remedy}.") from error
         return history
@@ -99,9 +139,10 @@ class RunFolder:
         """What was measured, see `cwd.training.tasks.base.Task.evaluate`."""
         found, task = self.read_json(METRICS), task_of(self.run.network)
         score = found.get(task.measure)
-        if isinstance(score, bool | str | None) or not math.isfinite(score):
+        number = isinstance(score, int | float) and not isinstance(score, bool)
+        if not number or not 0 <= score <= 100:
             raise CwdError(
-                f"{self.done / METRICS} records no {task.unit} that is a number, but {score}: "
+                f"{self.done / METRICS} records no {task.unit} from 0 to 100, but {score!r:.40}: "
                 f"{self._remedy}."
             )
         return found
@@ -110,8 +151,14 @@ class RunFolder:
     def provenance(self) -> dict[str, Any]:
         """Where the result came from, see `cwd.training.loop.Training`."""
         found = self.read_json(PROVENANCE)
-        if set(found.get("dataset") or ()) != {"train", "val"}:
-            raise CwdError(f"{self.done / PROVENANCE} names no dataset: {self._remedy}.")
+        try:
+            PROVENANCES.validate_python(found, strict=True)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise CwdError(
+                f"{self.done / PROVENANCE} has {first['input']!r:.40} for {place}: {self._remedy}."
+            ) from None
         return found
 
     def load_into(self, network: nn.Module) -> str:

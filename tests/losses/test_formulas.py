@@ -233,6 +233,9 @@ def test_intra_class_may_ignore_another_label(ignored):
     ("change", "fault"),
     [
         (lambda target: None, "give it the target"),
+        (lambda target: target.numpy(), "give it the target"),
+        (lambda target: target[:, :0], "give int64"),
+        (lambda target: target.to(torch.complex64), "give int64"),
         (lambda target: target[:, None], r"give int64 \[B, H, W\]"),
         (lambda target: target.float(), r"torch\.float32: give int64"),
         (lambda target: target[:1], "give int64"),
@@ -245,3 +248,26 @@ def test_intra_class_refuses_what_is_no_label(change, fault):
     target = labels()["ignored"]
     with pytest.raises(CwdError, match=fault):
         IntraClassVariation()(*maps(), change(target))
+
+
+@pytest.mark.parametrize("value", ["a", None, 1.5, True])
+def test_intra_class_refuses_what_is_no_ignored_label(value):
+    with pytest.raises(CwdError, match="is no label: give a whole number"):
+        IntraClassVariation(value)
+
+
+@pytest.mark.parametrize("value", [None, [1], True, "1", float("nan")])
+@pytest.mark.parametrize("loss", [ChannelWise, PixelWise, PairwiseAffinity, AttentionTransfer])
+def test_an_option_that_is_no_number(loss, value):
+    with pytest.raises(CwdError, match="give a"):
+        loss(value)
+
+
+@pytest.mark.parametrize("loss", [ChannelWise(), PairwiseAffinity(), LocalAffinity()])
+def test_what_is_no_map(loss):
+    student, teacher = maps()
+    for odd, fault in (([1], "give two tensors"), (teacher[:, :, :0], "can't be compared")):
+        with pytest.raises(CwdError, match=fault):
+            loss(student, odd)
+    with pytest.raises(CwdError, match="can't be compared"):
+        loss(student[:0], teacher[:0])

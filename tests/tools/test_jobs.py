@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from submitit.helpers import Checkpointable
 from submitit.slurm.slurm import _make_sbatch_string
 
@@ -21,9 +20,10 @@ from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.system.files import write_json
 from cwd.tools import jobs, worker
-from cwd.tools.jobs import Crew, Settings, needed
+from cwd.tools.jobs import Crew, Settings
 from cwd.tools.train import chosen_runs
 from cwd.tools.worker import Job
+from cwd.training.order import needed
 from cwd.training.run_folder import FILES, RunFolder
 
 
@@ -61,7 +61,7 @@ class Pretence:
             assert not self.crew.finished(run)
             assert all(map(self.crew.finished, needed(run)))
         self.log.append(job)
-        handle = argparse.Namespace(looks=0, job=job, refused="")
+        handle = argparse.Namespace(looks=0, job=job, refused={})
         handle.paths = argparse.Namespace(stderr=self.crew.folder / "log")
         handle.done = lambda: self.look(handle)
         handle.cancel = lambda check: None
@@ -73,10 +73,12 @@ class Pretence:
         if handle.looks == 2:
             for run in handle.job.runs:
                 self.begun.append(run)
-                fate = self.fate.get(run, [])
-                if fate:
-                    handle.refused = fate.pop(0)
-                    break
+                said = self.fate[run].pop(0) if self.fate.get(run) else None
+                if said == "":
+                    break  # the whole job died
+                if said:
+                    handle.refused[run.name] = said
+                    continue
                 done = RunFolder(self.crew.place["runs"], run).done
                 done.mkdir(parents=True)
                 for name in FILES:
@@ -107,13 +109,13 @@ def test_what_a_run_needs_comes_first_and_no_more_than_the_workers(crew, student
     assert [each.runs for each in again.log] == [(new,)]  # what is finished isn't submitted
 
 
-def test_a_gpu_gets_one_run_and_every_worker_its_own(crew, student, teacher, place, monkeypatch):
+def test_every_worker_has_gpus_of_its_own(crew, student, teacher, place, monkeypatch):
     monkeypatch.setattr(jobs, "pick_device", lambda _: "cuda")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,GPU-6,7")
     runs = [taught(student, teacher, recipe) for recipe in ("CW_f", "CW_s", "PI", "MIMIC_s")]
     pretence = Pretence(whole := crew(*runs, workers=2, gpus_per_run=2))
     whole.go()
-    assert {len(each.runs) for each in pretence.log} == {1}
+    assert [len(each.runs) for each in pretence.log] == [1, 1, 2, 2]  # four share a teacher
     assert {each.gpus for each in pretence.log} == {("4", "5"), ("GPU-6", "7")}
     assert {each.processes for each in pretence.log} == {2}
     for pair_of_jobs in pretence.together:
@@ -125,12 +127,13 @@ def test_a_gpu_gets_one_run_and_every_worker_its_own(crew, student, teacher, pla
 def test_a_run_that_dies_is_tried_again_and_one_that_is_refused_is_not(crew, student, teacher):
     dies, refused = taught(student, teacher), taught(student, teacher, "CW_s")
     hopeless, other = taught(student, teacher, "PI"), taught(student, teacher, "MIMIC_s")
-    fate = {dies: ["", ""], refused: ["the loss term is nan."], hopeless: [""] * 9}
+    fate = {dies: ["", ""], refused: ["the loss term is nan."], hopeless: [""] * 9}  # "": dies
     pretence = Pretence(whole := crew(dies, refused, hopeless, other, retries=2), fate)
     with pytest.raises(CwdError) as caught:
         whole.go()
     assert pretence.begun.count(refused) == 1
-    assert pretence.begun.count(hopeless) == pretence.begun.count(dies) == 3
+    assert pretence.begun.count(dies) == 3
+    assert [len(each.runs) for each in pretence.log if hopeless in each.runs] == [4, 1, 1]
     assert whole.finished(dies)
     assert whole.finished(other)
     sentence = str(caught.value)
@@ -150,20 +153,10 @@ def test_what_needs_a_failed_run_is_left_out(crew, student, teacher):
     assert whole.finished(other)
 
 
-def test_workers_share_the_cores(crew, student, monkeypatch):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(12))
-    assert crew(student, workers=4).threads() == 3
-    assert crew(student, workers=2, gpus_per_run=2).threads() == 3
-    assert crew(student, workers=30).threads() == 1
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    assert crew(student, workers=4).threads() == 0
-
-
 def test_jobs_of_this_machine(crew, student, teacher, place, monkeypatch):
     """Two workers; one run is killed, one is refused; what was finished before stays as it is."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert Job((student,), place)() == ""
+    assert Job((student,), place)() == {}
     before = (RunFolder(place["runs"], student).done / "metrics.json").stat().st_mtime_ns
     schedule = replace(student.schedule, steps=40, checkpoint_every=1)
     victim = taught(student, teacher, schedule=schedule)
@@ -201,7 +194,8 @@ def test_a_job_of_two_processes(place, student, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     run = replace(student, schedule=replace(student.schedule, steps=2))
     odd = replace(student, schedule=replace(student.schedule, batch=3))
-    assert "can't be shared equally by 2" in Job((run, odd), place, processes=2)()
+    assert Job((run,), place, processes=2)() == {}
+    assert "can't be shared equally by 2" in Job((odd,), place, processes=2)()[odd.name]
     (session,) = RunFolder(place["runs"], run).read_json("provenance.json")["sessions"]
     assert session["hardware"]["processes"] == 2
     monkeypatch.setattr(sys, "executable", "/bin/false")
@@ -213,13 +207,10 @@ def test_a_job_sees_its_gpus_and_reports_into_its_log(place, student, monkeypatc
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("CWD_PROGRESS_FILE", str(tmp_path / "progress"))
     seen = []
-    monkeypatch.setattr(worker, "train", lambda run, **_: seen.append(dict(os.environ)))
-    threads = torch.get_num_threads()
-    try:
-        Job((student,), place, threads=1, gpus=("2", "3"))()
-        assert torch.get_num_threads() == 1
-    finally:
-        torch.set_num_threads(threads)
+    monkeypatch.setattr(
+        worker, "train_together", lambda *_, **__: seen.append(dict(os.environ)) or {}
+    )
+    Job((student,), place, gpus=("2", "3"))()
     assert seen[0]["CUDA_VISIBLE_DEVICES"] == "2,3"
     assert "CWD_PROGRESS_FILE" not in seen[0]
     assert issubclass(Job, Checkpointable)  # submitit queues it again when the time is over
@@ -252,7 +243,6 @@ def test_what_slurm_is_asked_for_and_refuses(crew, sbatch, student, place, tmp_p
     assert handle.job_id == "12"
     # the name that submitit gives an option is sbatch's
     assert "--gpus-per-node=4" in _make_sbatch_string("x", place["runs"], gpus_per_node=4)
-    assert not whole.grouped
     assert "gpus_per_node" not in Settings(**slurm).of_submitit("cpu")
     (tmp_path / "bin" / "sbatch").write_text("#!/bin/sh\necho invalid partition >&2; exit 1\n")
     with pytest.raises(CwdError, match=r"SLURM refused the job .*check --partition"):

@@ -162,11 +162,20 @@ def test_a_file_in_a_folders_place(go, student, tmp_path):
         go(student)
     folder.partial.unlink()
     folder.done.write_text("")
-    with pytest.raises(CwdError, match=r"config\.json is missing"):
+    with pytest.raises(CwdError, match="is no folder, as a finished run is: move it away"):
         go(student)
+    folder.done.unlink()
+    folder.done.symlink_to("nowhere")
+    with pytest.raises(CwdError, match="is no folder"):  # before the first step
+        go(student)
+    assert not folder.partial.exists()
 
 
-@pytest.mark.parametrize("text", ["", "[]", "3", '{"miou": "high"}', '{"miou": NaN}', "{" * 10**5])
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "3", "{" * 10**5, *(f'{{"miou": {x}}}' for x in ('"high"', "NaN", "[1]", "-5", "1e9",
+                                                               "1" * 400, "true", "null"))],
+)  # fmt: skip
 def test_metrics_that_are_none(go, student, text):
     folder = go(student)
     (folder.done / "metrics.json").write_text(text)
@@ -174,7 +183,13 @@ def test_metrics_that_are_none(go, student, text):
         _ = folder.metrics
 
 
-@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "step,lr\n1,high\n", "\x00\x01", 'step\n"'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "a,b\n1,2\n", "step,lr\n1,high\n", "\x00\x01", 'step\n"', "step,lr\n",
+        "step,lr\n1.5,2\n2.1,2\n", "step,lr\n1,nan\n", "step,lr\n2,1\n1,1\n",
+    ],
+)  # fmt: skip
 def test_a_history_that_is_none(go, student, text):
     folder = go(student)
     (folder.done / "history.csv").write_text(text)
@@ -182,13 +197,31 @@ def test_a_history_that_is_none(go, student, text):
         folder.history()
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("dataset", 5), ("dataset", ["train", "val"]), ("dataset", {"train": 1, "val": 2}),
+        ("pixels", 5), ("sha256", 5), ("sha256", None), ("sessions", [5]), ("sessions", "x"),
+        ("sessions", [{"commit": "--output=written"}]), ("sessions", [{"commit": 5}]),
+        ("seconds", "long"),
+    ],
+)  # fmt: skip
+def test_provenance_of_another_form(go, student, name, value, monkeypatch, tmp_path):
+    folder = go(student)
+    path = folder.done / "provenance.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+    with pytest.raises(CwdError, match=rf"provenance\.json has .* for {name}.*: put it back"):
+        _ = folder.provenance
+
+
 def test_left_over_files_of_a_killed_write_go(go, interrupted, student, tmp_path):
     with interrupted(after=2):
         go(student)
     left = RunFolder(tmp_path / "runs", student).partial / ".checkpoint.pt.1.tmp"
     left.write_bytes(b"half")
+    left.with_name(".kept.tmp").mkdir()  # none of ours
     assert sorted(path.name for path in go(student).done.iterdir()) == sorted(
-        (*FILES, checkpoint.NAME)
+        (*FILES, checkpoint.NAME, ".kept.tmp")
     )
 
 

@@ -139,3 +139,18 @@ def test_detectors_and_classifiers(go, together, teacher, student, recipes, tmp_
     together([teacher], "runs")
     assert together(runs, "runs") == {}
     same(tmp_path / "alone", tmp_path / "runs", runs)
+
+
+def test_a_training_has_one_thread_and_gives_the_others_back(go, student, monkeypatch, tmp_path):
+    before = torch.get_num_threads()
+    for variable, expected in ((None, 1), ("2", 2)):
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        if variable:
+            monkeypatch.setenv("OMP_NUM_THREADS", variable)
+        try:
+            torch.set_num_threads(2)
+            session = go(student, tmp_path / str(variable)).provenance["sessions"][0]
+            assert torch.get_num_threads() == 2
+        finally:
+            torch.set_num_threads(before)
+        assert session["hardware"]["threads"] == expected
