@@ -271,3 +271,19 @@ def test_what_is_no_map(loss):
             loss(student, odd)
     with pytest.raises(CwdError, match="can't be compared"):
         loss(student[:0], teacher[:0])
+
+
+@pytest.mark.parametrize("tau", [0.03, 1.0, 4.0, 1000.0])
+def test_the_gradient_by_hand_is_autograds(tau):
+    student, teacher = (x.double() for x in maps())
+    log_t, log_s = (
+        F.log_softmax(x.flatten(2) / tau, 2) for x in (teacher, student.requires_grad_())
+    )
+    expected = tau**2 * (log_t.exp() * (log_t - log_s)).sum(2).mean()
+    (slope,) = torch.autograd.grad(3 * expected, student)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+        loss = ChannelWise(tau)(student, teacher)
+    assert [x.numel() for x in kept] == [student.numel()]  # one map alone
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(torch.autograd.grad(3 * loss, student)[0], slope)
