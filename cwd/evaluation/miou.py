@@ -8,7 +8,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics.classification import MulticlassConfusionMatrix
 
 from cwd.data.segmentation import IGNORED, Sample
 from cwd.data.transforms import normalise
@@ -122,16 +121,17 @@ def evaluate(
     Raises:
         CwdError: the network has another number of classes than the dataset.
     """
-    # summed below: torchmetrics would also do it behind the back of a process that is alone here
-    confusion = MulticlassConfusionMatrix(
-        dataset.num_classes, ignore_index=IGNORED, sync_on_compute=False
-    ).to(device)
+    k = dataset.num_classes
+    counted = torch.zeros(k * k + 1, dtype=torch.int64, device=device)  # the last: ignored pixels
     with measured(network, dataset) as mine:
         for images, targets in in_batches(dataset, mine, batch):
             with autocast():
                 predicted = predict(network, images.to(device))
-            confusion.update(predicted, targets.to(device))
-    return scores(total(confusion.confmat), dataset.classes) | {"images": len(dataset)}
+            true = targets.to(device)
+            pairs = torch.where(true == IGNORED, k * k, k * true + predicted)
+            counted += torch.bincount(pairs.flatten(), minlength=k * k + 1)
+    confusion = total(counted)[:-1].view(k, k)
+    return scores(confusion, dataset.classes) | {"images": len(dataset)}
 
 
 def scores(confusion: Tensor, classes: tuple[str, ...]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from cwd.system.distributed import processes
 from cwd.system.files import sha256
 
 GIT = ("git", "-C", str(Path(__file__).parent))
-PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "torchmetrics", "numpy")
+PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "numpy")
 
 
 def session(device: torch.device) -> dict[str, Any]:
