@@ -50,10 +50,10 @@ readme: .venv/.installed ## README's tables, from data/results
 smoke: .venv/.installed ## all notebooks in minutes, with numbers that mean nothing
 	@$(REPRODUCE) --profile smoke --workers 1
 
-# A pytest that finds its datasets in DATA_ROOT; then the notebooks, whose small scenes are drawn
+# Processes of one thread that find their datasets in DATA_ROOT; then the notebooks, whose small scenes are drawn
 # into data/ because DATA_ROOT may be read-only.
 test: lint ## lint, unit tests, and what the notebooks print
-	CWD_DATA_ROOT="$(DATA_ROOT)" $(RUN) -m pytest
+	CWD_DATA_ROOT="$(DATA_ROOT)" OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --maxprocesses 4
 	CWD_PROFILE=smoke $(RUN) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=600 notebooks
 
 lint: .venv/.installed ## ruff (rules and format, notebooks too), and which room imports which
