@@ -5,25 +5,21 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
-from safetensors.torch import save_file
 
 from cwd.config.run import Run
-from cwd.models.build import count_parameters
 from cwd.system import distributed
 from cwd.system.device import pick_device, pick_precision, training_threads
 from cwd.system.distributed import agreed, join, open_fabric, processes, rank
 from cwd.system.errors import CwdError
-from cwd.system.files import sha256, write_atomic, write_json
 from cwd.system.progress import report
 from cwd.training import checkpoint, provenance
 from cwd.training.order import alike
-from cwd.training.run_folder import HISTORY, METRICS, PROVENANCE, WEIGHTS, RunFolder
+from cwd.training.results import check_images, origin, write
+from cwd.training.run_folder import RunFolder
 from cwd.training.student import LossError, Student
 from cwd.training.tasks import score_of, task_of
 from cwd.training.teacher import Teacher, check_teacher
@@ -117,42 +113,14 @@ class Training:
         self.batches = self.task.batches(self.data, run.schedule, run.seed, device, rows)
         self.teacher = Teacher(teacher, classes, device) if teacher else None
         self.students: list[Student] = []
+        parts = {"train": self.data, "val": self.val}
         for folder in folders:
             with noted(failed, folder.run):
                 student = Student(folder.run, folder.partial, self.fabric, classes, self.teacher)
-                student.origin = self.origin_of(student)
-                self._check_images(student, RunFolder(folder.root, folder.run.baseline()), teacher)
+                student.origin = origin(student, parts, self.precision, self.teacher)
+                check_images(student, RunFolder(folder.root, folder.run.baseline()), teacher)
                 checkpoint.load(student)
                 self.students.append(student)
-
-    def origin_of(self, student: Student) -> dict[str, Any]:
-        """What a result depends on beside the run's settings."""
-        parts = {"train": self.data, "val": self.val}
-        return {
-            "precision": self.precision,
-            "seed": student.run.seed,
-            "dataset": {name: part.checksum for name, part in parts.items()},
-            # of detectors, whose checksums are those of annotations
-            "pixels": {name: getattr(part, "pixels", "") for name, part in parts.items()},
-            "images": {name: len(part) for name, part in parts.items()},
-            "init": provenance.first_weights(student.run.init, student.network.init_report),
-            "teacher": self.teacher and self.teacher.record,
-        }
-
-    def _check_images(self, student: Student, *others: RunFolder | None) -> None:
-        """Refuse images that aren't those of the teacher and of the student alone."""
-        for other in others:
-            if other is None or other.run.data != student.run.data or not other.finished:
-                continue
-            known, ours = other.provenance, student.origin
-            for name in ("dataset", "pixels"):
-                if odd := provenance.different(known.get(name, ours[name]), ours[name]):
-                    part, theirs, now = odd
-                    raise CwdError(
-                        f"run {student.run.name}: its {part} images have the checksum {now} and "
-                        f"those of {other.run.name} had {theirs}: put the images back, or delete "
-                        f"{other.done} to train it again."
-                    )
 
     def go(self) -> None:
         """Train from the last checkpoints to the end, then measure and write the results."""
@@ -161,13 +129,12 @@ class Training:
         began = min((student.done for student in self.students), default=0)
         start = last = time.monotonic()
         for step in range(began, self.schedule.steps):
-            if not self.students:
-                break
+            if not (active := [student for student in self.students if student.done == step]):
+                continue
             batch, target = self.batches(step)
             batch = batch.contiguous(memory_format=torch.channels_last)
             with self.fabric.autocast():
                 teacher_out = self.teacher(batch) if self.teacher else None
-            active = [student for student in self.students if student.done == step]
             for student in active:
                 with self._leaving(student):
                     self.advance(student, step, batch, target, teacher_out)
@@ -211,7 +178,7 @@ class Training:
 
     def finish(self, student: Student) -> None:
         """Measure a student, write what makes its run complete, and give the folder its name."""
-        run, fabric, path = student.run, self.fabric, student.path
+        run, fabric = student.run, self.fabric
         where = {"device": fabric.device, "autocast": fabric.autocast}
         metrics = self.task.evaluate(student.network, self.val, run.schedule, **where)
         if rank():
@@ -221,18 +188,6 @@ class Training:
                 f"run {run.name}: its {self.task.unit} is {metrics[self.task.measure]}, so nothing "
                 f"of it was measured on {run.data.split}: see that this split has labels."
             )
-        metrics["parameters"] = count_parameters(student.network)
-        # a network that is measured as it comes has no steps, and no history but its columns
-        history = pd.DataFrame(student.history.rows or {"step": [], "lr": []})
-        write_atomic(path / HISTORY, lambda file: history.to_csv(file, index=False))
-        weights = {k: v.contiguous().cpu() for k, v in student.network.state_dict().items()}
-        about = {"run": run.name}  # one entry: safetensors writes several in any order
-        write_atomic(path / WEIGHTS, lambda file: save_file(weights, file, about))
-        write_json(path / "config.json", asdict(run))
-        origin = student.origin | {"sha256": sha256(path / WEIGHTS)}
-        origin |= {"seconds": student.account(), "sessions": student.sessions}
-        write_json(path / PROVENANCE, origin)
-        write_json(path / METRICS, metrics)
-        RunFolder(path.parent, run).complete()
+        write(student, metrics)
         measured = score_of(run.network, metrics)
-        report(f"{run.title}: {measured} after {origin['seconds']:.0f} s")
+        report(f"{run.title}: {measured} after {student.account():.0f} s")

@@ -149,7 +149,7 @@ class RunFolder:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Where the result came from, see `cwd.training.loop.Training`."""
+        """Where the result came from, see `cwd.training.results.origin`."""
         found = self.read_json(PROVENANCE)
         try:
             PROVENANCES.validate_python(found, strict=True)

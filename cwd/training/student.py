@@ -72,7 +72,7 @@ class Student:
     """What one run trains: a network, and what its recipe trains with it.
 
     Attributes:
-        origin: what its result depends on beside its settings, see `cwd.training.loop.Training`.
+        origin: what its result depends on beside its settings, see `cwd.training.results.origin`.
         sessions: where and for how long it was trained, each time that it was started.
         began, done: the step that it goes on from, and how many steps it has made.
         seconds: its share of the time since then.

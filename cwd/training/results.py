@@ -1,0 +1,65 @@
+"""What a finished training writes, and what it must have in common with others."""
+
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+from safetensors.torch import save_file
+
+from cwd.models.build import count_parameters
+from cwd.system.errors import CwdError
+from cwd.system.files import sha256, write_atomic, write_json
+from cwd.training import provenance
+from cwd.training.run_folder import HISTORY, METRICS, PROVENANCE, WEIGHTS, RunFolder
+from cwd.training.student import Student
+from cwd.training.teacher import Teacher
+
+
+def origin(
+    student: Student, parts: dict[str, Any], precision: str, teacher: Teacher | None
+) -> dict[str, Any]:
+    """What a result depends on beside the run's settings; `parts` are the datasets of a run."""
+    return {
+        "precision": precision,
+        "seed": student.run.seed,
+        "dataset": {name: part.checksum for name, part in parts.items()},
+        # of detectors, whose checksums are those of annotations
+        "pixels": {name: getattr(part, "pixels", "") for name, part in parts.items()},
+        "images": {name: len(part) for name, part in parts.items()},
+        "init": provenance.first_weights(student.run.init, student.network.init_report),
+        "teacher": teacher and teacher.record,
+    }
+
+
+def check_images(student: Student, *others: RunFolder | None) -> None:
+    """Refuse images that aren't those of the teacher and of the student alone."""
+    for other in others:
+        if other is None or other.run.data != student.run.data or not other.finished:
+            continue
+        known, ours = other.provenance, student.origin
+        for name in ("dataset", "pixels"):
+            if odd := provenance.different(known.get(name, ours[name]), ours[name]):
+                part, theirs, now = odd
+                raise CwdError(
+                    f"run {student.run.name}: its {part} images have the checksum {now} and "
+                    f"those of {other.run.name} had {theirs}: put the images back, or delete "
+                    f"{other.done} to train it again."
+                )
+
+
+def write(student: Student, metrics: dict[str, Any]) -> None:
+    """Write what makes a run complete, and give its folder its name."""
+    run, path = student.run, student.path
+    metrics["parameters"] = count_parameters(student.network)
+    # a network that is measured as it comes has no steps, and no history but its columns
+    history = pd.DataFrame(student.history.rows or {"step": [], "lr": []})
+    write_atomic(path / HISTORY, lambda file: history.to_csv(file, index=False))
+    weights = {k: v.contiguous().cpu() for k, v in student.network.state_dict().items()}
+    about = {"run": run.name}  # one entry: safetensors writes several in any order
+    write_atomic(path / WEIGHTS, lambda file: save_file(weights, file, about))
+    write_json(path / "config.json", asdict(run))
+    known = student.origin | {"sha256": sha256(path / WEIGHTS)}
+    known |= {"seconds": student.account(), "sessions": student.sessions}
+    write_json(path / PROVENANCE, known)
+    write_json(path / METRICS, metrics)
+    RunFolder(path.parent, run).complete()
