@@ -6,6 +6,7 @@ in each process's images. In one process nothing here does anything.
 """
 
 import atexit
+import logging
 import os
 from collections.abc import Callable
 from datetime import timedelta
@@ -32,6 +33,8 @@ def open_fabric(accelerator: str, precision: str) -> Any:
     from lightning_fabric.plugins.environments import LightningEnvironment  # noqa: PLC0415
     from lightning_fabric.strategies import DDPStrategy  # noqa: PLC0415
 
+    # its import sets the level: it would announce the precision
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     if not dist.is_torchelastic_launched():
         # SLURM's variables, in an interactive allocation, don't mean that it started processes
         alone = {"devices": 1, "plugins": LightningEnvironment()}

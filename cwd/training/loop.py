@@ -1,7 +1,6 @@
 """The loop: students that see the same batches, their frozen teacher, a schedule."""
 
 import contextlib
-import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -24,7 +23,6 @@ from cwd.training.student import LossError, Student
 from cwd.training.tasks import score_of, task_of
 from cwd.training.teacher import Teacher, check_teacher
 
-logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision
 WINDOW = 20  # steps between two looks at the losses: a look makes the device wait
 
 

@@ -194,3 +194,11 @@ def test_two_processes_at_once(go, student, tmp_path):
     with files.exclusive(lock, "the other"), pytest.raises(CwdError, match=student.name):
         go(student)
     assert go(student).finished
+
+
+def test_nothing_but_the_result_is_said(go, student, capsys, caplog):
+    go(student)
+    assert not caplog.records
+    said = capsys.readouterr().err.replace("\r", "\n").splitlines()
+    expected = "drawing", f"{student.title}: mIoU", f"{student.title}  "
+    assert [line for line in said if line and not line.startswith(expected)] == []
