@@ -50,8 +50,8 @@ readme: .venv/.installed ## README's tables, from data/results
 smoke: .venv/.installed ## all notebooks in minutes, with numbers that mean nothing
 	@$(REPRODUCE) --profile smoke --workers 1
 
-# Processes of one thread that find their datasets in DATA_ROOT; then the notebooks, whose small scenes are drawn
-# into data/ because DATA_ROOT may be read-only.
+# Unit tests in processes of one thread, with the datasets of DATA_ROOT; then the notebooks, whose
+# small scenes are drawn into data/ because DATA_ROOT may be read-only.
 test: lint ## lint, unit tests, and what the notebooks print
 	CWD_DATA_ROOT="$(DATA_ROOT)" OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --maxprocesses 4
 	CWD_PROFILE=smoke $(RUN) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=600 notebooks

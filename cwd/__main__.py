@@ -48,7 +48,7 @@ def reproduce(
     from cwd.tools.reproduce import reproduce
 
     given = {"data_root": data_root, "seeds": seeds, "device": device}
-    reproduce(profile, only=only, workers=workers or 0, **given)
+    reproduce(profile, only=only, workers=workers, **given)
 
 
 @app.command()
@@ -109,7 +109,7 @@ def train(
 
     workspace = open_profile(profile, data_root, seeds, device)
     runs = chosen_runs(workspace, study, recipe, network, seed)
-    jobs = {"workers": workers or 0, "cluster": cluster, "gpus_per_run": gpus_per_run,
+    jobs = {"workers": workers, "cluster": cluster, "gpus_per_run": gpus_per_run,
             "retries": retries, "partition": partition, "minutes": minutes}  # fmt: skip
     train_runs(workspace, runs, parameters=parameter or (), **jobs)
 

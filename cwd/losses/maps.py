@@ -31,11 +31,8 @@ def matched(
         kinds = type(student_map).__name__, type(teacher_map).__name__
         raise CwdError(f"a {kinds[0]} and a {kinds[1]} can't be compared: give two tensors.")
     shapes = tuple(student_map.shape), tuple(teacher_map.shape)
-    if (
-        list(map(len, shapes)) != [4, 4]
-        or shapes[0][0] != shapes[1][0]
-        or 0 in shapes[0] + shapes[1]
-    ):
+    fit = student_map.ndim == teacher_map.ndim == 4 and len(student_map) == len(teacher_map)
+    if not fit or 0 in shapes[0] + shapes[1]:
         raise CwdError(
             f"student map {shapes[0]} and teacher map {shapes[1]} can't be compared: give both as "
             "[batch, channels, height, width] for the same batch."

@@ -54,7 +54,7 @@ def reproduce(
     seeds: str = "",
     device: str = "auto",
     only: str = "",
-    workers: int = 1,
+    workers: int | None = 1,
     notebooks: Path = paths.NOTEBOOKS,
     output: Path | None = None,
 ) -> Path:
@@ -62,7 +62,7 @@ def reproduce(
 
     `only` are numbers of notebooks, such as "01,02", all if empty; seeds are comma-separated, the
     profile's own if empty. Unless there is one worker, or `only` says which notebooks, all runs of
-    the studies are trained first, in `workers` processes (0: as many as the machine has room for).
+    the studies are trained first, in `workers` processes, or as many as the machine has room for.
     A relative `data_root` is below the checkout's root.
 
     Returns the output's folder, `build/PROFILE` if None: `notebooks/`, `html/`, `tables/`,

@@ -37,12 +37,14 @@ def train_runs(workspace: Workspace, runs: Iterable[Run], **jobs: Any) -> None:
     """Train runs, and what they need before them.
 
     One worker and no cluster: in this process, or together with those that torchrun started. Else
-    in jobs, as `cwd.tools.jobs.Settings` says; 0 workers are as many as the machine has room for.
-    A wrong setting, and a run that could not be trained, are a `CwdError`.
+    in jobs, as `cwd.tools.jobs.Settings` says; without a number of workers, as many as this machine
+    has room for, and one on a cluster. A wrong setting, and a run that could not be trained, are a
+    `CwdError`.
     """
-    if not jobs["workers"]:
-        room = side_by_side(pick_device(workspace.device))
-        jobs["workers"] = 1 if is_torchelastic_launched() else room
+    if jobs["workers"] is None:
+        elsewhere = is_torchelastic_launched() or jobs["cluster"] == "slurm"
+        room = 1 if elsewhere else side_by_side(pick_device(workspace.device))
+        jobs["workers"] = max(1, room // jobs["gpus_per_run"])
     if jobs["workers"] == 1 and not jobs["cluster"] and jobs["gpus_per_run"] == 1:
         for run in runs:
             before = RunFolder(paths.RUNS, run).finished

@@ -109,5 +109,5 @@ def seconds_a_step(trial: Run, device: str, folder: Path) -> float:
                 "doesn't fit into the GPU's memory: lower the schedule's batch or the images' "
                 "size in the profile, or plan with DEVICE=cpu."
             ) from error
-        seconds = finished.read_json("provenance.json")["seconds"]
+        seconds = finished.provenance["seconds"]
     return max(seconds, 0.05) / trial.schedule.steps  # they are rounded to tenths

@@ -103,19 +103,19 @@ class Training:
         run, self.failed = folders[0].run, failed
         self.task, self.schedule = task_of(run.network), run.schedule
         accelerator = pick_device(device)
-        self.precision = pick_precision(run.schedule.precision, accelerator)
-        self.fabric = open_fabric(accelerator, self.precision)
-        self.data, self.val = distributed.in_turns(lambda: self.task.open_data(run.data, data_root))
-        device, classes = self.fabric.device, self.data.num_classes
+        precision = pick_precision(run.schedule.precision, accelerator)
+        self.fabric = open_fabric(accelerator, precision)
+        data, self.val = distributed.in_turns(lambda: self.task.open_data(run.data, data_root))
+        device, classes = self.fabric.device, data.num_classes
         rows = distributed.rows(run.schedule.batch)
-        self.batches = self.task.batches(self.data, run.schedule, run.seed, device, rows)
+        self.batches = self.task.batches(data, run.schedule, run.seed, device, rows)
         self.teacher = Teacher(teacher, classes, device) if teacher else None
         self.students: list[Student] = []
-        parts = {"train": self.data, "val": self.val}
+        parts = {"train": data, "val": self.val}
         for folder in folders:
             with noted(failed, folder.run):
                 student = Student(folder.run, folder.partial, self.fabric, classes, self.teacher)
-                student.origin = origin(student, parts, self.precision, self.teacher)
+                student.origin = origin(student, parts, precision, self.teacher)
                 check_images(student, RunFolder(folder.root, folder.run.baseline()), teacher)
                 checkpoint.load(student)
                 self.students.append(student)

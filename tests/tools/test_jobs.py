@@ -21,7 +21,7 @@ from cwd.system.errors import CwdError
 from cwd.system.files import write_json
 from cwd.tools import jobs, worker
 from cwd.tools.jobs import Crew, Settings
-from cwd.tools.train import chosen_runs
+from cwd.tools.train import chosen_runs, train_runs
 from cwd.tools.worker import Job
 from cwd.training.order import needed
 from cwd.training.run_folder import FILES, RunFolder
@@ -314,3 +314,22 @@ def test_a_worker_ends_with_what_started_it():
 def test_more_workers_than_make_sense():
     with pytest.raises(CwdError, match=r"^100000 workers are too many .* give at most \d+\.$"):
         jobs.Settings(workers=100_000)
+
+
+@pytest.mark.parametrize(
+    ("given", "workers"),
+    [({}, 6), ({"gpus_per_run": 4}, 1), ({"gpus_per_run": 2}, 3), ({"cluster": "slurm"}, 1)],
+)
+def test_without_a_number_of_workers(monkeypatch, tmp_path, sbatch, given, workers):
+    handed = []
+
+    def go(crew):
+        handed.append(crew)
+
+    monkeypatch.setattr(Crew, "go", go)
+    monkeypatch.setattr("cwd.tools.train.side_by_side", lambda device: 6)
+    workspace = open_profile("smoke", str(tmp_path), device="cpu")
+    monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
+    jobs_of = {"workers": None, "cluster": "", "gpus_per_run": 1} | given
+    train_runs(workspace, [workspace.profile.student], **jobs_of)
+    assert handed[0].settings.workers == workers
