@@ -10,7 +10,7 @@ from cwd.config.run import Data
 from cwd.data import ade20k, camvid, cityscapes, voc
 from cwd.data.base import SPLITS, Layouts
 from cwd.data.decoded import MEMORY, DecodedDataset, load_cached, load_in_memory
-from cwd.data.scenes.draw import scenes_root
+from cwd.data.scenes.draw import DRAWN, scenes_root
 from cwd.data.segmentation import IGNORED, Layout, SegmentationDataset
 from cwd.system import paths
 from cwd.system.errors import CwdError
@@ -19,6 +19,7 @@ LOOKED_AT = 16  # images of a split, for a labelled pixel
 LAYOUTS = Layouts(
     {
         "scenes": cityscapes.SCENES,
+        "streets": cityscapes.STREETS,
         "cityscapes": cityscapes.LAYOUT,
         "voc": voc.LAYOUT,
         "ade20k": ade20k.LAYOUT,
@@ -60,7 +61,7 @@ def open_data(data: Data, data_root: Path) -> tuple[DecodedDataset, DecodedDatas
     They are decoded once in a process, those that are too large for that once on a machine. A
     dataset that is missing, incomplete or damaged, or too large for the disk, is a `CwdError`.
     """
-    root = scenes_root(data, data_root) if data.name == "scenes" else data_root
+    root = scenes_root(data, data_root) if data.name in DRAWN else data_root
     found = [
         build_dataset(data.name, root, split).take(count)
         for split, count in (("train", data.train), (data.split, data.val))

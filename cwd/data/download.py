@@ -7,6 +7,7 @@ from cwd.data.classification.folders import FOLDER_LAYOUTS, build_folders
 from cwd.data.datasets import LAYOUTS, build_dataset, large
 from cwd.data.decoded import is_cached, load_cached
 from cwd.data.detection.coco import COCO_LAYOUTS, build_coco
+from cwd.data.scenes.draw import DRAWN
 from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.system.progress import report
@@ -21,7 +22,7 @@ def obtain(name: str, data_root: str | Path) -> str:
     Returns a sentence; where it is damaged or has to be got by hand, that is a `CwdError`.
     """
     root = Path(data_root)
-    if name in ("scenes", "crops"):
+    if name in (*DRAWN, "crops"):
         return f"{name} need no download: they are made in the data root when a notebook runs."
     layouts, build = OTHERS.get(name, (LAYOUTS, build_dataset))
     layout, counts = layouts[name], []

@@ -7,6 +7,7 @@ from cwd.losses.distances import METRICS, Softened
 from cwd.losses.maps import Target, is_number, matched
 from cwd.system.errors import CwdError
 
+NORMS = ("paper", "released")  # of PI
 SMALLEST = 1e-12  # an image whose activations are all smaller has no attention
 
 
@@ -63,17 +64,34 @@ class PixelWise(Softened):
     et al., has the teacher first, as here; `metric="swapped"` is eq. 6 as printed. With "kl" and
     "l2" this is also the published code's normalisation `spatial`.
 
+    The published code takes `KLDivLoss()` as it is, whose mean is over all elements, the C classes
+    too: `norm="released"` divides by C, so that its weight of 10 is 10 / 19 of eq. 6's.
+
     Args:
         temperature: T, 1 in the paper.
         metric: how the distributions of a pixel are compared, as in `ChannelWise`.
+        norm: "paper", the mean over positions of eq. 6, or "released", over classes as well.
 
     Shape:
         student_map and teacher_map [B, C, H, W] to a scalar; `target` is not used.
+
+    Raises:
+        CwdError: as `Softened`; the norm is unknown.
     """
+
+    def __init__(self, temperature: float = 1.0, metric: str = "kl", norm: str = "paper") -> None:
+        super().__init__(temperature, metric)
+        if norm not in NORMS:
+            raise CwdError(f"norm={norm} is unknown: use one of {', '.join(NORMS)}.")
+        self.norm = norm
 
     def forward(self, student_map: Tensor, teacher_map: Tensor, target: Target = None) -> Tensor:
         student_map, teacher_map = matched(student_map, teacher_map)
         tau = self.temperature
         log_s = F.log_softmax(student_map / tau, dim=1)  # [B, C, H, W]
         log_t = F.log_softmax(teacher_map / tau, dim=1)  # [B, C, H, W]
-        return tau**2 * METRICS[self.metric](log_t, log_s, 1).mean()
+        divergence = tau**2 * METRICS[self.metric](log_t, log_s, 1).mean()
+        return divergence / student_map.shape[1] if self.norm == "released" else divergence
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, norm={self.norm}"

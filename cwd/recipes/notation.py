@@ -74,7 +74,7 @@ NOTATION = {
         SOFTENED,
     ),
     # Supplement S4: alpha_pi = 10 and alpha_ho = 0.1.
-    "PI": Notation(losses.PixelWise, _both(10.0), SOFTENED, bare="s"),
+    "PI": Notation(losses.PixelWise, _both(10.0), (*SOFTENED, "norm"), bare="s"),
     "HO": Notation(losses.Holistic, {"s": Default(0.1)}, told=("channels", "map_size"), bare="s"),
     # The paper prints no other weights. These are the methods' own: 1000 is AT's beta (its paper
     # halves it); SKDS's script has 0.5 for PA; IFVD's code 200; MIMIC has 1 in the

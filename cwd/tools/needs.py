@@ -16,7 +16,7 @@ from cwd.data.classification.folders import FOLDER_LAYOUTS
 from cwd.data.datasets import LAYOUTS, build_dataset, large
 from cwd.data.decoded import is_cached
 from cwd.data.detection.coco import COCO_LAYOUTS, missing_archives
-from cwd.data.scenes.draw import scenes_folder
+from cwd.data.scenes.draw import DRAWN, scenes_folder
 from cwd.data.segmentation import PER_PIXEL
 from cwd.models.names import CLASSIFIER, kind_of
 from cwd.models.weights import is_public
@@ -67,8 +67,9 @@ def dataset_needs(data: Data, data_root: Path) -> list[Need]:
     A dataset that doesn't exist, or of which a part is there, is a CwdError.
     """
     name = data.name
-    if name in ("scenes", "crops"):
-        needs = [_drawn("scenes: drawn", scenes_folder(data, data_root), PER_PIXEL, data)]
+    if name in (*DRAWN, "crops"):
+        place = scenes_folder(data, data_root)
+        needs = [_drawn(f"{place.parent.name}: drawn", place, PER_PIXEL, data)]
         if name == "crops":  # whose files took half a byte a pixel
             place = crops_folder(data, data_root)
             needs.append(_drawn("crops: cut out of the scenes", place, 1, data))

@@ -26,7 +26,7 @@ from cwd.system.files import write_json
 from cwd.tools.trial import VAL, shortened, train_shortened
 from cwd.training import provenance
 
-WITH_CRITIC = ("cityscapes", "camvid", "scenes")  # where the paper's CWD is PI + HO + CW
+WITH_CRITIC = ("cityscapes", "camvid", "scenes", "streets")  # where the paper's CWD is PI + HO + CW
 # height and width of the images of the datasets that are rehearsed
 FULL = {
     "cityscapes": (1024, 2048),

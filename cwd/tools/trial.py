@@ -10,6 +10,7 @@ import torch
 
 from cwd.config.run import Run
 from cwd.data import fake_trees
+from cwd.data.scenes import draw
 from cwd.models.names import CLASSIFIER, DETECTOR, SEGMENTATION, kind_of
 from cwd.system.errors import CwdError
 from cwd.system.progress import VARIABLE, report
@@ -18,7 +19,7 @@ from cwd.tools.operations import Size, image_size, operations
 from cwd.training.loop import train
 from cwd.training.run_folder import RunFolder
 
-DRAWN = ("scenes", "crops")  # datasets that the trainer draws itself
+DRAWN = (*draw.DRAWN, "crops")  # datasets that the trainer draws itself
 VAL = 2  # generated images that are measured on
 CLASSES = 3  # of the generated ImageNet
 AFFORDED = 1e11  # operations of a step; a CPU is timed with fewer or smaller images where it's more

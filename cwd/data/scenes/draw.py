@@ -29,6 +29,44 @@ TEXTURES = {
     "terrain": (13, 16),
 }  # fmt: skip
 
+# the chance of each of how many at most, nearest and farthest z, where, and what
+_SCENES = (
+    (0.45, 3, 2.0, 7.0, "lane", "car", objects.car),
+    (0.4, 3, 1.8, 6.0, "kerb", "car", objects.car),
+    (0.2, 1, 2.2, 4.5, "across", "car", objects.side_car),
+    (0.2, 1, 2.0, 4.5, "lane", "truck", objects.tall_vehicle),
+    (0.17, 1, 2.0, 4.5, "lane", "bus", objects.tall_vehicle),
+    (0.15, 1, 2.0, 4.5, "lane", "train", objects.tall_vehicle),
+    (0.42, 5, 1.5, 6.0, "beside", "person", objects.person),
+    (0.18, 2, 1.7, 5.0, "across", "person", objects.person),
+    (0.26, 1, 1.5, 3.6, "kerb", "bicycle", partial(objects.two_wheeler, ridden=True)),
+    (0.28, 1, 1.4, 3.2, "beside", "bicycle", partial(objects.two_wheeler, ridden=False)),
+    (0.26, 1, 1.5, 3.6, "kerb", "motorcycle", partial(objects.two_wheeler, ridden=True)),
+    (0.28, 1, 1.4, 3.2, "beside", "motorcycle", partial(objects.two_wheeler, ridden=False)),
+    (0.35, 4, 1.5, 7.0, "behind", "vegetation", objects.tree),
+    (0.45, 2, 1.3, 4.5, "beside", "pole", objects.lamp),
+    (0.45, 2, 1.3, 4.5, "beside", "pole", objects.traffic_light),
+    (0.45, 2, 1.3, 4.5, "beside", "pole", objects.traffic_sign),
+)
+# the same things, closer and more of those that are rare
+_STREETS = (
+    (0.4, 2, 1.5, 4.0, "lane", "car", objects.car),
+    (0.4, 2, 1.5, 4.0, "kerb", "car", objects.car),
+    (0.2, 1, 2.0, 3.5, "across", "car", objects.side_car),
+    (0.12, 1, 2.0, 4.0, "lane", "truck", objects.tall_vehicle),
+    (0.12, 1, 2.0, 4.0, "lane", "bus", objects.tall_vehicle),
+    (0.5, 5, 1.1, 3.0, "beside", "person", objects.person),
+    (0.35, 2, 1.2, 3.0, "across", "person", objects.person),
+    (0.5, 1, 1.2, 2.2, "kerb", "bicycle", partial(objects.two_wheeler, ridden=True)),
+    (0.4, 1, 1.1, 2.0, "beside", "bicycle", partial(objects.two_wheeler, ridden=True)),
+    (0.5, 1, 1.2, 2.2, "kerb", "motorcycle", partial(objects.two_wheeler, ridden=True)),
+    (0.35, 4, 1.5, 7.0, "behind", "vegetation", objects.tree),
+    (0.5, 2, 0.9, 2.2, "beside", "pole", objects.lamp),
+    (0.5, 2, 0.9, 2.2, "beside", "pole", objects.traffic_light),
+    (0.6, 2, 0.9, 2.2, "beside", "pole", objects.traffic_sign),
+)
+DRAWN = {"scenes": _SCENES, "streets": _STREETS}  # datasets by name
+
 
 class Scene(NamedTuple):
     """A picture and what is in it, as in Cityscapes: 7 road ... 33 bicycle, 1 ego vehicle.
@@ -41,8 +79,11 @@ class Scene(NamedTuple):
     instances: np.ndarray  # int32 [H, W]
 
 
-def draw_scene(rng: Generator, size: Size = (64, 128)) -> Scene:
-    """Draw a street scene of 32x32 pixels or more; it depends on the arguments alone."""
+def draw_scene(rng: Generator, size: Size = (64, 128), kind: str = "scenes") -> Scene:
+    """Draw a street scene of 32x32 pixels or more; it depends on the arguments alone.
+
+    `kind` is of `DRAWN`: in "streets" things are closer, and more of them are rare ones.
+    """
     height, width = map(int, size)
     if min(height, width) < SMALLEST:
         raise CwdError(f"size {height}x{width} is too small for a scene: give at least 32x32.")
@@ -55,7 +96,7 @@ def draw_scene(rng: Generator, size: Size = (64, 128)) -> Scene:
     draw_ground(view, road, walk)
     for side in (-1, 1):
         draw_roadside(view, side, walk)
-    _draw_things(view, road, walk)
+    _draw_things(view, road, walk, DRAWN[kind])
     if rng.random() < 0.3:
         draw_hood(view)
     instances = np.array(view.values)
@@ -63,8 +104,8 @@ def draw_scene(rng: Generator, size: Size = (64, 128)) -> Scene:
     return Scene(_develop(view.picture, label_ids, rng), label_ids, instances)
 
 
-def _draw_things(view: View, road: float, walk: float) -> None:
-    rng, ride = view.rng, objects.two_wheeler
+def _draw_things(view: View, road: float, walk: float, street: tuple) -> None:
+    rng = view.rng
     places = {  # metres to the right of the camera
         "beside": lambda: rng.choice((-1, 1)) * rng.uniform(road + 0.3, walk),
         "lane": lambda: rng.choice((-0.5, 0.5)) * road + rng.normal(0, 0.25),
@@ -72,24 +113,6 @@ def _draw_things(view: View, road: float, walk: float) -> None:
         "across": lambda: rng.uniform(-road, road),
         "behind": lambda: 1.15 * places["beside"](),
     }
-    street = (  # the chance of each of how many at most, nearest and farthest z, where, and what
-        (0.45, 3, 2.0, 7.0, "lane", "car", objects.car),
-        (0.4, 3, 1.8, 6.0, "kerb", "car", objects.car),
-        (0.2, 1, 2.2, 4.5, "across", "car", objects.side_car),
-        (0.2, 1, 2.0, 4.5, "lane", "truck", objects.tall_vehicle),
-        (0.17, 1, 2.0, 4.5, "lane", "bus", objects.tall_vehicle),
-        (0.15, 1, 2.0, 4.5, "lane", "train", objects.tall_vehicle),
-        (0.42, 5, 1.5, 6.0, "beside", "person", objects.person),
-        (0.18, 2, 1.7, 5.0, "across", "person", objects.person),
-        (0.26, 1, 1.5, 3.6, "kerb", "bicycle", partial(ride, ridden=True)),
-        (0.28, 1, 1.4, 3.2, "beside", "bicycle", partial(ride, ridden=False)),
-        (0.26, 1, 1.5, 3.6, "kerb", "motorcycle", partial(ride, ridden=True)),
-        (0.28, 1, 1.4, 3.2, "beside", "motorcycle", partial(ride, ridden=False)),
-        (0.35, 4, 1.5, 7.0, "behind", "vegetation", objects.tree),
-        (0.45, 2, 1.3, 4.5, "beside", "pole", objects.lamp),
-        (0.45, 2, 1.3, 4.5, "beside", "pole", objects.traffic_light),
-        (0.45, 2, 1.3, 4.5, "beside", "pole", objects.traffic_sign),
-    )
     plan = [
         (float(np.exp(rng.uniform(np.log(near), np.log(far)))), places[where], kind, draw)
         for chance, most, near, far, where, kind, draw in street
@@ -121,7 +144,12 @@ def _develop(picture: Image.Image, label_ids: np.ndarray, rng: Generator) -> np.
 
 
 def write_dataset(
-    root: Path, *, splits: dict[str, int], size: Size = (64, 128), seed: int = 0
+    root: Path,
+    *,
+    splits: dict[str, int],
+    size: Size = (64, 128),
+    seed: int = 0,
+    kind: str = "scenes",
 ) -> Path:
     """Draw a dataset with so many images by split; returns `root`.
 
@@ -145,11 +173,12 @@ def write_dataset(
             f"and {place} has {free / 2**30:.0f} free: lower data.train, data.val or data.size."
         )
     about = {"version": VERSION, "size": list(map(int, size)), "splits": splits, "seed": seed}
+    about |= {} if kind == "scenes" else {"kind": kind}  # which came later
 
     def write(folder: Path) -> None:
         report(f"drawing {sum(splits.values())} scenes into {root}")
         for number, (split, count) in enumerate(splits.items()):
-            _write_split(folder, split, count, size, (seed, number))
+            _write_split(folder, split, count, size, (seed, number), kind)
 
     return made_once(root, "these scenes", "drawing the scenes", about, write)
 
@@ -161,30 +190,37 @@ def scenes_folder(data: Data, data_root: Path) -> Path:
             f"dataset {data.name}: size, train and val must say what to draw; set all three."
         )
     height, width = map(int, data.size)
-    return data_root / "scenes" / f"{height}x{width}-{data.train}-{data.val}-seed{data.seed}"
+    folder = data_root / _kind(data)
+    return folder / f"{height}x{width}-{data.train}-{data.val}-seed{data.seed}"
 
 
 def scenes_root(data: Data, data_root: Path) -> Path:
     """As `scenes_folder`; they are drawn if they aren't there yet."""
     splits = {"train": data.train, data.split: data.val}
     root = scenes_folder(data, data_root)
-    return write_dataset(root, size=data.size, splits=splits, seed=data.seed)
+    return write_dataset(root, size=data.size, splits=splits, seed=data.seed, kind=_kind(data))
 
 
-def _write_split(root: Path, split: str, count: int, size: Size, seed: tuple[int, int]) -> None:
+def _kind(data: Data) -> str:
+    return data.name if data.name in DRAWN else "scenes"  # which crops are cut out of
+
+
+def _write_split(
+    root: Path, split: str, count: int, size: Size, seed: tuple[int, int], kind: str
+) -> None:
     folders = {name: root / name / split / "scenes" for name in ("leftImg8bit", "gtFine")}
     for folder in (*folders.values(), root / "annotations"):
         folder.mkdir(parents=True, exist_ok=True)
     images, annotations = [], []
     for index in range(count):
-        scene = draw_scene(np.random.default_rng([*seed, index]), size)
+        scene = draw_scene(np.random.default_rng([*seed, index]), size, kind)
         name = f"scenes_{index // 1000:06d}_{index % 1000:06d}"  # city, sequence and frame
-        for kind, pixels in (
+        for what, pixels in (
             ("leftImg8bit", scene.image),
             ("gtFine_labelIds", scene.label_ids),
             ("gtFine_instanceIds", scene.instances.astype(np.uint16)),
         ):
-            path = folders[kind.split("_")[0]] / f"{name}_{kind}.png"
+            path = folders[what.split("_")[0]] / f"{name}_{what}.png"
             Image.fromarray(pixels).save(path, compress_level=1)
         file = f"scenes/{name}_leftImg8bit.png"
         images.append({"id": index, "file_name": file, "height": size[0], "width": size[1]})
