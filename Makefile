@@ -4,6 +4,8 @@ DATA_ROOT = data
 SEEDS =
 DEVICE = auto
 WORKERS =
+ALL =
+FRESH =
 DATASET = camvid
 RECIPE = PI + HO + CW_f
 NETWORK =
@@ -27,8 +29,9 @@ help:
 	@echo "Variables: PROFILE=$(PROFILE) DATA_ROOT=$(DATA_ROOT) SEEDS=0,1,2 DEVICE=$(DEVICE)" \
 		"WORKERS=$(WORKERS) DATASET=$(DATASET) PYTHON=$(PYTHON)"
 
-reproduce: .venv/.installed ## all notebooks under PROFILE, into build/PROFILE
-	@$(REPRODUCE) --profile "$(PROFILE)" $(if $(WORKERS),--workers "$(WORKERS)")
+reproduce: .venv/.installed ## all notebooks under PROFILE; ALL=1 trains all, FRESH=1 without the record
+	@$(REPRODUCE) --profile "$(PROFILE)" $(if $(WORKERS),--workers "$(WORKERS)") \
+		--mode "$(if $(FRESH),fresh,$(if $(ALL),all))"
 
 # RECIPE has a default for `submission`; given here, it means one run
 ONE = $(if $(filter command,$(origin RECIPE)),--recipe "$(RECIPE)" --network "$(NETWORK)" --seed $(SEED),--study all)

@@ -42,13 +42,14 @@ def reproduce(
     device: Device = "auto",
     workers: Workers = None,
     only: Annotated[str, typer.Option(help="numbers of notebooks, such as 01,02")] = "",
+    mode: Annotated[str, typer.Option(help="core, the rest as recorded; all; or fresh")] = "",
 ) -> None:
     """Execute all notebooks under a profile."""
     _needs_checkout("reproduce", "the notebooks")
     from cwd.tools.reproduce import reproduce
 
     given = {"data_root": data_root, "seeds": seeds, "device": device}
-    reproduce(profile, only=only, workers=workers, **given)
+    reproduce(profile, only=only, mode=mode, workers=workers, **given)
 
 
 @app.command()
@@ -131,7 +132,7 @@ def data(
 def record(profile: Profile = "quick") -> None:
     """Copy a profile's results to data/results."""
     _needs_checkout("record", "the folder data/results")
-    from cwd.experiments.records import record
+    from cwd.tools.record import record
 
     print(f"{len(record(profile))} files recorded")
 

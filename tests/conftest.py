@@ -55,7 +55,7 @@ def interrupted(monkeypatch):
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """A checkout of which nothing was built, and a data root without data."""
-    for name in ("BUILD", "RUNS", "CACHE", "RESULTS"):
+    for name in ("BUILD", "RUNS", "CACHE", "RESULTS", "WEIGHTS"):
         monkeypatch.setattr(paths, name, tmp_path / name)
     return tmp_path
 

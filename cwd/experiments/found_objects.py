@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -27,11 +28,15 @@ from cwd.training import provenance
 
 
 def networks(workspace: Workspace, pair: Pair, recipe: str = "CW_fpn") -> dict[str, Run]:
-    """Teacher, student alone and student with a recipe, from the first seed."""
+    """Teacher, student alone and student with a recipe, from the first seed.
+
+    None of them where one is only recorded, which is printed.
+    """
     profile, student = workspace.profile, pair.student
     seed = profile.seeds_of(student)[0]
     alone, distilled = (profile.run(name, seed, student) for name in ("", recipe))
-    return {"teacher": pair.teacher, "student": alone, f"student, {recipe}": distilled}
+    runs = {"teacher": pair.teacher, "student": alone, f"student, {recipe}": distilled}
+    return runs if len(workspace.here(runs)) == len(runs) else {}
 
 
 def found(workspace: Workspace, run: Run, dataset: CocoDataset) -> list[Detections]:
@@ -42,12 +47,15 @@ def found(workspace: Workspace, run: Run, dataset: CocoDataset) -> list[Detectio
 
 
 def curves(workspace: Workspace) -> dict[str, dict[str, pd.DataFrame]]:
-    """Precision over recall at an overlap of 0.5, by detector and network."""
+    """Precision over recall at an overlap of 0.5, by detector and network; see `networks`."""
     made = {}
     for pair in workspace.detection.pairs:
-        dataset, made[pair.name] = workspace.images(pair.student)[1], {}
-        for name, run in networks(workspace, pair).items():
-            made[pair.name][name] = precision_recall(dataset, found(workspace, run, dataset))
+        dataset = workspace.images(pair.student)[1]
+        curve = {
+            name: precision_recall(dataset, found(workspace, run, dataset))
+            for name, run in networks(workspace, pair).items()
+        }
+        made |= {pair.name: curve} if curve else {}
     return made
 
 
@@ -119,8 +127,11 @@ def speed_table(workspace: Workspace) -> pd.DataFrame:
     """Parameters of the profile's trained detectors, and images a second, one image at a time.
 
     Resizing and normalising are left out; finding the detections in what the network gives is not.
-    The paper's are of its students, at 800x1333 on one GPU, which it doesn't name.
+    The paper's are of its students, at 800x1333 on one GPU, which it doesn't name. Where the
+    detectors are only recorded, so is the table.
     """
+    if known := _recorded_speed(workspace):
+        return pd.DataFrame(known["networks"]).set_index(["detector", "role"])
     printed, lines = paper("table9_detection").groupby("detector").first(), []
     for pair in workspace.detection.pairs:
         for role, run in (("teacher", pair.teacher), ("student", pair.student)):
@@ -138,8 +149,18 @@ def speed_table(workspace: Workspace) -> pd.DataFrame:
     return pd.DataFrame(lines).set_index(["detector", "role"])
 
 
-def record_speed(workspace: Workspace, table: pd.DataFrame) -> Path:
-    """Write `speed_table` with hardware and versions to the profile's `detection_costs.json`."""
+def _recorded_speed(workspace: Workspace) -> dict[str, Any] | None:
+    both = [run for pair in workspace.detection.pairs for run in (pair.teacher, pair.student)]
+    return workspace.beside(paths.DETECTION_COSTS, both)
+
+
+def record_speed(workspace: Workspace, table: pd.DataFrame) -> Path | None:
+    """Write what `speed_table` measured, with hardware, to the profile's `detection_costs.json`.
+
+    What it took from the record isn't written again.
+    """
+    if _recorded_speed(workspace):
+        return None
     lines = table.reset_index().astype(object)
     value = {"profile": workspace.profile.name}
     value["provenance"] = provenance.session(torch.device(pick_device(workspace.device)))

@@ -1,17 +1,14 @@
 """What was measured, found again without training; and kept: small JSON files that git tracks."""
 
-import functools
-import shutil
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cwd.config.run import Run
-from cwd.experiments.profile import Profile, is_own, load_profile
-from cwd.experiments.study import every_run
+from cwd.experiments.profile import Profile, load_profile
 from cwd.system import paths
-from cwd.system.files import read_json, write_atomic, write_json, write_text
+from cwd.system.files import read_json
 from cwd.training.run_folder import RunFolder
 
 # what notebooks 05, 04 and A1 measure beside the runs
@@ -25,7 +22,8 @@ class Records:
 
     profile: Profile
     runs: Path | None = None  # folder of trained runs; None leaves them out
-    results: Path = paths.RESULTS  # of recorded results, one folder a profile in it
+    # of recorded results, one folder a profile in it
+    results: Path = field(default_factory=lambda: paths.RESULTS)
 
     def train_all(self, runs: Iterable[Run]) -> None:
         """Nothing: records never train."""
@@ -71,28 +69,3 @@ def every_seed(profile: Profile) -> Profile:
     others = (seed for part in profile.parts for seed in part.seeds)
     seeds = *profile.seeds, *profile.student_seeds, *others
     return profile.seeded(tuple(dict.fromkeys(seeds)))
-
-
-def record(profile: str, *, results: Path = paths.RESULTS) -> list[Path]:
-    """Copy what was measured under a profile to a folder of its name in `results`.
-
-    That is configuration, metrics and provenance of each finished run, and what notebooks 04, 05
-    and A1 measured beside the runs; and the profile, if it is a file of one's own. Returns the
-    files written.
-    """
-    source = Records(every_seed(load_profile(profile)), paths.RUNS)
-    target = results / source.profile.name
-    written = []
-    for run in every_run(source):
-        if RunFolder(paths.RUNS, run).finished:
-            written.append(target / f"{run.name}.json")
-            write_json(written[-1], source.find(run) | {"run": asdict(run)})
-    for name in BESIDE:
-        built = paths.BUILD / source.profile.name / name
-        if built.is_file():
-            written.append(target / name)
-            write_atomic(written[-1], functools.partial(shutil.copyfile, built))
-    if written and is_own(profile):
-        written.append(target / f"{source.profile.name}.yaml")
-        write_text(written[-1], Path(profile).read_text())
-    return written

@@ -14,7 +14,7 @@ from cwd.experiments.rows_losses import compared
 from cwd.experiments.rows_networks import SOURCES, costs, networks
 from cwd.experiments.rows_pairs import table9, transformation
 from cwd.experiments.table import Row, Table, difference
-from cwd.experiments.workspace import open_profile
+from cwd.experiments.workspace import Workspace, open_profile
 from cwd.system.errors import CwdError
 from cwd.training.provenance import different
 from cwd.training.tasks import task_of
@@ -69,8 +69,24 @@ class Study:
 
         Ours is the mean over seeds, sd the sample standard deviation (empty for one seed). A row
         that wasn't measured has 0 seeds and no mIoU. `tables.yaml` says what is in which table.
+        Of a workspace, the last column says which runs were measured here and which are recorded.
         """
-        return TABLES[self.name].layout(self.rows, self.results())
+        table = TABLES[self.name].layout(self.rows, self.results())
+        if isinstance(self.source, Workspace):
+            table["measured"] = [self._measured(row) for row in self.rows]
+        return table
+
+    def _measured(self, row: Row) -> str:
+        recorded = sum(bool(self.source.recorded(run)) for run in row.runs)
+        counts = {"here": len(row.runs) - recorded, "recorded": recorded}
+        known = {where: count for where, count in counts.items() if count}
+        if len(known) == 1:
+            return next(iter(known))
+        return ", ".join(f"{count} {where}" for where, count in known.items())
+
+    def sources(self) -> str:
+        """How many of a workspace's runs were measured here; see `Workspace.sources`."""
+        return self.source.sources(run for row in self.rows for run in row.runs)
 
     def paper_gains(self) -> dict[str, float | None]:
         """The paper's gain over its own student, in percent, by distilled row; None: no number."""
@@ -108,7 +124,8 @@ def _check_images(run: Run, dataset: Any, other: Run, others: Any) -> None:
         part, theirs, ours = odd
         raise CwdError(
             f"runs {other.name} and {run.name} can't be compared: the checksum of their {part} "
-            f"images is {theirs[:12]} and {ours[:12]}: train one of them again on the other's."
+            f"images is {theirs[:12]} and {ours[:12]}: train one of them again on the other's, "
+            "or all of them here, without the record (`make reproduce FRESH=1`)."
         )
 
 

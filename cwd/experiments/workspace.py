@@ -1,7 +1,9 @@
 """The workspace in which a profile's runs are trained and its results are kept."""
 
 import os
-from collections.abc import Iterable
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,15 +16,24 @@ from torch import nn
 from cwd.config.run import Run
 from cwd.data.decoded import DecodedDataset
 from cwd.experiments.profile import Profile, load_profile
+from cwd.experiments.records import Records
 from cwd.experiments.sections import Detection, Transformation, read_seeds
 from cwd.system import paths
 from cwd.system.device import pick_device
 from cwd.system.errors import CwdError
 from cwd.system.files import save_figure, write_atomic, write_json
+from cwd.system.progress import report
 from cwd.training.loop import train_together
 from cwd.training.order import groups, needed
-from cwd.training.run_folder import RunFolder
+from cwd.training.provenance import recorded_at
+from cwd.training.run_folder import FILES, PARTS, RunFolder
 from cwd.training.tasks import task_of
+
+# What becomes of runs that aren't on disk: those of `Workspace.core` are trained and the rest is
+# taken from the record; all are trained and compared with it; or there is no record.
+MODES = ("core", "all", "fresh")
+# The paper's claim in one table, from one seed; AT is what its pictures compare CW with.
+CORE = ("", "PI", "CW_s", "CW_f", "AT_f")
 
 
 @dataclass(frozen=True)
@@ -32,6 +43,7 @@ class Workspace:
     profile: Profile
     data_root: Path
     device: str = "auto"
+    mode: str = "core"  # of `MODES`
 
     @property
     def output(self) -> Path:
@@ -64,33 +76,97 @@ class Workspace:
         """The images that a run is trained and measured on."""
         return task_of(run.network).open_data(run.data, self.data_root)
 
+    @property
+    def core(self) -> tuple[Run, ...]:
+        """The runs that are always trained: a teacher, the student alone, and `CORE`'s recipes."""
+        if not self.profile.student:
+            return ()
+        seed = self.profile.seeds[0]
+        return self.profile.teacher, *(self.profile.run(recipe, seed) for recipe in CORE)
+
+    def recorded(self, run: Run) -> dict[str, Any] | None:
+        """What the record has of a run that isn't trained here; None of one that is, or will be."""
+        if self.mode != "core" or run in self.core or RunFolder(paths.RUNS, run).finished:
+            return None
+        return Records(self.profile).find(run)
+
+    def beside(self, name: str, runs: Iterable[Run]) -> Any:
+        """What was recorded beside the runs, if one of these is only recorded; else None."""
+        return Records(self.profile).read(name) if any(map(self.recorded, runs)) else None
+
+    def here(self, runs: Mapping[str, Run]) -> dict[str, Run]:
+        """Those of some runs whose networks are to be had without long training, by their names.
+
+        Which ones aren't, because they are only recorded, is printed.
+        """
+        found = {name: run for name, run in runs.items() if not self.recorded(run)}
+        if left := [name for name in runs if name not in found]:
+            print(
+                f"Not shown: {', '.join(left)}, only recorded; `make reproduce ALL=1` trains all."
+            )
+        return found
+
+    def sources(self, runs: Iterable[Run]) -> str:
+        """How many of some runs were measured here and how many are recorded, in a sentence."""
+        runs = list(dict.fromkeys(runs))
+        kept = [found["provenance"] for run in runs if (found := self.recorded(run))]
+        said = f"{len(runs) - len(kept)} of {len(runs)} runs were measured here"
+        places = Counter(recorded_at(record) for record in kept)
+        said += "".join(f"; {count} are recorded, {place}" for place, count in places.items())
+        return f"{said}."
+
     def train(self, run: Run) -> RunFolder:
         """The finished run, trained now if it isn't on disk; its teacher before it."""
-        self.train_all([run])
+        self._train([run])
         return RunFolder(paths.RUNS, run)
 
     def train_all(self, runs: Iterable[Run]) -> None:
-        """Train those runs that aren't finished, in groups; what they need before them.
+        """Train those runs that are neither finished nor recorded, in groups.
 
         Raises the CwdError of the first that can't be trained, when the others of its group are.
         """
+        self._train(run for run in runs if not self.recorded(run))
+
+    def _train(self, runs: Iterable[Run]) -> None:
         left = [run for run in runs if not RunFolder(paths.RUNS, run).finished]
+        left = [run for run in left if not self.take_published(run)]
         if not left:
             return
         self.profile.check_weights()
-        self.train_all(each for run in left for each in needed(run))
+        self._train(each for run in left for each in needed(run))
         place = {"runs": paths.RUNS, "data_root": self.data_root, "device": self.device}
         place |= {"allow_weak_teacher": self.profile.allow_weak_teacher}
         for group in groups(left):
             for error in train_together(group, **place).values():
                 raise error
 
+    def take_published(self, run: Run) -> bool:
+        """Copy a run that comes with the code to those that were trained here; whether it's there.
+
+        Not in "fresh" mode, nor if it was trained on other images than are here.
+        """
+        published, folder = RunFolder(paths.WEIGHTS, run), RunFolder(paths.RUNS, run)
+        if self.mode == "fresh" or not published.finished:
+            return False
+        images = {name: part.checksum for name, part in zip(PARTS, self.images(run), strict=True)}
+        if published.provenance["dataset"] != images:
+            return False
+        with folder.held():
+            if not folder.finished:
+                for name in FILES:
+                    shutil.copyfile(published.done / name, folder.partial / name)
+                folder.complete()
+        report(f"{run.title}: taken from {paths.for_people(published.done)}")
+        return True
+
     def metrics(self, run: Run) -> dict[str, Any]:
-        """What was measured of a run, trained now if it isn't on disk."""
-        return self.train(run).metrics
+        """What was measured of a run; see `find`."""
+        return self.find(run)["metrics"]
 
     def find(self, run: Run) -> dict[str, Any]:
-        """A run's `metrics` and `provenance`, trained now if it isn't on disk."""
+        """A run's `metrics` and `provenance`, as recorded or trained now if it isn't on disk."""
+        if found := self.recorded(run):
+            return found
         folder = self.train(run)
         return {"metrics": folder.metrics, "provenance": folder.provenance}
 
@@ -118,14 +194,16 @@ class Workspace:
 
 
 def open_profile(
-    profile: str = "", data_root: str = "", seeds: Any = "", device: str = "auto"
+    profile: str = "", data_root: str = "", seeds: Any = "", device: str = "auto", mode: str = ""
 ) -> Workspace:
     """What a notebook begins with; a relative `data_root` is below the checkout's root.
 
     An empty profile means that of CWD_PROFILE in the environment, or quick; an empty `data_root`
     CWD_DATA_ROOT's, or data: nbval can't hand parameters to a notebook. Seeds are comma-separated,
-    or as papermill hands them over: a number, or a list; an empty text means the profile's own.
-    Raises CwdError as `load_profile`; or the seeds aren't whole numbers; or the device isn't there.
+    or as papermill hands them over: a number, or a list; an empty text means the profile's own. The
+    mode is of `MODES`, the first if empty.
+    Raises CwdError as `load_profile`; or the seeds aren't whole numbers; or the device isn't there;
+    or there is no such mode.
     """
     chosen = load_profile(profile or os.environ.get("CWD_PROFILE") or "quick")
     pick_device(device)  # an unknown or missing one is an error now, not after the data is read
@@ -134,6 +212,8 @@ def open_profile(
             chosen = chosen.seeded(read_seeds(seeds))
         except ValueError as error:
             raise CwdError(f"SEEDS {error}.") from error
+    if (mode := mode or MODES[0]) not in MODES:
+        raise CwdError(f"mode {mode!r} is unknown: use one of {', '.join(MODES)}.")
     root = paths.below_root(data_root or os.environ.get("CWD_DATA_ROOT") or "data")
     torch.set_float32_matmul_precision("high")
-    return Workspace(chosen, root, device)
+    return Workspace(chosen, root, device, mode)

@@ -13,6 +13,7 @@ RUNS = BUILD / "runs"
 CACHE = BUILD / "cache"  # decoded datasets; may be a link to a larger disk
 PAPER = PACKAGE / "paper" if INSTALLED else ROOT / "data" / "paper"
 RESULTS = ROOT / "data" / "results"
+WEIGHTS = ROOT / "data" / "weights"  # finished runs that come with the code
 # what notebooks 05, 04 and A1 measure beside the runs, in a profile's folder
 COSTS, CHANNELS, DETECTION_COSTS = "costs.json", "channels.json", "detection_costs.json"
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -13,21 +14,26 @@ from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
 from cwd.experiments.profile import Profile
-from cwd.experiments.study import every_run
-from cwd.experiments.workspace import open_profile
+from cwd.experiments.study import every_run, study
+from cwd.experiments.workspace import Workspace, open_profile
 from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.system.files import exclusive, write_text
 from cwd.system.progress import TERMINAL, VARIABLE, ProgressTail
 from cwd.tools.environment import environment
 from cwd.tools.pages import section, write_page
+from cwd.tools.record import check, compare
 from cwd.tools.train import train_runs
 
 MAIN_TABLE = "table2"
+CHECK = "record_check"  # the table that compares with the record
+CITIES = "the paper's networks on Cityscapes beside ours"
+UNTOLD = ["complexity", "sd", "seeds"]  # columns that say nothing of one seed
 TITLES = {
     MAIN_TABLE: "Table 2, the paper's mIoU beside ours",
     "table9": "Table 9, the paper's COCO AP beside ours",
     "transformation": "The second paper's gains beside ours, four tasks",
+    CHECK: "Runs that were trained here beside their record",
 }
 CONTENTS = {
     "notebooks": "executed notebooks",
@@ -53,6 +59,7 @@ def reproduce(
     data_root: str | Path = "data",
     seeds: str = "",
     device: str = "auto",
+    mode: str = "",
     only: str = "",
     workers: int | None = 1,
     notebooks: Path = paths.NOTEBOOKS,
@@ -61,15 +68,18 @@ def reproduce(
     """Execute every notebook under a profile and lay out what comes of it.
 
     `only` are numbers of notebooks, such as "01,02", all if empty; seeds are comma-separated, the
-    profile's own if empty. Unless there is one worker, or `only` says which notebooks, all runs of
-    the studies are trained first, in `workers` processes, or as many as the machine has room for.
-    A relative `data_root` is below the checkout's root.
+    profile's own if empty; the mode says what is trained and what is taken from the record, see
+    `cwd.experiments.workspace`. Unless `only` says which notebooks, runs are trained first, in
+    `workers` processes, or as many as the machine has room for, and those of the first table are
+    shown as soon as they are there. In the end all are compared with the record. A relative
+    `data_root` is below the checkout's root.
 
     Returns the output's folder, `build/PROFILE` if None: `notebooks/`, `html/`, `tables/`,
-    `figures/`, `index.html`. A setting that is wrong, a notebook that failed, or another process at
-    the same output is a `CwdError`.
+    `figures/`, `index.html`. A setting that is wrong, a notebook that failed, another process at
+    the same output, or a result unlike its record is a `CwdError`.
     """
     parameters = {"profile": profile, "data_root": str(data_root), "seeds": seeds, "device": device}
+    parameters |= {"mode": mode}
     with environment(ENVIRONMENT):
         workspace = open_profile(**parameters)  # mistakes show before any work
         output = output or workspace.output
@@ -83,18 +93,37 @@ def reproduce(
                 )
         with exclusive(output / ".lock", paths.for_people(output)):
             write_text(output / "parameters.yaml", yaml.safe_dump(parameters, sort_keys=False))
-            if workers != 1 and not only:
-                runs = every_run(workspace)
-                train_runs(workspace, runs, workers=workers, cluster="local", gpus_per_run=1)
+            if not only:
+                _train_first(workspace, workers)
             for number, book in enumerate(chosen, start=1):
                 began, place = time.monotonic(), f"[{number}/{len(chosen)}] {book.stem}"
                 TERMINAL.show(place, transient=True)
                 _write_html(_execute(book, output, parameters), output / "html")
                 minutes, seconds = divmod(round(time.monotonic() - began), 60)
                 TERMINAL.show(f"{place}  done in {minutes} min {seconds} s")
+            compared = compare(workspace)
+            if len(compared):
+                workspace.save_table(compared.set_index("run"), CHECK)
             _write_index(output, books, profile, parameters)
     _summarise(output, profile)
+    check(compared)
     return output
+
+
+def _train_first(workspace: Workspace, workers: int | None) -> None:
+    """Train what the notebooks will ask for; the runs of the first table before the others."""
+    jobs = {"workers": workers, "gpus_per_run": 1}
+    if workspace.core:
+        train_runs(workspace, workspace.core, cluster="", **jobs)
+        table = study(MAIN_TABLE, workspace)
+        rows = tuple(row for row in table.rows if row.runs[0] in workspace.core)
+        one = [replace(row, runs=row.runs[:1]) for row in rows]
+        print(f"\nFrom one seed, {CITIES}, {workspace.profile.about} (mIoU in %):\n")
+        print(replace(table, rows=tuple(one)).table().drop(columns=UNTOLD).to_string(na_rep=""))
+        print(flush=True)
+    left = [run for run in every_run(workspace) if not workspace.recorded(run)]
+    if workers != 1:
+        train_runs(workspace, left, cluster="", **jobs)
 
 
 def find_notebooks(folder: Path) -> list[Path]:

@@ -41,7 +41,7 @@ class Job(Checkpointable):
         A RuntimeError says that the processes that train together died.
         """
         if self.leader:
-            threading.Thread(target=_follow, args=(self.leader,), daemon=True).start()
+            follow(self.leader)
         os.environ.pop(VARIABLE, None)  # what it reports goes into the job's log
         if self.gpus is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
@@ -77,8 +77,14 @@ class Job(Checkpointable):
         return {}
 
 
-def _follow(leader: int) -> None:
+def follow(leader: int) -> None:
     """Interrupt this process, as a keyboard does, once its leader has ended, however that was."""
+    # ignored in what a shell starts in the background, and in all that is started by it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Thread(target=_watch, args=(leader,), daemon=True).start()
+
+
+def _watch(leader: int) -> None:
     while True:
         try:
             state = Path(f"/proc/{leader}/stat").read_text().rpartition(")")[2].split()[0]

@@ -55,6 +55,14 @@ def finished_at(record: dict[str, Any]) -> str:
     return f"finished at commit {commit[:7]}{since}"
 
 
+def recorded_at(record: dict[str, Any]) -> str:
+    """At which commit and on what hardware a recorded run was measured, by its provenance."""
+    last = record["sessions"][-1]
+    machine, commit = last["hardware"], last["commit"] or "unknown"
+    threads = f", {machine['threads']} threads" if machine["device"] == "cpu" else ""
+    return f"commit {commit[:7]}, {machine['name']}" + threads.replace(" 1 threads", " 1 thread")
+
+
 def different(began: Any, now: Any, name: str = "") -> tuple[str, Any, Any] | None:
     """The first entry in which two mappings differ: its name and both values; None if none does."""
     if not (isinstance(began, dict) and isinstance(now, dict)):

@@ -23,6 +23,7 @@ from cwd.training.tasks import task_of
 WEIGHTS, HISTORY, METRICS = "student.safetensors", "history.csv", "metrics.json"
 PROVENANCE = "provenance.json"
 FILES = ("config.json", HISTORY, METRICS, PROVENANCE, WEIGHTS)
+PARTS = ("train", "val")  # of a dataset, what `Parts` has something of
 Digits = Annotated[str, Field(pattern="^[0-9a-f]+$")]
 
 

@@ -100,7 +100,7 @@ def test_checksums(camvid, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "split", "word"),
     [
-        ("camvids", "train", "no dataset 'camvids': use one of scenes, cityscapes"),
+        ("camvids", "train", "no dataset 'camvids': use one of scenes, streets, cityscapes"),
         ("camvid", "training", "no split 'training'"),
         ("camvid", "test", r"test\.txt is missing"),
         ("ade20k", "train", "holds no ade20k .*ADEChallengeData2016.zip and unpack it there"),

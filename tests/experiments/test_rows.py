@@ -37,6 +37,9 @@ def test_tables_2_to_5_have_the_papers_numbers():
     score = {"MIMIC": 72.10, "AT": 72.32, "PI": 71.74, "LOCAL": 69.75, "PA": 71.41, "IFV": 70.66,
              "HO": 72.13, "CW": 72.82}  # fmt: skip
     expected = {f"{k}_f": v for k, v in feature.items()} | {f"{k}_s": v for k, v in score.items()}
+    # the same numbers beside the other readings of PI's weight and of CW_s's settings
+    expected |= {"PI_f(norm=released)": 70.02, "PI_s(norm=released)": 71.74}
+    expected |= {"CW_s(T=1, weight=35)": 72.82}
     assert paper.iloc[2:].to_dict() == expected
     # printed as +3.45; its own numbers say 3.11
     assert tables[2].loc["MIMIC_f", "paper gain"] == 3.11
@@ -45,10 +48,14 @@ def test_tables_2_to_5_have_the_papers_numbers():
     assert math.isnan(third["CW_f(metric=swapped)"])
     assert fourth.iloc[2:].to_dict() == {"PA_f": 71.41, "IFV_f": 71.66, "CW_f": 73.60}
     assert fifth.iloc[:2].tolist() == [78.53, 69.10]
-    assert fifth.iloc[2:].to_dict() == {
+    printed = {
         "PI + HO": 72.77, "PI + HO + PA_f": 74.08, "PI + HO + IFV_f": 74.54,
         "CW_s + CW_f": 73.71, "PI + HO + CW_f": 74.87, "PI + HO + CW_s + CW_f": 75.13,
     }  # fmt: skip
+    assert fifth.iloc[2:8].to_dict() == printed
+    for label, number in fifth.iloc[8:].items():  # the same with the other readings
+        plain = label.replace("(norm=released)", "").replace("(T=1, weight=35)", "")
+        assert printed[plain] == number
 
 
 def test_figure_3_spans_what_the_paper_spans():
@@ -91,8 +98,8 @@ def test_a_run_is_trained_once_for_all_tables_and_from_every_seed():
 def test_ours_beside_the_paper():
     source = Invented({"": (50.0, 52.0, 54.0), "CW_f": (55.0, 56.0, 60.0), "PI": (51.0,)})
     table = study("table2", source).table()
-    ours = table["our mIoU (scenes)"]
-    assert ours["teacher PSPNet-R18"] == 90
+    ours = table["our mIoU (streets)"]
+    assert ours["teacher PSPNet-R18(0.5)"] == 90
     assert ours["student PSPNet-R18(0.25)"] == 52
     assert (ours["CW_f"], table.loc["CW_f", "sd"]) == (57, 2.65)  # sqrt((4 + 1 + 9) / 2)
     assert table.loc["CW_f", "our gain"] == 5
@@ -156,7 +163,7 @@ def test_scratch_never_stands_beside_imagenet():
     source = Invented({}, others={"PSPNet-MBV2(0.35)": {"": (40.0,), "PI + HO + CW_f": (44.0,)}})
     rows = study("table6", source).table()
     measured = rows.loc[("PSPNet-MBV2", "scratch", "CWD")]
-    assert measured["our mIoU (scenes)"] == 44
+    assert measured["our mIoU (streets)"] == 44
     assert measured["our gain"] == 4
     assert measured["our network"] == "PSPNet-MBV2(0.35), scratch"
     assert math.isnan(measured["paper val mIoU"])

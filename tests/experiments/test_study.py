@@ -12,9 +12,10 @@ import yaml
 from cwd.config import Data, DetectionSchedule, Schedule
 from cwd.experiments import load_profile, open_profile, study
 from cwd.experiments.profile import profile_names
-from cwd.experiments.records import record, recorded_profiles
+from cwd.experiments.records import recorded_profiles
 from cwd.system import paths
 from cwd.system.errors import CwdError
+from cwd.tools.record import record
 from cwd.training.run_folder import RunFolder
 
 QUICK = {

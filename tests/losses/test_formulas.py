@@ -1,6 +1,7 @@
 """Losses by hand in float64, and as their authors published them."""
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -41,6 +42,21 @@ def test_equations_4_and_6_by_hand(kind, parts, metric, tau):
     total = sum(METRICS[metric](softmax(t, tau), softmax(s, tau)) for s, t in pairs)
     value = kind(tau, metric)(student, teacher).item()
     assert value == pytest.approx(total * tau**2 / len(pairs), rel=1e-11)
+
+
+def test_pi_as_released():
+    """The published code takes KLDivLoss() with its default mean, over all elements."""
+    student, teacher = maps()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns of what that mean is
+        expected = torch.nn.KLDivLoss()(student.log_softmax(1), teacher.softmax(1))
+    assert torch.allclose(PixelWise(norm="released")(student, teacher), expected)
+    # 10 of it are 10 / 19 of equation 6's on Cityscapes
+    student, teacher = torch.randn(2, 2, 19, 4, 4, dtype=torch.float64)
+    ratio = PixelWise(norm="released")(student, teacher) / PixelWise()(student, teacher)
+    assert ratio.item() == pytest.approx(1 / 19)
+    with pytest.raises(CwdError, match=r"^norm=sum is unknown: use one of paper, released\.$"):
+        PixelWise(norm="sum")
 
 
 @pytest.mark.parametrize("tau", [1.0, 4.0])

@@ -290,9 +290,9 @@ def test_the_command_hands_the_runs_to_workers(monkeypatch, tmp_path, capsys):
 
 
 FOLLOWER = """
-import sys, threading, time
-from cwd.tools.worker import _follow
-threading.Thread(target=_follow, args=(int(sys.argv[1]),), daemon=True).start()
+import sys, time
+from cwd.tools.worker import follow
+follow(int(sys.argv[1]))
 try:
     print("following", flush=True)
     time.sleep(60)
@@ -301,9 +301,11 @@ except KeyboardInterrupt:
 """
 
 
-def test_a_worker_ends_with_what_started_it():
+@pytest.mark.parametrize("started", ["exec", "trap '' INT; exec"])  # as a background command has it
+def test_a_worker_ends_with_what_started_it(started):
     leader = subprocess.Popen(["sleep", "60"])
-    command = [sys.executable, "-c", FOLLOWER, str(leader.pid)]
+    words = [sys.executable, "-c", FOLLOWER, str(leader.pid)]
+    command = ["sh", "-c", f'{started} "$@"', "sh", *words]
     worker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert worker.stdout.readline() == "following\n"
     leader.kill()  # and nobody asks how it ended

@@ -14,6 +14,7 @@ from nbformat import v4
 
 from cwd import __main__
 from cwd.experiments.study import every_run
+from cwd.experiments.workspace import Workspace
 from cwd.system import paths, progress
 from cwd.system.errors import CwdError
 from cwd.system.files import exclusive
@@ -22,18 +23,24 @@ from cwd.tools import reproduce as reproducing
 from cwd.tools.reproduce import reproduce
 
 PARAMETERS = (
-    'profile: str = "quick"\ndata_root: str = "data"\nseeds: str = ""\ndevice: str = "auto"'
+    'profile: str = "quick"\ndata_root: str = "data"\nseeds: str = ""\ndevice: str = "auto"\n'
+    'mode: str = ""'
 )
+MEASURED = {"metrics": {"miou": 40.0, "macc": 50.0}, "provenance": {}}
 PICTURE = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de"
     "0000000c49444154789c63606060000000040001f61738550000000049454e44ae426082"
 )
 
 
+TRAIN_FIRST = reproducing._train_first
+
+
 @pytest.fixture
-def go(tmp_path):
-    """Run the notebooks of this test's folder into its output."""
+def go(tmp_path, monkeypatch):
+    """Run the notebooks of this test's folder, which need no runs, into its output."""
     (tmp_path / "notebooks").mkdir()
+    monkeypatch.setattr(reproducing, "_train_first", lambda *_: None)
 
     def call(**options):
         places = {"notebooks": tmp_path / "notebooks", "output": tmp_path / "out"}
@@ -72,7 +79,7 @@ def test_a_run_leaves_everything(go, tmp_path, capsys, monkeypatch):
     assert go(seeds="0,1") == output
     parameters = yaml.safe_load((output / "parameters.yaml").read_text())
     given = {"profile": "smoke", "data_root": str(tmp_path), "seeds": "0,1", "device": "auto"}
-    assert parameters == given
+    assert parameters == given | {"mode": ""}
     first = (output / "notebooks" / "00_first.ipynb").read_text()
     assert "smoke 0,1 auto None" in first
     index = (output / "index.html").read_text()
@@ -101,21 +108,31 @@ def test_some_notebooks(go, tmp_path):
         go(only="01,7")
 
 
-def test_workers_train_first(go, monkeypatch):
+def test_workers_train_first_what_the_first_table_shows(go, monkeypatch, capsys):
     go.write("00_first", "pass")
+    asked = []
 
     def no_disk(workspace, runs, **jobs):
-        assert (runs, workspace.profile.seeds) == (every_run(workspace), (1, 2))
-        raise CwdError(f"no disk for {jobs['workers']}")
+        asked.append(tuple(runs))
+        if len(asked) == 2:
+            assert (list(runs), workspace.profile.seeds) == (every_run(workspace), (1, 2))
+            raise CwdError(f"no disk for {jobs['workers']}")
 
+    monkeypatch.setattr(reproducing, "_train_first", TRAIN_FIRST)
     monkeypatch.setattr(reproducing, "train_runs", no_disk)
+    monkeypatch.setattr(Workspace, "find", lambda *_: MEASURED)
     with pytest.raises(CwdError, match="no disk for 4"):
         go(seeds="1,2", workers=4)
+    teacher, *students = asked[0]
+    assert (teacher.recipe, [run.recipe for run in students][:2]) == ("", ["", "PI"])
+    assert {run.seed for run in students} == {1}  # one of those that were given
+    said = capsys.readouterr().out  # before the others are trained
+    assert re.search(r"^CW_f +73\.52 +4\.42 +40\.0 +0\.0 +here$", said, re.M)
 
 
 def test_a_parameter_that_a_notebook_lacks(go, tmp_path):
     go.write("00_first", "pass", parameters='profile: str = "quick"')
-    with pytest.raises(CwdError, match=r"first\.ipynb has no parameter data_root, device, seeds"):
+    with pytest.raises(CwdError, match=r"first\.ipynb has no parameter data_root, device, mode"):
         go()
     assert not (tmp_path / "out" / "notebooks").exists()
 
