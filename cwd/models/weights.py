@@ -65,6 +65,21 @@ def check_values(state: dict[str, Tensor], path: Path) -> None:
     raise CwdError(f"{path} holds {fault}: get it again, or train it again.")
 
 
+def in_order(state: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A file's tensors under the names of a network that has the same in the same order.
+
+    Batch norm's step counters, which the file may lack, stay as they are in the network. A
+    `ValueError` says that the two differ in number or shape.
+    """
+    counted = "num_batches_tracked"
+    names = [name for name in wanted if not name.endswith(counted)]
+    values = [value for name, value in state.items() if not name.endswith(counted)]
+    pairs = list(zip(names, values, strict=True))
+    if odd := [name for name, value in pairs if value.shape != wanted[name].shape]:
+        raise ValueError(f"{odd[0]} has another shape")
+    return wanted | dict(pairs)
+
+
 def backbone_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """A checkpoint's tensors under timm's names.
 
