@@ -5,19 +5,37 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation as ConvNormReLU
 
+from cwd.models.separable import blends, means, resized
+
 BINS = (1, 2, 3, 6)  # sides of the pyramid's pooled maps
 RATES = (12, 24, 36)  # dilations of the atrous pyramid at output stride 8
 DROPOUT = 0.1
 
 
+def as_products(x: Tensor) -> bool:
+    """Whether `cwd.models.separable` pools and enlarges a map: where it is faster."""
+    return x.is_cuda
+
+
+class RegionMeans(nn.AdaptiveAvgPool2d):
+    """Means of a map over side x side regions: [B, C, side, side]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        side = self.output_size
+        return resized(x, means, side, side) if as_products(x) else super().forward(x)
+
+
 def pooled(inputs: int, outputs: int, side: int) -> nn.Sequential:
     """Averages over side x side regions, then a 1x1 convolution with norm and ReLU."""
-    return nn.Sequential(nn.AdaptiveAvgPool2d(side), *ConvNormReLU(inputs, outputs, 1))
+    return nn.Sequential(RegionMeans(side), *ConvNormReLU(inputs, outputs, 1))
 
 
 def enlarged(x: Tensor, like: Tensor) -> Tensor:
     """A map [B, C, ., .] at the height and width of another, bilinearly."""
-    return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=True)
+    size = like.shape[-2:]
+    if as_products(x):
+        return resized(x, blends, *size)
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
 
 
 class PyramidPooling(nn.Module):
