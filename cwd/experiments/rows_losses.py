@@ -3,7 +3,7 @@
 Labels are recipes in the paper's notation, `_f` for the feature map and `_s` for the score map.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -60,7 +60,29 @@ def table1() -> pd.DataFrame:
 
 
 def class_comparison(ours: pd.DataFrame) -> pd.DataFrame:
-    """Table 4's class IoU beside ours (see `Study.class_iou`), in percent, a line a class."""
+    """Table 4's class IoU beside ours (see `Study.class_iou`), in percent, a line a class.
+
+    Between them the authors' own log of CW_f at the paper's weight and T.
+    """
     printed = paper("table4_class_iou", 0).drop("mIoU").add_prefix("paper ")
+    (logged,) = _logged(weight=35, T=1).index
+    line = paper("authors_logs").loc[logged].rename(lambda name: name.replace("_", " "))
+    printed["authors' log CW"] = pd.to_numeric(line.reindex(printed.index))
     mine = ours.add_prefix("our ")
     return printed.join(mine, how="outer").reindex(printed.index.union(mine.index, sort=False))
+
+
+def _logged(**settings: float) -> pd.DataFrame:
+    """The authors' logs of CW_f with some settings: single runs on Cityscapes, from their code."""
+    logs = paper("authors_logs")
+    wanted = {"map": "feature", "normalisation": "channel"} | settings
+    return logs[(logs[list(wanted)] == pd.Series(wanted)).all(axis=1)]
+
+
+def authors_curves(names: Iterable[str]) -> dict[str, pd.Series]:
+    """What the authors' logs have for figure 3, mIoU by temperature and by weight.
+
+    `names` are those of the two panels.
+    """
+    curves = _logged(weight=35).set_index("T")["miou"], _logged(T=1).set_index("weight")["miou"]
+    return dict(zip(names, curves, strict=True))

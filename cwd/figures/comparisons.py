@@ -87,12 +87,15 @@ def gain_panels(table: pd.DataFrame, printed: str, width: float = 3.1) -> Figure
 
 
 def sweeps(
-    quantities: Mapping[str, tuple[pd.DataFrame, Mapping[str, float]]], student: str
+    quantities: Mapping[str, tuple[pd.DataFrame, Mapping[str, float]]],
+    student: str,
+    logged: Mapping[str, pd.Series] | None = None,
 ) -> Figure:
     """mIoU over a quantity, every seed a point, mean and standard deviation (figure 3).
 
     Of each quantity, the results (`Study.results`) and the value of every row. The student alone is
-    a line with its standard deviation.
+    a line with its standard deviation. `logged` are the authors' own values by quantity, on an axis
+    of their own.
     """
     figure, (line,) = style.panels(1, len(quantities), 4.6 * len(quantities), 3.2, sharey=True)
     for axes, (name, (results, values)) in zip(line, quantities.items(), strict=True):
@@ -109,8 +112,14 @@ def sweeps(
         decades = x.max() > 100 * x[x > 0].min()
         axes.set(xlabel=name, **{"xscale": "log"} if decades else {"xlim": (0, None)})
         axes.grid()
+        if logged:
+            own = axes.twinx()
+            own.scatter(logged[name].index, logged[name], s=30, **style.PRINTED)
+            own.set_ylabel("authors' logs, Cityscapes: mIoU (%)")
+            own.spines["right"].set_visible(True)
+            axes.scatter([], [], s=30, label="authors' logs", **style.PRINTED)
     line[0].set_ylabel("mIoU (%)")
-    line[0].legend(ncols=3, **style.ABOVE)
+    line[0].legend(ncols=4, **style.ABOVE)
     return figure
 
 
@@ -121,12 +130,16 @@ def forest(table: pd.DataFrame) -> Figure:
     figure, ((axes,),) = style.panels(1, 1, 9.5, 0.42 * len(shown) + 1.1)
     axes.axvline(0, color=style.INK, linewidth=0.8)
     limit = 2.2 * max(1.0, shown["ours"].abs().max())
-    colours = {"supported": "#2a9d5c", "contradicted": style.TEACHER, "undecided": "#8d99a6"}
-    for name, colour in colours.items():
+    looks = {
+        "supported": ("#2a9d5c", "o"),
+        "contradicted": (style.TEACHER, "X"),
+        "undecided": ("#8d99a6", "s"),
+    }
+    for name, (colour, marker) in looks.items():
         lines, at = shown[shown["verdict"] == name], places[shown["verdict"] == name]
         ends = (lines[end].clip(-limit, limit) for end in ("low", "high"))
         axes.hlines(at, *ends, color=colour, linewidth=2)
-        axes.scatter(lines["ours"], at, color=colour, s=40, zorder=3, label=name)
+        axes.scatter(lines["ours"], at, color=colour, marker=marker, s=45, zorder=3, label=name)
     axes.scatter(shown["paper"].astype(float), places, s=36, label="paper", **style.PRINTED)
     words = "difference in percent: mean, 95 % interval; cut where it leaves the panel"
     axes.set(xlim=(-limit, limit), xlabel=words)

@@ -18,11 +18,12 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from cwd.data.scenes.draw import DRAWN
 from cwd.experiments.claims import comparisons
 from cwd.experiments.claims.comparisons import Evidence
 from cwd.experiments.claims.interval import Finding
 from cwd.experiments.profile import load_profile
-from cwd.experiments.records import Records
+from cwd.experiments.records import Records, recorded_profiles
 from cwd.experiments.workspace import Workspace
 from cwd.system import paths
 
@@ -83,6 +84,21 @@ def verdicts(profile: str | Workspace | Records) -> pd.DataFrame:
     table = pd.DataFrame([_line(claim, claim.findings(evidence)) for claim in CLAIMS])
     columns = ["claim", "where", "paper", "decided by", "ours", "sd", "low", "high", "n", "unit"]
     return table.reindex(columns=[*columns, "verdict", "why not"])
+
+
+def side_by_side(source: Workspace) -> pd.DataFrame:
+    """The verdict on every claim in this profile, and in each other one that is recorded.
+
+    Profiles of real images come first. With the verdict stands n, of seeds or of students.
+    """
+    others = [p for p in recorded_profiles() if p.name != source.profile.name]
+    known = {p: verdicts(Records(p)) for p in others} | {source.profile: verdicts(source)}
+    shown = {
+        profile.name: table["verdict"]
+        + table["n"].map(lambda n: f" ({n:.0f})", "ignore").fillna("")
+        for profile, table in sorted(known.items(), key=lambda item: item[0].data.name in DRAWN)
+    }
+    return pd.DataFrame(shown).set_index(pd.Index([c.text for c in CLAIMS], name="claim"))
 
 
 def _line(claim: Claim, findings: Sequence[Finding]) -> dict[str, Any]:
