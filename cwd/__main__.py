@@ -24,6 +24,7 @@ Network = Annotated[str, typer.Option(help="of the run; the profile's student if
 Workers = Annotated[
     int | None, typer.Option(min=1, help="jobs at once; one a core, or a GPU, if not given")
 ]
+Mode = Annotated[str, typer.Option(help="core, the rest as recorded; all; or fresh")]
 
 
 def _needs_checkout(verb: str, what: str) -> None:
@@ -42,7 +43,7 @@ def reproduce(
     device: Device = "auto",
     workers: Workers = None,
     only: Annotated[str, typer.Option(help="numbers of notebooks, such as 01,02")] = "",
-    mode: Annotated[str, typer.Option(help="core, the rest as recorded; all; or fresh")] = "",
+    mode: Mode = "",
 ) -> None:
     """Execute all notebooks under a profile."""
     _needs_checkout("reproduce", "the notebooks")
@@ -50,6 +51,23 @@ def reproduce(
 
     given = {"data_root": data_root, "seeds": seeds, "device": device}
     reproduce(profile, only=only, mode=mode, workers=workers, **given)
+
+
+@app.command()
+def first(
+    profile: Profile = "quick",
+    data_root: DataRoot = "data",
+    seeds: Seeds = "",
+    device: Device = "auto",
+    workers: Workers = None,
+    mode: Mode = "",
+) -> None:
+    """Train the student alone, PI and CW from one seed: a first table beside the paper's."""
+    _needs_checkout("first", "the recorded results")
+    from cwd.tools.reproduce import first
+
+    place = {"data_root": data_root, "seeds": seeds, "device": device, "mode": mode}
+    first(profile, workers=workers, **place)
 
 
 @app.command()

@@ -73,13 +73,14 @@ NOTATION = {
         | _each_level(5.0, temperature=1.0),
         SOFTENED,
     ),
-    # Supplement S4: alpha_pi = 10 and alpha_ho = 0.1.
+    # Supplement S4: alpha_pi = 10 and alpha_ho = 0.1. The released code's mean makes of 10 10 / K.
     "PI": Notation(losses.PixelWise, _both(10.0), (*SOFTENED, "norm"), bare="s"),
     "HO": Notation(losses.Holistic, {"s": Default(0.1)}, told=("channels", "map_size"), bare="s"),
     # The paper prints no other weights. These are the methods' own: 1000 is AT's beta (its paper
-    # halves it); SKDS's script has 0.5 for PA; IFVD's code 200; MIMIC has 1 in the
-    # comparisons of CIRKD. No source gives one for LOCAL, CD and RAW (the last two are controls,
-    # not in the paper's tables): theirs make the term about as large as the cross-entropy at first.
+    # halves it); SKDS's script has 0.5 for PA; IFVD's code 200; MIMIC has none (CIRKD's
+    # script takes 10). No source gives one for LOCAL and RAW, and the authors' logs try several for
+    # CD (the last two are controls, not in the paper's tables): theirs make the term about as large
+    # as the cross-entropy at first.
     "MIMIC": Notation(losses.Mimic, _both(1.0) | _each_level(1.0)),
     "AT": Notation(losses.AttentionTransfer, _both(1000.0), ("p",)),
     "LOCAL": Notation(losses.LocalAffinity, _both(0.001), aligned=False),

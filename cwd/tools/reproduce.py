@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pandas as pd
@@ -110,20 +111,37 @@ def reproduce(
     return output
 
 
+def first(profile: str, *, workers: int | None = 1, **place: Any) -> None:
+    """Train the core of a profile, print its table beside the paper's, and say where to go on.
+
+    `place` are the other arguments of `cwd.experiments.workspace.open_profile`.
+    """
+    workspace = open_profile(profile, **place)
+    if not workspace.core:
+        raise CwdError(f"profile {workspace.profile.name} has no segmentation networks: use quick.")
+    _train_core(workspace, workers)
+    print("make reproduce   the notebooks, with every other row as recorded")
+    print("make lab         the notebooks in JupyterLab, first notebooks/02_method.ipynb")
+
+
+def _train_core(workspace: Workspace, workers: int | None) -> None:
+    """Train the runs of the first table, and print it."""
+    train_runs(workspace, workspace.core, workers=workers, gpus_per_run=1, cluster="")
+    table = study(MAIN_TABLE, workspace)
+    rows = (row for row in table.rows if row.runs[0] in workspace.core)
+    one = tuple(replace(row, runs=row.runs[:1]) for row in rows)
+    print(f"\nFrom one seed, {CITIES}, {workspace.profile.about} (mIoU in %):\n")
+    print(replace(table, rows=one).table().drop(columns=UNTOLD).to_string(na_rep=""))
+    print(flush=True)
+
+
 def _train_first(workspace: Workspace, workers: int | None) -> None:
     """Train what the notebooks will ask for; the runs of the first table before the others."""
-    jobs = {"workers": workers, "gpus_per_run": 1}
     if workspace.core:
-        train_runs(workspace, workspace.core, cluster="", **jobs)
-        table = study(MAIN_TABLE, workspace)
-        rows = tuple(row for row in table.rows if row.runs[0] in workspace.core)
-        one = [replace(row, runs=row.runs[:1]) for row in rows]
-        print(f"\nFrom one seed, {CITIES}, {workspace.profile.about} (mIoU in %):\n")
-        print(replace(table, rows=tuple(one)).table().drop(columns=UNTOLD).to_string(na_rep=""))
-        print(flush=True)
-    left = [run for run in every_run(workspace) if not workspace.recorded(run)]
+        _train_core(workspace, workers)
     if workers != 1:
-        train_runs(workspace, left, cluster="", **jobs)
+        left = [run for run in every_run(workspace) if not workspace.recorded(run)]
+        train_runs(workspace, left, workers=workers, gpus_per_run=1, cluster="")
 
 
 def find_notebooks(folder: Path) -> list[Path]:
