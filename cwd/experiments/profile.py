@@ -40,6 +40,7 @@ class Profile:
     student_seeds: Seeds = ()  # of the others among them
     detection: Detection | None = None  # the detectors of Table 9
     transformation: Transformation | None = None  # the networks of the second paper
+    investigations: Switch = False  # whether notebook 08's runs belong to it
     allow_weak_teacher: Switch = False  # see `cwd.training.loop.train`
 
     def __post_init__(self) -> None:

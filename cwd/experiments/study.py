@@ -13,6 +13,7 @@ from cwd.experiments.profile import Profile
 from cwd.experiments.rows_losses import compared
 from cwd.experiments.rows_networks import SOURCES, costs, networks
 from cwd.experiments.rows_pairs import table9, transformation
+from cwd.experiments.rows_why import longer, schools, unaugmented
 from cwd.experiments.table import Row, Table, difference
 from cwd.experiments.workspace import Workspace, open_profile
 from cwd.system.errors import CwdError
@@ -22,6 +23,7 @@ from cwd.training.tasks import task_of
 
 def _tables() -> dict[str, Table]:
     made = {"table9": table9, "transformation": transformation}
+    made |= {rows.__name__: rows for rows in (longer, schools, unaugmented)}
     made |= {name: partial(networks, name) for name in SOURCES}
     tables = {}
     for name, entry in yaml.safe_load(Path(__file__).with_name("tables.yaml").read_text()).items():

@@ -13,7 +13,7 @@ GUARD = "NBVAL_CHECK_OUTPUT"
 
 
 def test_the_notebooks_are_there():
-    expected = ["00", "01", "02", "03", "04", "05", "06", "99", "A1", "A2"]
+    expected = ["00", "01", "02", "03", "04", "05", "06", "08", "99", "A1", "A2"]
     assert [path.name[:2] for path in NOTEBOOKS] == expected
 
 
