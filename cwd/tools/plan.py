@@ -44,8 +44,9 @@ finished: in build/runs; recorded: in data/results only; left: neither.
 from runs: the median of finished or recorded runs on this hardware; timed: the trainer itself on
 generated images, of which a CPU gets fewer or smaller ones; counted: counted operations at the rate
 that those runs or trials of the network sustained, so that what one loss costs more than another
-isn't in it. Runs that find their teacher's maps in memory take less; detectors' images of other
-shapes more or less, and masks more where more is found. Measuring mIoU or AP comes on top."""
+isn't in it. Runs that are trained together share batches and their teacher's maps, and take less;
+detectors' images of other shapes more or less, and masks more where more is found. Measuring mIoU
+or AP comes on top."""
 
 
 def plan(
@@ -141,8 +142,7 @@ def _time_lines(table: pd.DataFrame, hardware: dict[str, Any]) -> list[str]:
     said = (
         "on {name} ({device}, threads: {threads}): ".format(**hardware)
         + f"{_hours(table['hours_left'].sum())} hours left, {_hours(table['hours_in_all'].sum())} "
-        "in all; `make reproduce` needs the networks, so it trains those recorded only as well: "
-        f"{_hours(again)} hours more."
+        f"in all; those recorded only are trained by `make reproduce ALL=1`: {_hours(again)} hours."
     )
     sums = f"\n{total} runs: {here} finished, {recorded} recorded only, {left} left"
     return [sums, textwrap.fill(said, WIDTH)]

@@ -50,7 +50,8 @@ def test_one_parameters_cell(book):
     (cell,) = [c for c in book.cells if "parameters" in c.metadata.get("tags", [])]
     statements = ast.parse(cell.source).body
     assert all(isinstance(s, ast.AnnAssign) for s in statements)
-    assert [s.target.id for s in statements] == ["profile", "data_root", "seeds", "device"]
+    names = [s.target.id for s in statements]
+    assert names == ["profile", "data_root", "seeds", "device", "mode"]
     assert all(isinstance(ast.literal_eval(s.value), str) for s in statements)
 
 
