@@ -117,7 +117,7 @@ class Workspace:
 
     def train(self, run: Run) -> RunFolder:
         """The finished run, trained now if it isn't on disk; its teacher before it."""
-        self._train([run])
+        self.train_now([run])
         return RunFolder(paths.RUNS, run)
 
     def train_all(self, runs: Iterable[Run]) -> None:
@@ -125,15 +125,16 @@ class Workspace:
 
         Raises the CwdError of the first that can't be trained, when the others of its group are.
         """
-        self._train(run for run in runs if not self.recorded(run))
+        self.train_now(run for run in runs if not self.recorded(run))
 
-    def _train(self, runs: Iterable[Run]) -> None:
+    def train_now(self, runs: Iterable[Run]) -> None:
+        """As `train_all`, but those that are recorded are trained too."""
         left = [run for run in runs if not RunFolder(paths.RUNS, run).finished]
         left = [run for run in left if not self.take_published(run)]
         if not left:
             return
         self.profile.check_weights()
-        self._train(each for run in left for each in needed(run))
+        self.train_now(each for run in left for each in needed(run))
         place = {"runs": paths.RUNS, "data_root": self.data_root, "device": self.device}
         place |= {"allow_weak_teacher": self.profile.allow_weak_teacher}
         for group in groups(left):

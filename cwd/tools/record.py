@@ -16,18 +16,20 @@ from cwd.experiments.workspace import Workspace
 from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.system.files import write_atomic, write_json, write_text
-from cwd.training.run_folder import RunFolder
+from cwd.training.provenance import recorded_at
+from cwd.training.run_folder import FILES, WEIGHTS, RunFolder
 from cwd.training.tasks import task_of
 
+HANDED_OUT = 16e6  # bytes of a teacher that comes with the code, at most
 SPREAD = 3.0  # standard deviations over seeds that a result may be from its record
 
 
 def record(profile: str, *, results: Path | None = None) -> list[Path]:
     """Copy what was measured under a profile to a folder of its name in `results`, data/results.
 
-    That is configuration, metrics and provenance of each finished run, and what notebooks 04, 05
-    and A1 measured beside the runs; and the profile, if it is a file of one's own. Returns the
-    files written.
+    That is configuration, metrics and provenance of each finished run, what notebooks 04, 05 and A1
+    measured beside the runs, and the profile, if it is a file of one's own; and into data/weights
+    the teacher as a whole, if it is small. Returns the files written.
     """
     source = Records(every_seed(load_profile(profile)), paths.RUNS)
     target = (results or paths.RESULTS) / source.profile.name
@@ -41,10 +43,58 @@ def record(profile: str, *, results: Path | None = None) -> list[Path]:
         if built.is_file():
             written.append(target / name)
             write_atomic(written[-1], functools.partial(shutil.copyfile, built))
+    written += [] if is_own(profile) else publish_teacher(source.profile.teacher)
     if written and is_own(profile):
         written.append(target / f"{source.profile.name}.yaml")
         write_text(written[-1], Path(profile).read_text())
     return written
+
+
+CARD = """# {network}, {title}
+
+Trained by this project as the teacher of its default profile, so that nobody has to wait for it.
+
+| | |
+| --- | --- |
+| network | {network}, {parameters:.2f} M parameters, random start |
+| data | {data} |
+| schedule | {steps} steps of {batch} images |
+| measured | {miou:.2f} mIoU on {images} images of {split} |
+| made by | {made} |
+| SHA-256 of the weights | `{sha256}` |
+| licence | MIT, as this project; the data is drawn by it |
+
+It has learnt drawn pictures and is of no use on photographs. `make first` and `make reproduce` take
+it from here, `FRESH=1` trains it again. By hand:
+
+```python
+from cwd.models.build import build_network, load_network_weights
+
+network = build_network("{network}", {classes}).eval()
+load_network_weights(network, "data/weights/{name}/student.safetensors")
+```
+"""
+
+
+def publish_teacher(run: Run | None) -> list[Path]:
+    """Copy a finished teacher of at most `HANDED_OUT` bytes to data/weights, with a model card."""
+    folder = run and RunFolder(paths.RUNS, run)
+    if not (folder and folder.finished) or (folder.done / WEIGHTS).stat().st_size > HANDED_OUT:
+        return []
+    target, known, metrics = paths.WEIGHTS / run.name, folder.provenance, folder.metrics
+    target.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        write_atomic(target / name, functools.partial(shutil.copyfile, folder.done / name))
+    size, schedule = "x".join(str(int(side)) for side in run.data.size or ()), run.schedule
+    about = {
+        "network": run.network, "name": run.name, "title": f"{run.data.name} {size}",
+        "parameters": metrics["parameters"] / 1e6, "miou": metrics["miou"], "split": run.data.split,
+        "data": f"{run.data.name} of {size}, {known['images']['train']} images",
+        "steps": schedule.steps, "batch": schedule.batch, "images": known["images"]["val"],
+        "made": recorded_at(known), "sha256": known["sha256"], "classes": len(metrics["class_iou"]),
+    }  # fmt: skip
+    write_text(target / "README.md", CARD.format(**about))
+    return [*(target / name for name in FILES), target / "README.md"]
 
 
 def compare(workspace: Workspace) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from cwd.system import paths
 from cwd.system.device import pick_device, side_by_side
 from cwd.system.errors import CwdError
 from cwd.system.progress import report
+from cwd.training.order import needed
 from cwd.training.provenance import finished_at
 from cwd.training.run_folder import RunFolder
 
@@ -41,16 +42,17 @@ def train_runs(workspace: Workspace, runs: Iterable[Run], **jobs: Any) -> None:
     has room for, and one on a cluster. A wrong setting, and a run that could not be trained, are a
     `CwdError`.
     """
+    runs = list(runs)
     if jobs["workers"] is None:
         elsewhere = is_torchelastic_launched() or jobs["cluster"] == "slurm"
         room = 1 if elsewhere else side_by_side(pick_device(workspace.device))
         jobs["workers"] = max(1, room // jobs["gpus_per_run"])
     if jobs["workers"] == 1 and not jobs["cluster"] and jobs["gpus_per_run"] == 1:
-        for run in runs:
-            before = RunFolder(paths.RUNS, run).finished
-            folder = workspace.train(run)
-            if before:
-                report(f"{run.title}: {finished_at(folder.provenance)}; {folder.done} is kept")
+        for folder in (RunFolder(paths.RUNS, run) for run in runs):
+            if folder.finished:
+                said = finished_at(folder.provenance)
+                report(f"{folder.run.title}: {said}; {folder.done} is kept")
+        workspace.train_now(runs)
         return
     if is_torchelastic_launched():
         raise CwdError(
@@ -60,6 +62,9 @@ def train_runs(workspace: Workspace, runs: Iterable[Run], **jobs: Any) -> None:
     from cwd.tools.jobs import Crew, Settings  # noqa: PLC0415 (submitit is for jobs only)
 
     workspace.profile.check_weights()
+    for run in dict.fromkeys(each for one in runs for each in (*needed(one), one)):
+        if not RunFolder(paths.RUNS, run).finished:
+            workspace.take_published(run)
     settings = Settings(**jobs | {"cluster": jobs["cluster"] or "local"})
     weak = workspace.profile.allow_weak_teacher
     place = {"runs": paths.RUNS, "data_root": workspace.data_root, "device": workspace.device}

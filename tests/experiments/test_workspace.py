@@ -9,7 +9,7 @@ import yaml
 from cwd.experiments import open_profile, study
 from cwd.system import paths
 from cwd.system.errors import CwdError
-from cwd.tools.record import check, compare, record
+from cwd.tools.record import check, compare, publish_teacher, record
 from cwd.training.run_folder import FILES, RunFolder
 
 TINY = {
@@ -112,7 +112,10 @@ def test_a_teacher_that_comes_with_the_code(measured, opened, place, monkeypatch
     workspace = opened()
     teacher = workspace.profile.teacher
     before = RunFolder(place / "before", teacher)
-    shutil.copytree(before.done, paths.WEIGHTS / teacher.name)
+    with monkeypatch.context() as patch:
+        patch.setattr(paths, "RUNS", before.root)
+        *_, card = publish_teacher(teacher)
+    assert f"{before.metrics['miou']:.2f} mIoU on 4 images of val" in card.read_text()
     with monkeypatch.context() as patch:
         patch.setattr("cwd.experiments.workspace.train_together", None)  # nothing is trained
         folder = workspace.train(teacher)
