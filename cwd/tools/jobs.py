@@ -31,6 +31,7 @@ PAUSE = 0.5  # seconds between two looks at the jobs
 GRACE = 5.0  # seconds that cancelled jobs of this machine have to end
 MOST_WORKERS = 4  # a core of this machine; more only wait for each other
 FOREVER = 60 * 24 * 365  # minutes: on this machine no job is stopped for its time
+SHOWN = 3  # runs that failed, in the sentence that ends a command
 REQUEUES = 1000  # a run may need that many times the time limit of a cluster
 
 
@@ -133,10 +134,13 @@ class Crew:
             self._cancel()
         if self.failed:
             each = [f"{run.name} ({why})" for run, why in self.failed.items()]
-            more = f", and {len(self.waiting)} that need them" if self.waiting else ""
+            shown, more = each[:SHOWN], ""
+            if len(each) > SHOWN:
+                more = f", and {len(each) - SHOWN} others, whose logs are in {self.folder}"
+            more += f", and {len(self.waiting)} that need them" if self.waiting else ""
             raise CwdError(
                 f"{len(each) + len(self.waiting)} of {self.total} runs weren't trained: "
-                f"{', '.join(each)}{more}: what is finished is kept, and the same command tries "
+                f"{', '.join(shown)}{more}: what is finished is kept, and the same command tries "
                 "the others again."
             )
 
