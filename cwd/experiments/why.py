@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from cwd.config.run import Run
-from cwd.experiments.study import Study
+from cwd.experiments.study import Study, study
 from cwd.experiments.workspace import Workspace
 from cwd.recipes.distiller import Distiller
 from cwd.recipes.parse import parse_recipe
@@ -19,6 +19,19 @@ LEARNT = 5.0  # percent of IoU that a class has where the student alone has lear
 TERMS = ("MIMIC_f", "MIMIC_s", "AT_f", "AT_s", "PI_f", "PI", "PI(norm=released)", "LOCAL_f",
          "LOCAL_s", "PA_f", "PA_s", "IFV_f", "IFV_s", "HO", "CW_f", "CW_s",
          "CW_s(T=1, weight=35)")  # fmt: skip
+
+
+def investigated(workspace: Workspace, name: str) -> Study | None:
+    """One of the investigations that need runs of their own, trained; None where there are none.
+
+    A profile has them or not, since they are half as many runs as all tables of the paper.
+    """
+    if not workspace.profile.investigations:
+        print(f"not part of profile {workspace.profile.name}: it has no investigations: true")
+        return None
+    found = study(name, workspace).train()
+    print(found.sources())
+    return found
 
 
 def compared_rows(table: Study, one: str, other: str) -> str:

@@ -42,8 +42,8 @@ CONTENTS = {
     "tables": "every table as CSV",
     "figures": "every figure as PNG",
 }
-# numbers of the notebooks of investigations, on detectors, on the second paper, and on claims
-WHY, DETECTION, TRANSFORMATION, LAST = "08", "A1", "A2", "99"
+# numbers of the notebooks on detectors, on the second paper, and on claims
+DETECTION, TRANSFORMATION, LAST = "A1", "A2", "99"
 # In the kernels: no progress bars, a known order of sets, and nothing of what `make test` sets for
 # nbval, which would go before the parameters.
 ENVIRONMENT = {
@@ -159,10 +159,9 @@ def fitting(books: Sequence[Path], profile: Profile) -> list[Path]:
     """The notebooks for which a profile has networks.
 
     Those are detectors for A1, what the second paper compares for A2, and segmentation networks for
-    the rest, of which 08 wants investigations; the claims are about all of them.
+    the rest; the claims are about all of them.
     """
-    has = {LAST: True, WHY: profile.student and profile.investigations}
-    has |= {DETECTION: profile.detection, TRANSFORMATION: profile.transformation}
+    has = {LAST: True, DETECTION: profile.detection, TRANSFORMATION: profile.transformation}
     return [book for book in books if has.get(_number(book), profile.student)]
 
 
