@@ -79,7 +79,8 @@ class Study:
         return table
 
     def _measured(self, row: Row) -> str:
-        recorded = sum(bool(self.source.recorded(run)) for run in row.runs)
+        source = self.source
+        recorded = sum(bool(source.recorded(run)) or source.taken(run) for run in row.runs)
         counts = {"here": len(row.runs) - recorded, "recorded": recorded}
         known = {where: count for where, count in counts.items() if count}
         if len(known) == 1:

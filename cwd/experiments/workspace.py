@@ -90,6 +90,13 @@ class Workspace:
             return None
         return Records(self.profile).find(run)
 
+    def taken(self, run: Run) -> bool:
+        """Whether a run on disk has the very weights of one that comes with the code."""
+        published, folder = RunFolder(paths.WEIGHTS, run), RunFolder(paths.RUNS, run)
+        if not (published.finished and folder.finished):
+            return False
+        return folder.provenance.get("sha256") == published.provenance.get("sha256")
+
     def beside(self, name: str, runs: Iterable[Run]) -> Any:
         """What was recorded beside the runs, if one of these is only recorded; else None."""
         return Records(self.profile).read(name) if any(map(self.recorded, runs)) else None
@@ -109,7 +116,8 @@ class Workspace:
     def sources(self, runs: Iterable[Run]) -> str:
         """How many of some runs were measured here and how many are recorded, in a sentence."""
         runs = list(dict.fromkeys(runs))
-        kept = [found["provenance"] for run in runs if (found := self.recorded(run))]
+        found = [self.find(run) for run in runs if self.recorded(run) or self.taken(run)]
+        kept = [each["provenance"] for each in found]
         said = f"{len(runs) - len(kept)} of {len(runs)} runs were measured here"
         places = Counter(recorded_at(record) for record in kept)
         said += "".join(f"; {count} are recorded, {place}" for place, count in places.items())

@@ -98,7 +98,7 @@ def publish_teacher(run: Run | None) -> list[Path]:
 
 
 def compare(workspace: Workspace) -> pd.DataFrame:
-    """Every run that is on disk and recorded, its score beside the recorded one, in percent.
+    """Every run trained here that is recorded too, its score beside the recorded one, in percent.
 
     The `verdict` is "equal" for the same score; "within" where it differs by at most `SPREAD`
     times the standard deviation over seeds, pooled over the recorded recipes of the task; else
@@ -108,6 +108,8 @@ def compare(workspace: Workspace) -> pd.DataFrame:
     runs = [run for run in every_run(workspace) if RunFolder(paths.RUNS, run).finished]
     spreads = _spreads(known, every_run(workspace)) if workspace.mode != "fresh" else {}
     for run in runs if spreads else ():
+        if workspace.taken(run):
+            continue
         if kept := known.find(run):
             measure = task_of(run.network).measure
             ours, theirs = workspace.metrics(run)[measure], kept["metrics"][measure]

@@ -121,6 +121,9 @@ def test_a_teacher_that_comes_with_the_code(measured, opened, place, monkeypatch
         folder = workspace.train(teacher)
     for name in FILES:
         assert (folder.done / name).read_bytes() == (before.done / name).read_bytes()
+    assert workspace.taken(teacher)
+    assert workspace.sources([teacher]).startswith("0 of 1 runs were measured here; 1 are recorded")
+    assert compare(workspace).empty  # nothing was trained
     # a student may learn from it
     assert workspace.train(measured[4]).metrics == RunFolder(place / "before", measured[4]).metrics
 

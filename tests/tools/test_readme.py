@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from cwd.experiments.profile import load_profile
 from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.tools.readme import FILES, renewed
@@ -37,11 +38,13 @@ def test_generated_sections_are_as_written(name):
 @pytest.mark.parametrize(("profile", "columns"), [("quick", (2, 5)), ("camvid-cpu", (3, 6))])
 def test_the_table_of_losses_by_hand(profile, columns):
     """From the JSON files alone: mean and standard deviation of paired differences."""
-    miou = {}
+    miou, usual = {}, load_profile(profile)
+    steps = usual.student.schedule.steps, usual.teacher.schedule.steps
     for path in (paths.RESULTS / profile).glob("PSPNet-R18-0.25-*-s?-*.json"):
         record = json.loads(path.read_text())
-        if record["run"]["network"] == "PSPNet-R18(0.25)":
-            run = record["run"]
+        run = record["run"]
+        taught = run["teacher"]["schedule"]["steps"] if run["teacher"] else steps[1]
+        if (run["schedule"]["steps"], taught) == steps and run["schedule"]["flip"]:  # not of 08
             miou.setdefault(run["recipe"], {})[run["seed"]] = record["metrics"]["miou"]
     section = README.read_text().partition("readme: losses")[2].partition("<!-- end")[0]
     lines = re.findall(r"^\| ([A-Z][^|]+) \|(.+)\|$", section, re.M)
