@@ -119,7 +119,7 @@ def sweeps(
             own.spines["right"].set_visible(True)
             axes.scatter([], [], s=30, label="authors' logs", **style.PRINTED)
     line[0].set_ylabel("mIoU (%)")
-    line[0].legend(ncols=4, **style.ABOVE)
+    line[0].legend(ncols=2, **style.ABOVE)
     return figure
 
 
