@@ -62,10 +62,10 @@ def train_runs(workspace: Workspace, runs: Iterable[Run], **jobs: Any) -> None:
     from cwd.tools.jobs import Crew, Settings  # noqa: PLC0415 (submitit is for jobs only)
 
     workspace.profile.check_weights()
+    settings = Settings(**jobs | {"cluster": jobs["cluster"] or "local"})
     for run in dict.fromkeys(each for one in runs for each in (*needed(one), one)):
         if not RunFolder(paths.RUNS, run).finished:
             workspace.take_published(run)
-    settings = Settings(**jobs | {"cluster": jobs["cluster"] or "local"})
     weak = workspace.profile.allow_weak_teacher
     place = {"runs": paths.RUNS, "data_root": workspace.data_root, "device": workspace.device}
     Crew(runs, place | {"allow_weak_teacher": weak}, settings).go()
