@@ -9,6 +9,17 @@ from cwd.experiments.records import Records
 from cwd.experiments.rows_pairs import pairs_of
 from cwd.training.tasks import task_of
 
+# a profile that trains in a second or two
+QUICK = {
+    "about": "a test",
+    "data": {"name": "scenes", "size": [32, 64], "train": 12, "val": 4},
+    "schedule": {"steps": 2, "batch": 4, "crop": [32, 64]},
+    "teacher": {"network": "PSPNet-R18(0.25)", "schedule": {"steps": 3}},
+    "student": {"network": "PSPNet-R18(0.125)"},
+    "seeds": [0, 1],
+    "allow_weak_teacher": True,
+}
+
 
 class Source:
     """What tables ask of a source of results, by its `metrics`."""

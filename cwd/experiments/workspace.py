@@ -76,7 +76,7 @@ class Workspace:
         """The images that a run is trained and measured on."""
         return task_of(run.network).open_data(run.data, self.data_root)
 
-    @property
+    @cached_property
     def core(self) -> tuple[Run, ...]:
         """The runs that are always trained: a teacher, the student alone, and `CORE`'s recipes."""
         if not self.profile.student:
@@ -137,9 +137,7 @@ class Workspace:
 
     def train_now(self, runs: Iterable[Run]) -> None:
         """As `train_all`, but those that are recorded are trained too."""
-        left = [run for run in runs if not RunFolder(paths.RUNS, run).finished]
-        left = [run for run in left if not self.take_published(run)]
-        if not left:
+        if not (left := self.left(runs)):
             return
         self.profile.check_weights()
         self.train_now(each for run in left for each in needed(run))
@@ -148,6 +146,11 @@ class Workspace:
         for group in groups(left):
             for error in train_together(group, **place).values():
                 raise error
+
+    def left(self, runs: Iterable[Run]) -> list[Run]:
+        """Those that aren't on disk; what comes with the code is copied first."""
+        missing = [run for run in runs if not RunFolder(paths.RUNS, run).finished]
+        return [run for run in missing if not self.take_published(run)]
 
     def take_published(self, run: Run) -> bool:
         """Copy a run that comes with the code to those that were trained here; whether it's there.

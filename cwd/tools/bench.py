@@ -107,7 +107,7 @@ def _losses(device: str) -> dict[str, list[float]]:
         "IFVD": (SHAPES[1], published_ifvd, IntraClassVariation()),
     }
     for name, (shape, theirs, ours) in pairs.items():
-        steps = [loss_step(f, shape, device) for f in (theirs, ours)]
+        steps = [loss_step(f, shape, device, labelled=name == "IFVD") for f in (theirs, ours)]
         lines[f"{name} on {list(shape)}: published"] = race(steps, device)
     return lines
 

@@ -105,8 +105,9 @@ def compare(workspace: Workspace) -> pd.DataFrame:
     "outside". A task that was recorded from one seed only has no spread and no verdict.
     """
     known, lines = Records(workspace.profile), []
-    runs = [run for run in every_run(workspace) if RunFolder(paths.RUNS, run).finished]
-    spreads = _spreads(known, every_run(workspace)) if workspace.mode != "fresh" else {}
+    asked = every_run(workspace)
+    runs = [run for run in asked if RunFolder(paths.RUNS, run).finished]
+    spreads = _spreads(known, asked) if workspace.mode != "fresh" else {}
     for run in runs if spreads else ():
         if workspace.taken(run):
             continue

@@ -63,9 +63,8 @@ def train_runs(workspace: Workspace, runs: Iterable[Run], **jobs: Any) -> None:
 
     workspace.profile.check_weights()
     settings = Settings(**jobs | {"cluster": jobs["cluster"] or "local"})
-    for run in dict.fromkeys(each for one in runs for each in (*needed(one), one)):
-        if not RunFolder(paths.RUNS, run).finished:
-            workspace.take_published(run)
+    # copies what comes with the code, before workers look for it
+    workspace.left(dict.fromkeys(each for run in runs for each in (*needed(run), run)))
     weak = workspace.profile.allow_weak_teacher
     place = {"runs": paths.RUNS, "data_root": workspace.data_root, "device": workspace.device}
     Crew(runs, place | {"allow_weak_teacher": weak}, settings).go()

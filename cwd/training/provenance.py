@@ -47,9 +47,7 @@ def finished_at(record: dict[str, Any]) -> str:
     if not commit:
         return "finished by code of no known commit"
     same = subprocess.run(
-        [*GIT, "diff", "--quiet", commit, "--", ".."],
-        stderr=subprocess.DEVNULL,
-        check=False,
+        [*GIT, "diff", "--quiet", commit, "--", ".."], stderr=subprocess.DEVNULL, check=False
     )
     since = {0: "", 1: "; the code has changed since"}.get(same.returncode, ", which isn't here")
     return f"finished at commit {commit[:7]}{since}"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from invented import QUICK
 
 from cwd.config import Data, DetectionSchedule, Schedule
 from cwd.experiments import load_profile, open_profile, study
@@ -17,16 +18,6 @@ from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.tools.record import record
 from cwd.training.run_folder import RunFolder
-
-QUICK = {
-    "about": "a test",
-    "data": {"name": "scenes", "size": [32, 64], "train": 12, "val": 4},
-    "schedule": {"steps": 2, "batch": 4, "crop": [32, 64]},
-    "teacher": {"network": "PSPNet-R18(0.25)", "schedule": {"steps": 3}},
-    "student": {"network": "PSPNet-R18(0.125)"},
-    "seeds": [0, 1],
-    "allow_weak_teacher": True,
-}
 
 
 def task(teacher, student, **changes):

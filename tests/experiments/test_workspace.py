@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import yaml
+from invented import QUICK
 
 from cwd.experiments import open_profile, study
 from cwd.system import paths
@@ -12,15 +13,7 @@ from cwd.system.errors import CwdError
 from cwd.tools.record import check, compare, publish_teacher, record
 from cwd.training.run_folder import FILES, RunFolder
 
-TINY = {
-    "about": "a test",
-    "data": {"name": "streets", "size": [32, 64], "train": 12, "val": 4},
-    "schedule": {"steps": 2, "batch": 4, "crop": [32, 64]},
-    "teacher": {"network": "PSPNet-R18(0.25)", "schedule": {"steps": 3}},
-    "student": {"network": "PSPNet-R18(0.125)"},
-    "seeds": [0, 1],
-    "allow_weak_teacher": True,
-}
+TINY = QUICK | {"data": QUICK["data"] | {"name": "streets"}}
 RECIPES = ("", "MIMIC_f", "CW_f")
 
 
