@@ -54,6 +54,20 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def whole(name: str, value: float) -> int:
+    """An option that counts something; a `CwdError` if it isn't a whole number from 1 on."""
+    if not is_number(value) or value % 1 or value < 1:
+        raise CwdError(f"{name}={value} counts nothing: give a whole number from 1 on.")
+    return int(value)
+
+
+def weight(name: str, value: float) -> float:
+    """An option that is the weight of a part of a loss, 0 leaves it out; else a `CwdError`."""
+    if not is_number(value) or not 0 <= value < float("inf"):
+        raise CwdError(f"{name}={value} is no weight: give a number from 0 on.")
+    return value
+
+
 def in_full_precision(x: Tensor) -> Tensor:
     """`x` in float32, or in float64 if it is that already."""
     return x if x.dtype == torch.float64 else x.float()

@@ -1,15 +1,17 @@
 """Pair-wise spatial distillation: how positions relate to each other, the lower half of Table 1."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from cwd.losses.labels import CLASSES, IGNORED, classes_at
 from cwd.losses.maps import Target, is_number, matched
 from cwd.system.errors import CwdError
 
 SHORTEST = 1e-6  # a shorter feature counts as one without direction
-CLASSES = 256  # that a label can name
 BLOCK = 2**24  # entries of a [B, rows, N] block of similarities: 64 MiB in float32, a few at a time
 
 
@@ -91,26 +93,36 @@ class PairwiseAffinity(nn.Module):
             for x in (student_map, teacher_map)
         )
         b, n = t.shape[0], t.shape[2]
-        rows = max(1, BLOCK // (b * n))
         with torch.autocast(t.device.type, enabled=False):
-            if rows >= n:
-                return squared_errors(s, s, t, t) / (b * n**2)
-            total = t.new_zeros(())
-            for start in range(0, n, rows):
-                block = slice(start, start + rows)
-                parts = s[:, :, block], s, t[:, :, block], t
-                total = total + checkpoint(
-                    squared_errors, *parts, use_reentrant=False, preserve_rng_state=False
-                )
-        return total / (b * n**2)
+            return summed(squared_errors, (s, t), (s, t), b * n) / (b * n**2)
 
 
-def squared_errors(s_rows: Tensor, s: Tensor, t_rows: Tensor, t: Tensor) -> Tensor:
+def squared_errors(s_rows: Tensor, t_rows: Tensor, s: Tensor, t: Tensor) -> Tensor:
     """Sum of (a_ij of the student - a_ij of the teacher)^2 over a block of rows i.
 
     Unit features are [B, C, R] at the rows' positions and [B, C, N] at all, the teacher's of C'.
     """
     return (s_rows.mT @ s - t_rows.mT @ t).square().sum()  # of [B, R, N]
+
+
+def summed(
+    part: Callable[..., Tensor], rows: Sequence[Tensor], whole: Sequence[Tensor], width: int
+) -> Tensor:
+    """The sum of `part(*rows, *whole)` over blocks of rows, which are the last axis of `rows`.
+
+    A row has `width` entries, of all images. More than one block are computed again in the
+    backward pass, so that one of them is held at a time.
+    """
+    count, size = rows[0].shape[-1], max(1, BLOCK // width)
+    if size >= count:
+        return part(*rows, *whole)
+    total = rows[0].new_zeros(())
+    for start in range(0, count, size):
+        block = [x[..., start : start + size] for x in rows]
+        total = total + checkpoint(
+            part, *block, *whole, use_reentrant=False, preserve_rng_state=False
+        )
+    return total
 
 
 class IntraClassVariation(nn.Module):
@@ -135,7 +147,7 @@ class IntraClassVariation(nn.Module):
             compiled, a label out of range makes the loss NaN: to raise would wait for the device.
     """
 
-    def __init__(self, ignore_index: int = 255) -> None:
+    def __init__(self, ignore_index: int = IGNORED) -> None:
         super().__init__()
         if not isinstance(ignore_index, int) or isinstance(ignore_index, bool):
             raise CwdError(f"ignore_index={ignore_index!r} is no label: give a whole number.")
@@ -143,31 +155,14 @@ class IntraClassVariation(nn.Module):
 
     def forward(self, student_map: Tensor, teacher_map: Tensor, target: Target = None) -> Tensor:
         student_map, teacher_map = matched(student_map, teacher_map, same_channels=False)
-        labels, known = self.labels(target, teacher_map)
+        size = teacher_map.shape[2:]
+        labels, known = classes_at(
+            target, len(teacher_map), "IFVD", size, ignored=self.ignore_index
+        )
+        labels = labels.flatten(1)  # [B, N]
         s, t = self.similarity(student_map, labels), self.similarity(teacher_map, labels)
         loss = ((s - t).square() * (labels != CLASSES)).mean()
         return torch.where(known, loss, torch.nan)
-
-    def labels(self, target: Target, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Classes [B, N] at a map's positions, `CLASSES` for none; and whether all are classes."""
-        if not isinstance(target, Tensor):
-            raise CwdError("IFVD compares pixels of a class: give it the target [B, H, W].")
-        integer = not (target.is_floating_point() or target.is_complex())
-        if target.ndim != 3 or len(target) != len(like) or not target.numel() or not integer:
-            raise CwdError(
-                f"IFVD's target is {tuple(target.shape)} of {target.dtype}: give int64 [B, H, W], "
-                f"the classes of the {len(like)} images."
-            )
-        small = F.interpolate(target[:, None].float(), size=like.shape[2:], mode="nearest")
-        labels = small.long().flatten(1)  # [B, N]
-        ignored = labels == self.ignore_index
-        known = (ignored | ((labels >= 0) & (labels < CLASSES))).all()
-        if target.device.type == "cpu" and not torch.compiler.is_compiling() and not known:
-            raise CwdError(
-                f"IFVD's target has labels from {target.min()} to {target.max()}: give classes "
-                f"from 0 to {CLASSES - 1}, and ignore_index ({self.ignore_index}) for none."
-            )
-        return labels.clamp(0, CLASSES - 1).masked_fill(ignored, CLASSES), known
 
     def similarity(self, x: Tensor, labels: Tensor) -> Tensor:
         """v of a map [B, C, H, W] with labels [B, N]: [B, N]."""

@@ -29,17 +29,20 @@ class SegmentationOutput(NamedTuple):
         feature: feature map [B, C, h, w], what the classifier sees: CW_f's tap.
         aux_score: the auxiliary head's score map [B, K, h, w]; None in eval mode, and where there
             is no such head.
+        backbone: the backbone's last stage [B, C', h, w], which the head sees: the tap of MGD.
     """
 
     score: Tensor
     feature: Tensor
     aux_score: Tensor | None
+    backbone: Tensor | None = None
 
 
 class SegmentationNetwork(nn.Module):
     """A backbone, a head, a classifier, and mostly an auxiliary head on the third stage.
 
-    Arguments as in `cwd.models.build.build_network`; `feature_channels` is C of the feature map.
+    Arguments as in `cwd.models.build.build_network`; `feature_channels` is C of the feature map
+    and `backbone_channels` C' of the backbone's last stage.
 
     Shape:
         Normalised images [B, 3, H, W] to a `SegmentationOutput`.
@@ -51,6 +54,8 @@ class SegmentationNetwork(nn.Module):
         parts = _torchvisions if arch.head in TORCHVISION else _ours
         self.backbone, self.head, self.classifier, self.aux_head = parts(arch, num_classes, init)
         self.feature_channels = self.classifier.in_channels
+        first = next(layer for layer in self.head.modules() if isinstance(layer, nn.Conv2d))
+        self.backbone_channels = first.in_channels
 
     def forward(self, images: Tensor) -> SegmentationOutput:
         """See the class.
@@ -64,7 +69,7 @@ class SegmentationNetwork(nn.Module):
         feature = self.head(fourth)  # [B, C, h, w]
         score = self.classifier(feature)  # [B, K, h, w]
         auxiliary = self.aux_head(third) if self.training and self.aux_head else None
-        return SegmentationOutput(score, feature, auxiliary)
+        return SegmentationOutput(score, feature, auxiliary, fourth)
 
 
 def _ours(arch: Architecture, num_classes: int, init: str) -> Parts:

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from cwd.losses import ChannelAlignment, Holistic
-from cwd.recipes.notation import SYMBOLS
+from cwd.recipes.notation import SYMBOLS, TAPS
 from cwd.recipes.parse import PAPERS_MAP, Term
 from cwd.system.errors import CwdError
 
@@ -51,10 +51,10 @@ class Distiller(nn.Module):
     def _add(
         self, term: Term, student: nn.Module, teacher: nn.Module, map_size: tuple[int, int]
     ) -> None:
-        width, channels = student.feature_channels, teacher.feature_channels
-        if term.tap == "s":
-            width = channels = teacher.num_classes
-        self.losses[term.name] = term.build(channels, map_size, width)
+        classes = teacher.num_classes
+        name = "num_classes" if term.tap == "s" else f"{TAPS[term.tap]}_channels"
+        width, channels = getattr(student, name), getattr(teacher, name)
+        self.losses[term.name] = term.build(channels, map_size, width, classes)
         if SYMBOLS[term.symbol].aligned and width != channels:
             self.alignments[term.name] = ChannelAlignment(width, channels, term.align)
 

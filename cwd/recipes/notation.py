@@ -1,5 +1,6 @@
 """The symbols of recipes: each loss, the maps that it may be applied to, and its weights."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,8 @@ from cwd.recipes.detection.heo import FeatureOverhaul
 from cwd.recipes.detection.wang import FineGrainedImitation
 from cwd.recipes.detection.zhang import AttentionGuidedNonLocal
 
-TAPS = {"s": "score", "f": "feature"}  # Table 5's subscripts, and the networks' names for them
+# Table 5's subscripts and the networks' names for them; of later papers, the backbone's last stage
+TAPS = {"s": "score", "f": "feature", "b": "backbone"}
 # Our subscripts for a detector's pyramid: what its convolutions give, which is the published code's
 # tap, and what its heads see. They differ where a norm lies between (RepPoints).
 PYRAMIDS = {"fpn": "convs", "neck": "levels"}
@@ -46,16 +48,16 @@ class Notation:
 
     @property
     def defaults(self) -> dict[str, Default]:
-        """`taps` without those of detectors."""
-        return {tap: default for tap, default in self.taps.items() if tap in TAPS}
+        """`taps` without those that the paper doesn't have for segmentation."""
+        return {tap: default for tap, default in self.taps.items() if tap in ("f", "s")}
 
 
-def _both(weight: float) -> dict[str, Default]:
-    return {"f": Default(weight), "s": Default(weight)}
+def _both(weight: float, **options: Any) -> dict[str, Default]:
+    return _on("fsb", weight, **options)
 
 
-def _each_level(weight: float, **options: Any) -> dict[str, Default]:
-    return {tap: Default(weight, tuple(options.items())) for tap in PYRAMIDS}
+def _on(taps: Iterable[str], weight: float, **options: Any) -> dict[str, Default]:
+    return {tap: Default(weight, tuple(options.items())) for tap in taps}
 
 
 def _rival(loss: type[nn.Module], weight: float, *kinds: str) -> Notation:
@@ -69,8 +71,9 @@ NOTATION = {
     # Pyramid: the published detection code's weight, on each level.
     "CW": Notation(
         losses.ChannelWise,
-        {"f": Default(35.0, (("temperature", 1.0),)), "s": Default(3.0, (("temperature", 4.0),))}
-        | _each_level(5.0, temperature=1.0),
+        _both(35.0, temperature=1.0)
+        | {"s": Default(3.0, (("temperature", 4.0),))}
+        | _on(PYRAMIDS, 5.0, temperature=1.0),
         SOFTENED,
     ),
     # Supplement S4: alpha_pi = 10 and alpha_ho = 0.1. The released code's mean makes of 10 10 / K.
@@ -81,7 +84,7 @@ NOTATION = {
     # script takes 10). No source gives one for LOCAL and RAW, and the authors' logs try several for
     # CD (the last two are controls, not in the paper's tables): theirs make the term about as large
     # as the cross-entropy at first.
-    "MIMIC": Notation(losses.Mimic, _both(1.0) | _each_level(1.0)),
+    "MIMIC": Notation(losses.Mimic, _both(1.0) | _on(PYRAMIDS, 1.0)),
     "AT": Notation(losses.AttentionTransfer, _both(1000.0), ("p",)),
     "LOCAL": Notation(losses.LocalAffinity, _both(0.001), aligned=False),
     "PA": Notation(losses.PairwiseAffinity, _both(0.5), ("pool_scale",), aligned=False),
@@ -102,11 +105,38 @@ RIVALS = {
 SECOND = {
     "CT": Notation(
         losses.ChannelTransformation,
-        {"f": Default(1.0)} | _each_level(1.0),
+        _on("fb", 1.0) | _on(PYRAMIDS, 1.0),
         ("hidden", "kernel", "activation"),
         told=("student_channels", "teacher_channels"),
         aligned=False,
         learns=True,
     ),
 }
-SYMBOLS = NOTATION | RIVALS | SECOND
+# What came after the paper, each on its own tap with its own weights. Those of three are inside the
+# loss, and these are of the whole; LSKD's is a guess, from classification.
+_MADE = {"told": ("student_channels", "teacher_channels"), "aligned": False, "learns": True}
+BEYOND = {
+    "MGD": Notation(losses.MaskedGeneration, _on("bf", 2e-5), ("masked", "positions"), **_MADE),
+    "DIST": Notation(losses.ClassRelations, _on("s", 1.0), ("images",)),
+    "CIRKD": Notation(
+        losses.CrossImageRelations,
+        _on("fb", 1.0),
+        ("batch", "pixel", "region", "images", "pixels", "regions"),
+        labelled=True,
+        **_MADE | {"told": (*_MADE["told"], "classes")},
+    ),
+    "AFDCD": Notation(
+        losses.DenseContrast,
+        _on("bf", 1.0),
+        ("fd", "ctr", "temperature", "pool", "patch", "groups", "masked", "positions"),
+        **_MADE,
+    ),
+    "BPKD": Notation(
+        losses.BoundaryPrivileged,
+        _on("s", 1.0),
+        ("temperature", "edge", "body", "window"),
+        labelled=True,
+    ),
+    "LSKD": Notation(losses.Standardised, _on("s", 9.0), ("temperature",)),
+}
+SYMBOLS = NOTATION | RIVALS | SECOND | BEYOND

@@ -35,7 +35,7 @@ class Term:
     """One loss term of a recipe, with nothing left to default."""
 
     symbol: str  # a key of `cwd.recipes.notation.SYMBOLS`
-    tap: str  # "s", the score map; "f", the feature map; "fpn" or "neck"; empty for `RIVALS`
+    tap: str  # a key of `cwd.recipes.notation.TAPS` or `PYRAMIDS`; empty for `RIVALS`
     weight: float  # the factor in front of the loss (alpha in eq. 5 and 8)
     align: str = "conv"  # style of the channel alignment, see `cwd.losses.ChannelAlignment`
     options: tuple[tuple[str, Any], ...] = ()  # keyword arguments of the loss
@@ -70,13 +70,15 @@ class Term:
         channels: int = 19,
         map_size: tuple[int, int] = PAPERS_MAP,
         student_channels: int | None = None,
+        classes: int = 2,
     ) -> nn.Module:
         """The loss module of a term that looks at one map at a time.
 
         A loss that learns, or has a critic, is told the teacher's `channels`, the student's (equal
-        if None), and the maps' height and width.
+        if None), the maps' height and width, and the number of classes.
         """
         notation, about = SYMBOLS[self.symbol], {"channels": channels, "map_size": map_size}
+        about |= {"classes": classes}
         about |= {"student_channels": student_channels or channels, "teacher_channels": channels}
         return notation.loss(**{name: about[name] for name in notation.told}, **dict(self.options))
 
@@ -148,7 +150,7 @@ def _parse_term(part: str, recipe: str) -> Term:
     if tap not in notation.taps:
         maps = " or ".join(_spelled(symbol, tap) for tap in notation.taps)
         raise CwdError(f'recipe "{recipe}": {part} names no map that {symbol} has; write {maps}.')
-    known = ["weight", *["align"] * (notation.aligned and tap in ("f", *PYRAMIDS))]
+    known = ["weight", *["align"] * (notation.aligned and tap in ("f", "b", *PYRAMIDS))]
     known += ["levels"] * (tap in PYRAMIDS)
     known += [letter for letter, name in SHORT.items() if name in notation.options]
     given = _parse_options(inside or "", [*known, *notation.options], part, recipe)

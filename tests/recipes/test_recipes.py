@@ -86,7 +86,7 @@ def test_several_terms():
         ("Zhang(T=0)", "T=0.0 is no temperature"),
         ("Zhang(T=warm)", "T=warm is no temperature"),
         ("Heo(T=1)", "write option=value with one of weight."),
-        ("CT", "write CT_f or CT_fpn or CT_neck"),
+        ("CT", "write CT_f or CT_b or CT_fpn or CT_neck"),
         ("CT_s", "write CT_f"),
         ("CT_f(align=conv)", '"align=conv"'),
         ("CT_f(hidden=99)", "hidden=99"),
