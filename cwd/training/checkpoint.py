@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 
+from cwd.config.run import Run
 from cwd.system.distributed import agreed, rank
 from cwd.system.errors import CwdError
 from cwd.system.files import write_atomic
-from cwd.training.provenance import different
+from cwd.training.provenance import different, digest
 from cwd.training.student import Student
 
 NAME = "checkpoint.pt"
@@ -26,6 +27,7 @@ def save(student: Student) -> None:
         state |= {"learnt": student.learnt.state_dict()}
         state |= {name: each.state_dict() for name, each in student.optimizers.items()}
         state |= {"history": student.history.rows, "sessions": student.sessions}
+        state |= {"sha256": digest(state)}
         write_atomic(student.path / NAME, lambda file: torch.save(state, file))
 
 
@@ -33,8 +35,9 @@ def load(student: Student) -> None:
     """Restore what `save` wrote, if it's there.
 
     Raises:
-        CwdError: the file is damaged or another run's; or the data, the teacher, the first weights
-            or the number format aren't those that the run began with.
+        CwdError: the file is damaged, or its content isn't what was saved, or it is another run's;
+            or the data, the teacher, the first weights or the number format aren't those that the
+            run began with.
     """
     path = student.path / NAME
     found = path.exists()
@@ -45,31 +48,39 @@ def load(student: Student) -> None:
         )
     if not found:
         return
-    state = _read(path, student)
-    if odd := different(state["origin"], student.origin):
+    try:
+        state = _read(path, student.run)
+        odd = different(state["origin"], student.origin)
+        if not odd:
+            _restore(student, state)
+    except Exception as error:  # torch raises whatever the damage happens to hit
+        raise CwdError(
+            f"{path} is damaged or of another run or version ({type(error).__name__}: "
+            f"{error!s:.60}): delete it to train the run from its start."
+        ) from error
+    if odd:
         name, began, now = odd
         raise CwdError(
             f"run {student.run.name} began with {name} {began} and would go on with {now}: put "
             f"back what it began with, or delete {path} to train it from its start."
         )
-    student.done = state["step"]
 
 
-def _read(path: Path, student: Student) -> dict[str, Any]:
-    try:
-        with zipfile.ZipFile(path) as file:
-            if file.testzip():  # torch itself doesn't look at the checksums
-                raise ValueError("checksum")
-        state = torch.load(path, map_location=student.fabric.device, weights_only=True)
-        if state["run"] != student.run.name or not 0 < state["step"] <= student.schedule.steps:
-            raise ValueError("run or step")
-        student.learnt.load_state_dict(state["learnt"])
-        for name, optimizer in student.optimizers.items():
-            optimizer.load_state_dict(state[name])
-        student.history.rows, student.sessions = list(state["history"]), list(state["sessions"])
-        return state
-    except Exception as error:  # torch raises whatever the damage happens to hit
-        raise CwdError(
-            f"{path} is damaged or of another run ({type(error).__name__}: {error!s:.60}): delete "
-            "it to train the run from its start."
-        ) from error
+def _read(path: Path, run: Run) -> dict[str, Any]:
+    with zipfile.ZipFile(path) as file:
+        if file.testzip():  # torch itself doesn't look at the checksums
+            raise ValueError("checksum")
+    state = dict(torch.load(path, map_location="cpu", weights_only=True))
+    if state["run"] != run.name:
+        raise ValueError("another run's")
+    return state
+
+
+def _restore(student: Student, state: dict[str, Any]) -> None:
+    if state.pop("sha256") != digest(state):
+        raise ValueError("not what was saved")
+    student.learnt.load_state_dict(state["learnt"])
+    for name, optimizer in student.optimizers.items():
+        optimizer.load_state_dict(state[name])
+    student.done, student.sessions = state["step"], state["sessions"]
+    student.history.rows = state["history"]

@@ -17,10 +17,10 @@ from cwd.system.errors import CwdError
 from cwd.system.progress import report
 from cwd.training import checkpoint, provenance
 from cwd.training.order import alike
-from cwd.training.results import check_images, origin, write
+from cwd.training.results import check_origin, origin, write
 from cwd.training.run_folder import RunFolder
 from cwd.training.student import LossError, Student
-from cwd.training.tasks import score_of, task_of
+from cwd.training.tasks import check_parts, score_of, task_of
 from cwd.training.teacher import Teacher, check_teacher
 
 WINDOW = 20  # steps between two looks at the losses: a look makes the device wait
@@ -61,6 +61,7 @@ def train_together(
         ready = []
         for folder in (RunFolder(Path(runs), run) for run in group):
             with noted(failed, folder.run):
+                check_parts(folder.run)
                 if agreed(folder.finished):
                     continue
                 teacher = folder.run.teacher and check_teacher(
@@ -116,7 +117,7 @@ class Training:
             with noted(failed, folder.run):
                 student = Student(folder.run, folder.partial, self.fabric, classes, self.teacher)
                 student.origin = origin(student, parts, precision, self.teacher)
-                check_images(student, RunFolder(folder.root, folder.run.baseline()), teacher)
+                check_origin(student, RunFolder(folder.root, folder.run.baseline()), teacher)
                 checkpoint.load(student)
                 self.students.append(student)
 

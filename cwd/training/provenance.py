@@ -1,5 +1,6 @@
-"""Where a result comes from: code, versions, hardware, data."""
+"""Where a result comes from: code, versions, hardware, data, first weights."""
 
+import hashlib
 import importlib.metadata
 import platform
 import subprocess
@@ -7,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
+from cwd.models.weights import is_public
 from cwd.system import paths
 from cwd.system.distributed import processes
 from cwd.system.files import sha256
@@ -33,11 +36,31 @@ def hardware(device: torch.device) -> dict[str, Any]:
     return {"device": device.type, "name": name, "threads": threads, "processes": processes()}
 
 
-def first_weights(init: str, report: dict[str, list[str]]) -> dict[str, Any]:
-    """Where a network's first weights came from: its run's `init`, and its own report."""
-    if not report["matched"]:
+def digest(value: Any) -> str:
+    """SHA-256 of tensors, numbers and texts, by what they are in dictionaries and lists."""
+    if isinstance(value, dict):
+        value = list(value.items())
+    if isinstance(value, list | tuple):
+        found = " ".join(map(digest, value)).encode()
+    elif isinstance(value, Tensor):
+        kind = digest([str(value.dtype), tuple(value.shape)]).encode()
+        found = kind + value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
+    else:
+        found = repr(value).encode()
+    return hashlib.sha256(found).hexdigest()
+
+
+def first_weights(init: str, network: nn.Module) -> dict[str, Any]:
+    """Where a network's first weights came from: its run's `init`, and which they were.
+
+    Of a file it has the checksum and what was taken of it; of public weights, whose files lie where
+    timm, torchvision or a package has them, the backbone's own.
+    """
+    if init == "random":
         return {"from": init}
-    counts = {name: len(tensors) for name, tensors in report.items()}
+    if is_public(init):
+        return {"from": init, "sha256": digest(network.backbone.state_dict())}
+    counts = {name: len(tensors) for name, tensors in network.init_report.items()}
     return {"from": init, "sha256": sha256(paths.below_root(init)), **counts}
 
 

@@ -26,24 +26,26 @@ def origin(
         # of detectors, whose checksums are those of annotations
         "pixels": {name: getattr(part, "pixels", "") for name, part in parts.items()},
         "images": {name: len(part) for name, part in parts.items()},
-        "init": provenance.first_weights(student.run.init, student.network.init_report),
+        "init": provenance.first_weights(student.run.init, student.network),
         "teacher": teacher and teacher.record,
     }
 
 
-def check_images(student: Student, *others: RunFolder | None) -> None:
-    """Refuse images that aren't those of the teacher and of the student alone."""
+def check_origin(student: Student, *others: RunFolder | None) -> None:
+    """Refuse other images than the teacher or the student alone had, or first weights than this."""
     for other in others:
         if other is None or other.run.data != student.run.data or not other.finished:
             continue
         known, ours = other.provenance, student.origin
-        for name in ("dataset", "pixels"):
-            if odd := provenance.different(known.get(name, ours[name]), ours[name]):
+        for name in ("dataset", "pixels", *["init"] * (other.run == student.run.baseline())):
+            # runs of earlier versions lack some of it
+            if odd := provenance.different(ours[name] | known.get(name, {}), ours[name]):
                 part, theirs, now = odd
+                what = "first weights" if name == "init" else f"{part} images"
                 raise CwdError(
-                    f"run {student.run.name}: its {part} images have the checksum {now} and "
-                    f"those of {other.run.name} had {theirs}: put the images back, or delete "
-                    f"{other.done} to train it again."
+                    f"run {student.run.name}: its {what} have the checksum {now} and those of "
+                    f"{other.run.name} had {theirs}: put them back, or delete {other.done} to "
+                    "train it again."
                 )
 
 

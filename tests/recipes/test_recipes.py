@@ -8,6 +8,7 @@ import torch
 
 from cwd import losses
 from cwd.losses import ChannelWise, Holistic, PixelWise
+from cwd.models.build import build_network
 from cwd.recipes import Distiller, parse_recipe
 from cwd.recipes.notation import NOTATION, SYMBOLS
 from cwd.system.errors import CwdError
@@ -220,6 +221,33 @@ def test_the_holistic_term():
 def test_other_classes_are_refused():
     with pytest.raises(CwdError, match="5 classes and the teacher 6"):
         distiller("PI", classes=(5, 6))
+
+
+@pytest.mark.parametrize("recipe", ["CW_s", "CW_f", "AT_f", "PA_s"])
+def test_swapped_maps_are_refused(recipe):
+    built, student, teacher = distiller(recipe)
+    for outputs, odd in (
+        ((swapped(student), teacher), "student"),
+        ((student, swapped(teacher)), "teacher"),
+    ):
+        with pytest.raises(
+            CwdError, match=rf"{recipe}: the {odd}'s \w+ map has \d channels and not \d"
+        ):
+            built(*outputs, None)
+
+
+def swapped(output):
+    return SimpleNamespace(score=output.feature, feature=output.score)
+
+
+def test_a_distillers_teacher_is_frozen():
+    networks = [build_network(f"PSPNet-R18({width})", 5) for width in (0.125, 0.25)]
+    built = Distiller(parse_recipe("CW_f"), *networks)
+    assert not any(module.training for module in networks[1].modules())
+    assert not any(p.requires_grad for p in networks[1].parameters())
+    learnt = {id(p) for p in built.parameters()}
+    assert not learnt & {id(p) for p in networks[1].parameters()}
+    assert networks[0].training
 
 
 def test_reading_a_recipe_builds_no_critic(monkeypatch):

@@ -5,14 +5,16 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import timm
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from cwd.config.run import Data
+from cwd.models import backbones
 from cwd.models.build import build_network, load_network_weights
 from cwd.system.errors import CwdError
-from cwd.training import checkpoint
+from cwd.training import checkpoint, provenance
 from cwd.training.run_folder import FILES, RunFolder
 from cwd.training.tasks import segmentation
 
@@ -103,25 +105,74 @@ def test_a_run_goes_on_with_what_it_began_with(go, interrupted, teacher, taught,
     assert go(taught).finished
 
 
-@pytest.mark.parametrize("changes", [{"step": 7}, {"step": 0}, {"step": -2}, {"run": "another"}])
-def test_a_checkpoint_of_another_run_or_step(go, interrupted, student, tmp_path, changes):
+def scaled(tensors, factor):
+    """The same names with other numbers."""
+    return {name: factor * value for name, value in tensors.items()}
+
+
+CHANGES = {
+    "no origin": lambda state: state.pop("origin"),
+    "no origin's part": lambda state: state["origin"].pop("init"),
+    "no step": lambda state: state.pop("step"),
+    "no checksum": lambda state: state.pop("sha256"),
+    "another run's": lambda state: state.update(run="another"),
+    "another step": lambda state: state.update(step=4),
+    "half a step": lambda state: state.update(step=1.5),
+    "a step as text": lambda state: state.update(step="2"),
+    "no weights": lambda state: state["learnt"].clear(),
+    "zeros": lambda state: state.update(learnt=scaled(state["learnt"], 0)),
+    "nan": lambda state: state.update(learnt=scaled(state["learnt"], float("nan"))),
+    "other numbers": lambda state: state.update(learnt=scaled(state["learnt"], 2)),
+    "another type": lambda state: state["learnt"].update(
+        {name: value.double() for name, value in state["learnt"].items()}
+    ),
+    "another shape": lambda state: state["learnt"].update({"0.classifier.bias": torch.zeros(3)}),
+    "no momentum": lambda state: state["optimizer"]["state"].clear(),
+    "another momentum": lambda state: state["optimizer"]["param_groups"][0].update(momentum=0.5),
+    "momentum of another shape": lambda state: state["optimizer"]["state"][0].update(
+        momentum_buffer=torch.zeros(1)
+    ),
+    "no optimizer": lambda state: state.update(optimizer=None),
+    "odd sessions": lambda state: state.update(sessions=["once"]),
+    "no sessions": lambda state: state.update(sessions=[]),
+    "a longer session": lambda state: state["sessions"][0].update(seconds=1e9),
+    "odd history": lambda state: state.update(history=[{"step": "first"}]),
+    "no history": lambda state: state.update(history=[]),
+    "something more": lambda state: state.update(more=1),
+}  # fmt: skip
+
+
+def test_a_checkpoint_is_what_was_saved(go, interrupted, student, tmp_path):
     with interrupted(after=2):
         go(student)
     path = RunFolder(tmp_path / "runs", student).partial / "checkpoint.pt"
-    torch.save(torch.load(path, weights_only=True) | changes, path)
-    with pytest.raises(CwdError, match="damaged or of another run"):
-        go(student)
-
-
-def test_a_flipped_bit_in_a_checkpoint(go, interrupted, student, tmp_path):
-    with interrupted(after=2):
-        go(student)
-    path = RunFolder(tmp_path / "runs", student).partial / "checkpoint.pt"
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1  # the lowest bit of some weight: still a number
-    path.write_bytes(content)
-    with pytest.raises(CwdError, match="damaged"):
-        go(student)
+    kept = path.read_bytes()
+    for name, change in CHANGES.items():
+        path.write_bytes(kept)
+        state = torch.load(path)
+        change(state)
+        torch.save(state, path)
+        with pytest.raises(CwdError) as error:
+            go(student)
+        assert (
+            "is damaged or of another run or version" in str(error.value)
+            or name == "no origin's part"
+        )
+    for content in ([1], torch.zeros(2), {}):
+        torch.save(content, path)
+        with pytest.raises(CwdError, match="is damaged"):
+            go(student)
+    for odd in (
+        kept[:-1],
+        kept[:100],
+        b"",
+        kept[: len(kept) // 2] + bytes([1]) + kept[len(kept) // 2 + 1 :],
+    ):
+        path.write_bytes(odd)
+        with pytest.raises(CwdError, match="is damaged"):
+            go(student)
+    path.write_bytes(kept)
+    assert go(student).finished
 
 
 def repainted(image):
@@ -144,6 +195,28 @@ def test_images_changed_after_the_student_alone(go, teacher, student, taught, da
     segmentation.open_data.cache_clear()  # as in another process
     with pytest.raises(CwdError, match=r"train images have the checksum .* and those of .* had"):
         go(replace(taught, data=data, teacher=teacher), data_root=root)
+
+
+def test_public_first_weights(go, interrupted, student, teacher, tmp_path, monkeypatch):
+    run = replace(student, network="PSPNet-EL0", init="imagenet")
+    alone = go(run)
+    network = build_network("PSPNet-EL0", 19, init="imagenet")
+    known = alone.provenance["init"]
+    assert known == provenance.first_weights("imagenet", network)
+    go(teacher)
+    taught = replace(run, recipe="CW_s", teacher=teacher)
+    with interrupted(after=2):
+        go(taught)
+    with torch.no_grad():
+        network.backbone.blocks[0][0].conv_dw.weight[0, 0, 0, 0] += 1e-6
+    assert provenance.first_weights("imagenet", network)["sha256"] != known["sha256"]
+    other = timm.create_model(backbones.LITE["EL0"])
+    monkeypatch.setattr(backbones, "packaged", lambda name: other)
+    with pytest.raises(CwdError, match=r"first weights have the checksum .* and those of .* had"):
+        go(taught)
+    shutil.rmtree(alone.done)
+    with pytest.raises(CwdError, match=r"began with init sha256 .* and would go on with"):
+        go(taught)
 
 
 @pytest.mark.parametrize("name", FILES)

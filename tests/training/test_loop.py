@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cwd.config.schedule import chosen_images
+from cwd.config.run import Data, Run
+from cwd.config.schedule import DetectionSchedule, Schedule, chosen_images
 from cwd.system import files
 from cwd.system.errors import CwdError
 from cwd.training.run_folder import RunFolder
@@ -202,3 +203,17 @@ def test_nothing_but_the_result_is_said(go, student, capsys, caplog):
     said = capsys.readouterr().err.replace("\r", "\n").splitlines()
     expected = "drawing", f"{student.title}: mIoU", f"{student.title}  "
     assert [line for line in said if line and not line.startswith(expected)] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"schedule": DetectionSchedule()}, "has a DetectionSchedule, .* needs a Schedule"),
+        ({"teacher": Run(Data("camvid"), "PSPNet-R18", Schedule())}, "on camvid can't teach"),
+        ({"teacher": Run(Data("scenes"), "RetinaNet-R18", DetectionSchedule())}, "can't teach"),
+    ],
+)
+def test_parts_that_do_not_go_together(go, student, changes, fault):
+    recipe = "CW_s" if "teacher" in changes else ""
+    with pytest.raises(CwdError, match=fault):
+        go(replace(student, recipe=recipe, **changes))

@@ -71,5 +71,15 @@ def test_what_is_trained(made):
         learnt = {id(p) for p in group["params"]}
         assert len(list(learner.distiller.parameters())) == count
         assert learnt == {id(p) for p in learner.learnt.parameters()}
-        assert not taught.network.training
         assert not [p for p in taught.network.parameters() if p.requires_grad]
+
+
+def test_the_teacher_stays_as_it_is(made):
+    learner, taught, (batch, target, _) = made("CW_s")
+    before = {name: value.clone() for name, value in taught.network.state_dict().items()}
+    taught.network.train()
+    out = taught(batch)
+    assert out.aux_score is None  # as in eval mode
+    learner.step(0, batch, target, out)
+    now = taught.network.state_dict()  # running statistics among them
+    assert all(value.equal(now[name]) for name, value in before.items())
