@@ -11,6 +11,7 @@ RECIPE = PI + HO + CW_f
 NETWORK =
 SEED = 0
 SPLIT = test
+LOG =
 PYTHON = $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && \
 	echo $$p && break; done)
@@ -41,9 +42,9 @@ reproduce: .venv/.installed ## all notebooks under PROFILE; ALL=1 trains all, FR
 # RECIPE has a default for `submission`; given here, it means one run
 ONE = $(if $(filter command,$(origin RECIPE)),--recipe "$(RECIPE)" --network "$(NETWORK)" --seed $(SEED),--study all)
 
-train: .venv/.installed ## all runs of PROFILE, WORKERS at once; with RECIPE, NETWORK, SEED one
+train: .venv/.installed ## all runs of PROFILE, WORKERS at once; with RECIPE, NETWORK, SEED one; LOG=tensorboard
 	@$(RUN) -m cwd train $(ONE) --profile "$(PROFILE)" $(if $(WORKERS),--workers "$(WORKERS)") \
-		--data-root "$(DATA_ROOT)" --device "$(DEVICE)" --seeds "$(SEEDS)"
+		--data-root "$(DATA_ROOT)" --device "$(DEVICE)" --seeds "$(SEEDS)" --log "$(LOG)"
 
 plan: .venv/.installed ## what PROFILE would train: runs, hours, disk, downloads
 	@$(RUN) -m cwd plan --profile "$(PROFILE)" --data-root "$(DATA_ROOT)" --seeds "$(SEEDS)" \
@@ -90,7 +91,7 @@ publish: .venv/.installed ## put the outputs of build/PROFILE into the committed
 
 lock: ## renew requirements.lock from pyproject.toml (LOCK_WITH="torch==...")
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
-	build/lock/bin/python -m pip -qq install -e '.[detection,notebooks,slurm,test,weights]' setuptools $(LOCK_WITH)
+	build/lock/bin/python -m pip -qq install -e '.[detection,log,notebooks,slurm,test,weights]' setuptools $(LOCK_WITH)
 	grep '^#' requirements.lock > build/lock/new
 	build/lock/bin/python -m pip freeze --all --exclude-editable \
 		| grep -viE '^(nvidia-|cuda-|triton|pip=)' | sed 's/+.*//' >> build/lock/new

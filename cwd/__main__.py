@@ -2,6 +2,7 @@
 
 # Every verb imports what it needs, so that --help is instant.
 import sys
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -121,12 +122,13 @@ def train(
     partition: Annotated[str, typer.Option(help="SLURM's")] = "",
     minutes: Annotated[int, typer.Option(min=1, help="SLURM's time limit of a job")] = 1440,
     parameter: Annotated[list[str] | None, typer.Option(help="sbatch's: account=me")] = None,
+    log: Annotated[str, typer.Option(help="tensorboard: curves in each run's folder")] = "",
 ) -> None:
     """Train what a table needs, here or in jobs; under torchrun all share every batch."""
     from cwd.experiments.workspace import open_profile
     from cwd.tools.train import chosen_runs, train_runs
 
-    workspace = open_profile(profile, data_root, seeds, device)
+    workspace = replace(open_profile(profile, data_root, seeds, device), log=log)
     runs = chosen_runs(workspace, study, recipe, network, seed)
     jobs = {"workers": workers, "cluster": cluster, "gpus_per_run": gpus_per_run,
             "retries": retries, "partition": partition, "minutes": minutes}  # fmt: skip

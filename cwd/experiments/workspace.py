@@ -44,6 +44,7 @@ class Workspace:
     data_root: Path
     device: str = "auto"
     mode: str = "core"  # of `MODES`
+    log: str = ""  # see `cwd.training.loop.train`
 
     @property
     def output(self) -> Path:
@@ -142,6 +143,7 @@ class Workspace:
         self.profile.check_weights()
         self.train_now(each for run in left for each in needed(run))
         place = {"runs": paths.RUNS, "data_root": self.data_root, "device": self.device}
+        place |= {"log": self.log}
         place |= {"allow_weak_teacher": self.profile.allow_weak_teacher}
         for group in groups(left):
             for error in train_together(group, **place).values():

@@ -8,6 +8,7 @@ from cwd.system.errors import CwdError
 EXTRAS = {
     "pycocotools": "detection",
     "submitit": "slurm",
+    "tensorboard": "log",
     **dict.fromkeys(("jinja2", "matplotlib", "nbconvert", "nbformat", "papermill", "seaborn"),
                     "notebooks"),
 }  # fmt: skip

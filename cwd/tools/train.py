@@ -67,4 +67,5 @@ def train_runs(workspace: Workspace, runs: Iterable[Run], **jobs: Any) -> None:
     workspace.left(dict.fromkeys(each for run in runs for each in (*needed(run), run)))
     weak = workspace.profile.allow_weak_teacher
     place = {"runs": paths.RUNS, "data_root": workspace.data_root, "device": workspace.device}
-    Crew(runs, place | {"allow_weak_teacher": weak}, settings).go()
+    place |= {"allow_weak_teacher": weak, "log": workspace.log}
+    Crew(runs, place, settings).go()

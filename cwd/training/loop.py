@@ -16,6 +16,7 @@ from cwd.system.distributed import agreed, join, open_fabric, processes, rank
 from cwd.system.errors import CwdError
 from cwd.system.progress import report
 from cwd.training import checkpoint, provenance
+from cwd.training.log import check_log
 from cwd.training.order import alike
 from cwd.training.results import check_origin, origin, write
 from cwd.training.run_folder import RunFolder
@@ -27,23 +28,37 @@ WINDOW = 20  # steps between two looks at the losses: a look makes the device wa
 
 
 def train(
-    run: Run, *, runs: Path, data_root: Path, device: str = "auto", allow_weak_teacher: bool = False
+    run: Run,
+    *,
+    runs: Path,
+    data_root: Path,
+    device: str = "auto",
+    allow_weak_teacher: bool = False,
+    log: str = "",
 ) -> RunFolder:
     """Train a run, or go on where it was interrupted; a finished run is returned as it is.
 
     Processes that torchrun started train it together and share every batch; all of them call this.
     It distils from a teacher that is worse than the student alone only with `allow_weak_teacher`.
-    `runs` is the folder of all runs, `data_root` that of the datasets. A `CwdError` says what is
-    unfit: the data, the teacher, a setting, a loss, the disk; or that another process trains it.
+    `runs` is the folder of all runs, `data_root` that of the datasets. `log` is "tensorboard",
+    or nothing: losses, learning rate and what was measured as curves in the run's folder. A
+    `CwdError` says what is unfit: the data, the teacher, a setting, a loss, the disk; or that
+    another process trains it.
     """
-    place = {"runs": runs, "data_root": data_root, "device": device}
+    place = {"runs": runs, "data_root": data_root, "device": device, "log": log}
     for error in train_together([run], **place, allow_weak_teacher=allow_weak_teacher).values():
         raise error
     return RunFolder(Path(runs), run)
 
 
 def train_together(
-    group: Sequence[Run], *, runs: Path, data_root: Path, device: str, allow_weak_teacher: bool
+    group: Sequence[Run],
+    *,
+    runs: Path,
+    data_root: Path,
+    device: str,
+    allow_weak_teacher: bool,
+    log: str = "",
 ) -> dict[Run, CwdError]:
     """As `train`, for runs that differ in recipe or student alone: one batch, one teacher for all.
 
@@ -55,6 +70,7 @@ def train_together(
             f"{' and '.join(run.name for run in group)} see other batches or another teacher: "
             "train them one after the other."
         )
+    check_log(log)
     join(device)
     failed: dict[Run, CwdError] = {}
     with contextlib.ExitStack() as locks:
@@ -73,7 +89,7 @@ def train_together(
                     ready.append(folder)
         if ready:
             with training_threads(pick_device(device)):
-                Training(ready, teacher, Path(data_root), device, failed).go()
+                Training(ready, teacher, Path(data_root), device, failed).go(log)
     distributed.wait()  # until the folders have their names
     return failed
 
@@ -121,10 +137,10 @@ class Training:
                 checkpoint.load(student)
                 self.students.append(student)
 
-    def go(self) -> None:
+    def go(self, log: str) -> None:
         """Train from the last checkpoints to the end, then measure and write the results."""
         for student in self.students:
-            student.begin(provenance.session(self.fabric.device))
+            student.begin(provenance.session(self.fabric.device), log)
         began = min((student.done for student in self.students), default=0)
         start = last = time.monotonic()
         for step in range(began, self.schedule.steps):
@@ -171,7 +187,7 @@ class Training:
         student.done = step + 1
         save = student.done % schedule.checkpoint_every == 0 or student.done == schedule.steps
         if save or student.done % WINDOW == 0:
-            student.history.look(student.done)
+            student.log.add(student.done, student.history.look(student.done))
         if save:
             checkpoint.save(student)
 
@@ -187,6 +203,8 @@ class Training:
                 f"run {run.name}: its {self.task.unit} is {metrics[self.task.measure]}, so nothing "
                 f"of it was measured on {run.data.split}: see that this split has labels."
             )
+        student.log.add(student.done, {self.task.measure: metrics[self.task.measure]})
+        student.log.close()
         write(student, metrics)
         measured = score_of(run.network, metrics)
         report(f"{run.title}: {measured} after {student.account():.0f} s")

@@ -12,6 +12,7 @@ from cwd.config.schedule import step_seed
 from cwd.system import distributed
 from cwd.system.errors import CwdError
 from cwd.system.sync_layers import synchronise
+from cwd.training.log import Log
 from cwd.training.tasks import task_of
 from cwd.training.teacher import Teacher
 
@@ -48,10 +49,8 @@ class History:
                     "check that the networks differ, and that its map and weight are meant."
                 )
 
-    def look(self, done: int) -> None:
+    def look(self, done: int) -> dict[str, float]:
         """Fetch the terms since the last look and add their means; refuse what isn't finite."""
-        if not self._seen:
-            return
         names = list(self._seen[0])
         values = torch.stack([torch.stack([*terms.values()]) for terms in self._seen])
         values = distributed.average(values).cpu()
@@ -63,15 +62,17 @@ class History:
                 f"{self.path}: lower the learning rate or the term's weight."
             )
         rate = self.run.schedule.lr * self.run.schedule.lr_factor(done - 1)
-        means = dict(zip(names, values.mean(dim=0).tolist(), strict=True))
-        self.rows.append({"step": done, "lr": rate} | means)
+        row = {"lr": rate} | dict(zip(names, values.mean(dim=0).tolist(), strict=True))
+        self.rows.append({"step": done} | row)
         self._seen.clear()
+        return row
 
 
 class Student:
     """What one run trains: a network, and what its recipe trains with it.
 
     Attributes:
+        log: what it is watched by, see `cwd.training.log`.
         origin: what its result depends on beside its settings, see `cwd.training.results.origin`.
         sessions: where and for how long it was trained, each time that it was started.
         began, done: the step that it goes on from, and how many steps it has made.
@@ -116,9 +117,9 @@ class Student:
             )
         self.model = fabric.setup_module(self.network)
 
-    def begin(self, session: dict[str, Any]) -> None:
-        """Note where and from which step it is trained from now on."""
-        self.began = self.done
+    def begin(self, session: dict[str, Any], log: str) -> None:
+        """Note where and from which step it is trained from now on; `log` is of `LOGS`."""
+        self.began, self.log = self.done, Log(log, self.path, self.done)
         self.sessions.append(session | {"from_step": self.done, "seconds": 0.0})
         self.learnt.train()
 
