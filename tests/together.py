@@ -41,6 +41,11 @@ RUNS = {
         teacher=TEACHER,
     ),
     "CT_f": replace(STUDENT, recipe="CT_f", teacher=TEACHER),
+    "beyond": replace(
+        STUDENT,
+        recipe="MGD_b + AFDCD_b + CIRKD_f(pixels=50, regions=20) + BPKD_s + DIST_s + LSKD_s",
+        teacher=TEACHER,
+    ),
     "one image each": replace(STUDENT, schedule=replace(SCHEDULE, batch=2, steps=2)),
     "no auxiliary loss": replace(STUDENT, schedule=replace(SCHEDULE, aux_weight=0.0, steps=2)),
     "MobileNetV2": replace(

@@ -41,6 +41,7 @@ class Profile:
     detection: Detection | None = None  # the detectors of Table 9
     transformation: Transformation | None = None  # the networks of the second paper
     investigations: Switch = False  # whether notebook 08's runs belong to it
+    beyond: Seeds = ()  # of the student in notebook 07's tables; none: it has none of them
     allow_weak_teacher: Switch = False  # see `cwd.training.loop.train`
 
     def __post_init__(self) -> None:
@@ -75,6 +76,7 @@ class Profile:
         detection = self.detection and replace(self.detection, seeds=seeds)
         transformation = self.transformation and replace(self.transformation, seeds=seeds)
         own = {"seeds": seeds, "student_seeds": seeds} if self.student else {}
+        own |= {"beyond": seeds} if self.beyond else {}
         return replace(self, detection=detection, transformation=transformation, **own)
 
     def run(self, recipe: str, seed: int, student: Run | None = None) -> Run:

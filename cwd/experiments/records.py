@@ -11,8 +11,8 @@ from cwd.system import paths
 from cwd.system.files import read_json
 from cwd.training.run_folder import RunFolder
 
-# what notebooks 05, 04 and A1 measure beside the runs
-BESIDE = (paths.COSTS, paths.CHANNELS, paths.DETECTION_COSTS)
+# what notebooks 05, 04, A1 and 07 measure beside the runs
+BESIDE = (paths.COSTS, paths.CHANNELS, paths.DETECTION_COSTS, paths.STEP_TIMES)
 REMEDY = "delete it and record the profile again, or restore it from git"
 
 

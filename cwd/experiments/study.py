@@ -10,6 +10,7 @@ import yaml
 
 from cwd.config.run import Run
 from cwd.experiments.profile import Profile
+from cwd.experiments.rows_beyond import beyond, equal_time
 from cwd.experiments.rows_losses import compared
 from cwd.experiments.rows_networks import SOURCES, costs, networks
 from cwd.experiments.rows_pairs import table9, transformation
@@ -23,11 +24,12 @@ from cwd.training.tasks import task_of
 
 def _tables() -> dict[str, Table]:
     made = {"table9": table9, "transformation": transformation}
-    made |= {rows.__name__: rows for rows in (longer, schools, unaugmented)}
+    made |= {rows.__name__: rows for rows in (longer, schools, unaugmented, equal_time)}
     made |= {name: partial(networks, name) for name in SOURCES}
     tables = {}
     for name, entry in yaml.safe_load(Path(__file__).with_name("tables.yaml").read_text()).items():
-        rows = made.get(name) or partial(compared, rows=entry["rows"])
+        listed = {"beyond": beyond}.get(name, compared)  # of recipes that the file names
+        rows = made.get(name) or partial(listed, rows=entry["rows"])
         more = {"more": partial(costs, SOURCES[name][1])} if name in SOURCES else {}
         tables[name] = Table(**entry | more | {"rows": rows})
     return tables
@@ -159,8 +161,8 @@ def studies_of(profile: Profile) -> tuple[str, ...]:
     )
 
 
-def every_run(source: Any) -> list[Run]:
-    """The runs of all studies of a source of results, each once."""
-    names = studies_of(source.profile)
+def every_run(source: Any, *, optional: bool = True) -> list[Run]:
+    """The runs of all studies of a source of results, each once; perhaps not of optional ones."""
+    names = [n for n in studies_of(source.profile) if optional or not TABLES[n].optional]
     rows = [row for name in names for row in TABLES[name].rows(source.profile)]
     return list(dict.fromkeys(run for row in rows for run in row.runs))

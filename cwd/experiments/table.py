@@ -12,7 +12,7 @@ from cwd.experiments.profile import Profile
 from cwd.system import paths
 
 # columns that hold no measurements
-WORDS = ("complexity", "our network", "our images", "measure", "status")
+WORDS = ("complexity", "our network", "our images", "measure", "status", "recipe")
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Table:
     measures: tuple[str, ...] = ("miou", "macc")
     absent: str = "cited"
     sparse: bool = False
+    optional: bool = False  # not trained by `make reproduce` where the profile is recorded
     # what is to be counted for a row, and for one that was measured
     more: Callable[[Row, bool], Mapping[str, Any]] = lambda row, measured: {}
 

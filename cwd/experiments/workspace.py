@@ -85,6 +85,16 @@ class Workspace:
         seed = self.profile.seeds[0]
         return self.profile.teacher, *(self.profile.run(recipe, seed) for recipe in CORE)
 
+    @property
+    def records(self) -> Records:
+        """What was measured of the profile, on disk and recorded; it never trains."""
+        return Records(self.profile, paths.RUNS)
+
+    @property
+    def trains_optional(self) -> bool:
+        """Whether tables that are `optional` are trained: where nothing is taken from a record."""
+        return self.mode != "core" or not (paths.RESULTS / self.profile.name).is_dir()
+
     def recorded(self, run: Run) -> dict[str, Any] | None:
         """What the record has of a run that isn't trained here; None of one that is, or will be."""
         if self.mode != "core" or run in self.core or RunFolder(paths.RUNS, run).finished:

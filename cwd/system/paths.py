@@ -14,8 +14,9 @@ CACHE = BUILD / "cache"  # decoded datasets; may be a link to a larger disk
 PAPER = PACKAGE / "paper" if INSTALLED else ROOT / "data" / "paper"
 RESULTS = ROOT / "data" / "results"
 WEIGHTS = ROOT / "data" / "weights"  # finished runs that come with the code
-# what notebooks 05, 04 and A1 measure beside the runs, in a profile's folder
+# what notebooks 05, 04, A1 and 07 measure beside the runs, in a profile's folder
 COSTS, CHANNELS, DETECTION_COSTS = "costs.json", "channels.json", "detection_costs.json"
+STEP_TIMES = "step_times.json"
 
 
 def below_root(path: str | Path) -> Path:

@@ -27,9 +27,9 @@ SPREAD = 3.0  # standard deviations over seeds that a result may be from its rec
 def record(profile: str, *, results: Path | None = None) -> list[Path]:
     """Copy what was measured under a profile to a folder of its name in `results`, data/results.
 
-    That is configuration, metrics and provenance of each finished run, what notebooks 04, 05 and A1
-    measured beside the runs, and the profile, if it is a file of one's own; and into data/weights
-    the teacher as a whole, if it is small. Returns the files written.
+    That is configuration, metrics and provenance of each finished run, what notebooks measured
+    beside the runs, and the profile, if it is a file of one's own; and into data/weights the
+    teacher as a whole, if it is small. Returns the files written.
     """
     source = Records(every_seed(load_profile(profile)), paths.RUNS)
     target = (results or paths.RESULTS) / source.profile.name

@@ -140,7 +140,8 @@ def _train_first(workspace: Workspace, workers: int | None) -> None:
     if workspace.core:
         _train_core(workspace, workers)
     if workers != 1:
-        left = [run for run in every_run(workspace) if not workspace.recorded(run)]
+        asked = every_run(workspace, optional=workspace.trains_optional)
+        left = [run for run in asked if not workspace.recorded(run)]
         train_runs(workspace, left, workers=workers, gpus_per_run=1, cluster="")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from torch.distributed import is_torchelastic_launched
 
 from cwd.config.run import Run
+from cwd.experiments.beyond import timed
 from cwd.experiments.study import every_run, study
 from cwd.experiments.workspace import Workspace
 from cwd.system import paths
@@ -29,6 +30,8 @@ def chosen_runs(
         return [profile.run(recipe, seed, profile.find(network))]
     if table == "all":
         return every_run(workspace)
+    if table == "equal_time":
+        timed(workspace)
     if table == "table9":
         _ = workspace.detection  # a profile without any is an error, not nothing to do
     return [run for row in study(table, workspace).rows for run in row.runs]

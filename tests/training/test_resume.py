@@ -31,6 +31,12 @@ FILES = ("metrics.json", "history.csv", "student.safetensors")
 FASTER = "FasterRCNN-R18({}, fpn=16, anchor=16, regions=16)"
 RUNS = {
     "PSPNet": distilled(SCENES, SEGMENTATION, "CT_f", "PSPNet-R18({})"),
+    "beyond": distilled(
+        SCENES,
+        SEGMENTATION,
+        "MGD_b + AFDCD_b + CIRKD_f(pixels=50, regions=20) + BPKD_s",
+        "PSPNet-R18({})",
+    ),
     "MaskRCNN": distilled(SCENES, DETECTION, "CT_fpn", FASTER.replace("Faster", "Mask")),
     "Wang": distilled(SCENES, DETECTION, "Wang", FASTER),
     "CW_fpn": distilled(SCENES, DETECTION, "CW_fpn", FASTER),
@@ -65,15 +71,19 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(go, tmp_path, name, inter
     for file in FILES:
         assert (again.done / file).read_bytes() == (whole.done / file).read_bytes()
     ended, expected = beside(again.done), beside(whole.done)
-    # two convolutions with biases for each map that is transformed; Wang adapts five
-    assert len(ended) == {"MaskRCNN": 20, "Wang": 10, "CW_fpn": 0}.get(name, 4)
+    # two convolutions with biases for each map that is transformed; Wang adapts five; beyond are
+    # two generators of three, a projection with batch norm, two banks and their places
+    counts = {"MaskRCNN": 20, "Wang": 10, "CW_fpn": 0, "beyond": 2 * 6 + 7 + 2 * 2}
+    assert len(ended) == counts.get(name, 4)
     assert ended.keys() == expected.keys() == halfway.keys()
     assert all(value.equal(expected[key]) for key, value in ended.items())
     still = [key for key, value in ended.items() if value.equal(halfway[key])]
     assert len(still) < len(ended) / 2 if name == "Wang" else not still  # no object on a level
 
     # nothing of what is trained with the student is in what is saved
-    built = task_of(run.network).build(run.network, 8 if "PSP" not in name else 19, device="meta")
+    built = task_of(run.network).build(
+        run.network, 19 if "PSP" in run.network else 8, device="meta"
+    )
     weights = load_file(again.done / "student.safetensors")
     assert weights.keys() == built.state_dict().keys()
     own = sum(weights[name].numel() for name, _ in built.named_parameters())

@@ -1,0 +1,72 @@
+"""What came after the paper: rows at equal steps, and at equal time once a step was timed."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from cwd.config.run import Run
+from cwd.experiments.profile import Profile
+from cwd.experiments.records import Records
+from cwd.experiments.rows_losses import compared
+from cwd.experiments.table import Row
+from cwd.recipes.parse import parse_recipe
+from cwd.system import paths
+
+FACTORS = {"published": 1.0, "a tenth": 0.1, "ten times": 10.0}  # of all weights of a recipe
+CWD = "CW_f"  # whose time is the first budget
+
+
+def scaled(recipe: str, factor: float) -> str:
+    """A recipe with the weight of each term multiplied."""
+    terms = parse_recipe(recipe)
+    weights = (float(f"{factor * term.weight:.6g}") for term in terms)
+    return " + ".join(
+        replace(term, weight=weight).spelled for term, weight in zip(terms, weights, strict=True)
+    )
+
+
+def beyond(profile: Profile, rows: Mapping[str, str]) -> tuple[Row, ...]:
+    """The methods of `tables.yaml`, recipes by name, at each of `FACTORS`."""
+    profile = replace(profile, seeds=profile.beyond)
+    made = [replace(row, printed={"weights": "", "recipe": ""}) for row in compared(profile, {})]
+    for name, recipe in rows.items():
+        for words, factor in FACTORS.items():
+            spelled, label = scaled(recipe, factor), f"{name}, {words}"
+            (row,) = compared(profile, {label: {"recipe": spelled}})[2:]
+            printed = {"method": name, "weights": words, "recipe": spelled}
+            made.append(replace(row, printed=printed))
+    return tuple(made)
+
+
+def step_times(profile: Profile) -> dict[str, Any] | None:
+    """What `cwd.experiments.beyond.timed` measured: the recorded file, or else the one built."""
+    found = Records(profile).read(paths.STEP_TIMES)
+    return found or Records(profile, paths.RUNS).beside(paths.STEP_TIMES)
+
+
+def equal_time(profile: Profile) -> tuple[Row, ...]:
+    """Each recipe, and the student alone, for as many steps as fit into two budgets of time.
+
+    The budgets are the student's steps at CWD's pace, and at that of the slowest recipe. Before
+    steps are timed there are no rows but the teacher and the student.
+    """
+    profile = replace(profile, seeds=profile.beyond)
+    made = [replace(row, printed={"budget": ""}) for row in compared(profile, {})]
+    seconds = (step_times(profile) or {"seconds": {}})["seconds"]
+    budgets = (
+        {"CWD's time": seconds[CWD], "the slowest's": max(seconds.values())} if seconds else {}
+    )
+    for budget, most in budgets.items():
+        for recipe, taken in seconds.items():
+            steps = max(1, round(profile.student.schedule.steps * most / taken))
+            runs = [longer(profile.run(recipe, seed), steps) for seed in profile.seeds]
+            printed = {"budget": budget, "method": recipe or "student", "steps": steps}
+            alone = f"student, {budget}" if recipe else None
+            label = f"{recipe or 'student'}, {budget}"
+            made.append(Row(label, None, tuple(runs), student=alone, printed=printed))
+    return tuple(made)
+
+
+def longer(run: Run, steps: int) -> Run:
+    """A run whose schedule ends after so many steps."""
+    return replace(run, schedule=replace(run.schedule, steps=steps))
