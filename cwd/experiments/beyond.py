@@ -71,7 +71,9 @@ def measure(workspace: Workspace) -> dict[str, Any]:
         folders = [RunFolder(Path(folder), run) for run in runs]
         training = Training(folders, teacher, workspace.data_root, device, {})
         turns = [partial(turn, training, student) for student in training.students]
-        taken = laps(turns, device, min(REPEATS, steps), min(WARM, steps))
+        taken = laps(turns, device, min(REPEATS, steps), min(WARM, steps // 2))
+        for student in training.students:  # what is freed in the step is to be allocated in it
+            student.optimizer.zero_grad()
         sizes = [peak_bytes(each, device) for each in turns]
     names = [run.recipe for run in runs]
     found = {
