@@ -40,7 +40,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         for wrapper in WRAPPERS:
             state = state.get(wrapper, state)
         tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
-        if not tensors or not all(isinstance(name, str) for name in tensors):
+        plain = (x.layout == torch.strided and not x.is_meta for x in tensors.values())
+        if not tensors or not all(plain) or not all(isinstance(name, str) for name in tensors):
             raise TypeError
         return tensors
     except FileNotFoundError:
@@ -56,12 +57,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def check_values(state: dict[str, Tensor], path: Path) -> None:
-    """Refuse weights that no network learnt: some not finite, or those of all layers zero."""
-    floats = {key: value for key, value in state.items() if value.is_floating_point()}
-    odd = next((key for key, value in floats.items() if not value.isfinite().all()), None)
-    if odd is None and any(value.ndim > 1 and value.any() for value in floats.values()):
+    """Refuse what no network learns: not finite, a negative variance, or zeros in all layers."""
+    floats = {key: value.float() for key, value in state.items() if value.is_floating_point()}
+    odd = [key for key, value in floats.items() if not value.isfinite().all()]
+    odd += [key for key, value in floats.items() if key.endswith("running_var") and value.min() < 0]
+    if not odd and any(value.ndim > 1 and value.any() for value in floats.values()):
         return
-    fault = f"numbers that aren't finite in {odd}" if odd else "no layer's weights but zeros"
+    fault = f"numbers in {odd[0]} that no network learns" if odd else "no layer's weights but zeros"
     raise CwdError(f"{path} holds {fault}: get it again, or train it again.")
 
 
@@ -118,10 +120,14 @@ def load_backbone(backbone: nn.Module, path: Path, name: str) -> dict[str, list[
         CwdError: the file can't be read, or lacks a tensor, or has one of another shape.
     """
     backbone = getattr(backbone, "body", backbone)  # torchvision's and the detectors' are wrapped
-    found, wanted = backbone_keys(read_weights(path)), backbone.state_dict()
+    state, wanted = read_weights(path), backbone.state_dict()
+    found = backbone_keys(state)
+    if len(found) < len(state):
+        raise CwdError(f"{path} holds several backbones: give a file with the one that is meant.")
     # batch norm's step counter is newer than many files, and nothing depends on it
     required = [key for key in wanted if not key.endswith("num_batches_tracked")]
-    unfit = [k for k in required if k not in found or found[k].shape != wanted[k].shape]
+    floats = {key: value for key, value in found.items() if value.is_floating_point()}
+    unfit = [k for k in required if k not in floats or floats[k].shape != wanted[k].shape]
     if unfit:
         remedy = "use a file of the same kind of network, of the same depth, width and stem"
         if "conv1.weight" in found and "conv1.0.weight" in wanted:
@@ -129,8 +135,8 @@ def load_backbone(backbone: nn.Module, path: Path, name: str) -> dict[str, list[
             remedy += "" if "(" in name else f", or the network {name}(stem=plain)"
         raise CwdError(
             f"{path} covers {len(required) - len(unfit)} of the {len(required)} tensors of "
-            f"{name}'s backbone, {len(unfit)} are missing or of another shape, first {unfit[0]}: "
-            f"{remedy}."
+            f"{name}'s backbone, {len(unfit)} are missing or of another shape or kind, first "
+            f"{unfit[0]}: {remedy}."
         )
     check_values({key: found[key] for key in required}, path)
     backbone.load_state_dict({key: found.get(key, value) for key, value in wanted.items()})

@@ -1,5 +1,6 @@
 """The one place where folders are named."""
 
+import os
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -21,7 +22,7 @@ STEP_TIMES = "step_times.json"
 
 def below_root(path: str | Path) -> Path:
     """`path`, taken from the checkout if it is relative, wherever the process was started."""
-    return (ROOT / Path(path).expanduser()).resolve()
+    return Path(os.path.abspath(ROOT / os.path.expanduser(path)))
 
 
 def for_people(path: Path) -> str:

@@ -83,6 +83,41 @@ def test_a_file_with_anything_else(tmp_path, content):
         load_network_weights(build_network(SMALL, 5), path)
 
 
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda state, name: {name: state[name] * float("nan")}, "that no network learns"),
+        (lambda state, name: {"bn1.running_var": -state["bn1.running_var"]}, "in bn1.running_var"),
+        (
+            lambda state, name: {name: state[name].int()},
+            "1 are missing or of another shape or kind",
+        ),
+        (lambda state, name: {name: state[name].to("meta")}, "read safely"),
+        (lambda state, name: {"module." + name: state[name]}, "holds several backbones"),
+    ],
+)
+def test_a_backbone_that_is_none(tmp_path, wanted, change, fault):
+    torch.save(wanted | change(wanted, "conv1.0.weight"), tmp_path / "odd.pth")
+    with pytest.raises(CwdError, match=fault):
+        build_network(SMALL, 5, init=str(tmp_path / "odd.pth"))
+
+
+def test_an_eight_bit_backbone(tmp_path, wanted):
+    eighth = {key: v.to(torch.float8_e4m3fn) if v.ndim else v for key, v in wanted.items()}
+    torch.save(eighth, tmp_path / "eight.pth")
+    found = build_network(SMALL, 5, init=str(tmp_path / "eight.pth")).backbone.state_dict()
+    assert all(torch.equal(found[key], v.to(found[key].dtype)) for key, v in eighth.items())
+
+
+@pytest.mark.parametrize("path", ["loop.pth", "a\0b.pth", "~nobody-here/x.pth"])
+def test_a_path_that_is_none(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    (tmp_path / "loop.pth").symlink_to(tmp_path / "loop.pth")
+    with pytest.raises(CwdError, match=r"does not exist|read safely"):
+        build_network(SMALL, 5, init=path)
+
+
 def test_a_missing_and_an_unsafe_file(tmp_path):
     with pytest.raises(CwdError, match=r"nowhere\.pth does not exist"):
         build_network(SMALL, 5, init=str(tmp_path / "nowhere.pth"))
