@@ -1,12 +1,14 @@
 """Results that nobody measured: tables and verdicts are checked against known numbers."""
 
-import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from cwd.config.run import Run
 from cwd.experiments.profile import Profile, load_profile
 from cwd.experiments.records import Records
-from cwd.experiments.rows_pairs import pairs_of
+from cwd.experiments.rows_pairs import MEASURES, pairs_of
+from cwd.system.files import write_json, write_text
+from cwd.training.run_folder import CONFIG, FILES, METRICS, RunFolder
+from cwd.training.run_folder import PROVENANCE as PROVENANCE_FILE
 from cwd.training.tasks import task_of
 
 # a profile that trains in a second or two
@@ -21,15 +23,29 @@ QUICK = {
 }
 
 
+PROVENANCE = {
+    "dataset": {"train": "a1", "val": "b2"},
+    "precision": "32-true",
+    "seconds": 1.0,
+    "sessions": [
+        {"hardware": {"name": "a CPU", "device": "cpu", "threads": 2}, "dirty": False,
+         "versions": {"torch": "2", "python": "3"}, "commit": "0123456789abcdef"},
+    ],
+}  # fmt: skip
+
+
 class Source:
     """What tables ask of a source of results, by its `metrics`."""
 
     def train_all(self, runs) -> None:
         pass
 
+    def columns(self, rows) -> dict:
+        return {}
+
     def find(self, run: Run) -> dict | None:
         metrics = self.metrics(run)
-        return metrics and {"metrics": metrics, "provenance": {}}
+        return metrics and {"metrics": metrics, "provenance": PROVENANCE}
 
 
 @dataclass
@@ -79,18 +95,40 @@ class InventedTasks(Source):
         return {task_of(run.network).measure: values[run.seed]} if run.seed < len(values) else None
 
 
+SCORES = {"parameters": 1, "miou": 1.0, "macc": 1.0, "class_iou": {"road": 1.0}, "top1": 1.0,
+          "mask_ap": 1.0, **dict.fromkeys(MEASURES, 1.0)}  # fmt: skip
+
+
+def record_of(run, metrics=SCORES, **provenance):
+    """What is kept of a run that nobody trained."""
+    known = {"metrics": {"parameters": 1} | metrics, "provenance": PROVENANCE | provenance}
+    return {"run": asdict(run)} | known
+
+
+def write_record(folder, run, metrics=SCORES, **provenance):
+    """A run's record, as `cwd record` would write it."""
+    path = folder / f"{run.name}.json"
+    write_json(path, record_of(run, metrics, **provenance))
+    return path
+
+
+def finish(runs, run, metrics=SCORES, **provenance):
+    """A finished run's folder below `runs`."""
+    folder, known = RunFolder(runs, run), record_of(run, metrics, **provenance)
+    for name in FILES:
+        write_text(folder.done / name, "")
+    for name, part in zip((CONFIG, METRICS, PROVENANCE_FILE), known.values(), strict=True):
+        write_json(folder.done / name, part)
+    return folder
+
+
 def recorded(tmp_path, source):
-    """The invented results as files, as `cwd record` would write them."""
+    """The invented results as files."""
     folder = tmp_path / "results" / source.profile.name
-    folder.mkdir(parents=True, exist_ok=True)
-    session = {"hardware": {"name": "a CPU", "device": "cpu", "threads": 2}, "dirty": False,
-               "versions": {"torch": "2", "python": "3"}, "commit": "0123456789abcdef"}  # fmt: skip
     runs = [source.profile.run(recipe, seed) for recipe in source.miou for seed in range(3)]
     for run in [source.profile.teacher, *runs]:
         if metrics := source.metrics(run):
-            kept = {"metrics": metrics,
-                    "provenance": {"sessions": [session], "precision": "32-true"}}  # fmt: skip
-            (folder / f"{run.name}.json").write_text(json.dumps(kept))
+            write_record(folder, run, metrics)
     return Records(source.profile, results=tmp_path / "results")
 
 

@@ -1,9 +1,11 @@
 """A run: everything that determines a result, and the name of its folder on disk."""
 
+import copy
 import hashlib
 import json
 import re
 from dataclasses import asdict, replace
+from typing import Any
 
 from cwd.config.schedule import BaseSchedule
 from cwd.config.settings import Seed, Size, Text, Whole, settings
@@ -25,6 +27,19 @@ class Data:
 
 # Settings that came later, and how it was before: so the runs of that time keep their keys.
 NEWER = {"scale_step": 0.1, "photometric": False, "clip": 0.0}
+
+
+def key_of(config: dict[str, Any]) -> str:
+    """The key of a run from its settings as mappings, as `asdict` gives them or a file has them."""
+    config = copy.deepcopy(config)
+    for part in (config, config["teacher"] or {}):
+        schedule = part.get("schedule", {})
+        # how often progress is saved doesn't change what is learnt
+        schedule.pop("checkpoint_every", None)
+        for name, default in NEWER.items():
+            if schedule.get(name) == default:
+                del schedule[name]
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @settings
@@ -62,15 +77,7 @@ class Run:
     @property
     def key(self) -> str:
         """Twelve hexadecimal digits that change with anything that changes the result."""
-        config = asdict(self)
-        for part in (config, config["teacher"] or {}):
-            schedule = part.get("schedule", {})
-            # how often progress is saved doesn't change what is learnt
-            schedule.pop("checkpoint_every", None)
-            for name, default in NEWER.items():
-                if schedule.get(name) == default:
-                    del schedule[name]
-        return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
+        return key_of(asdict(self))
 
     @property
     def title(self) -> str:

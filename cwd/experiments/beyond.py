@@ -21,7 +21,6 @@ from cwd.recipes.parse import parse_recipe
 from cwd.system import paths
 from cwd.system.device import pick_device, training_threads
 from cwd.system.timing import laps, peak_bytes
-from cwd.training import provenance
 from cwd.training.loop import Training
 from cwd.training.run_folder import RunFolder
 from cwd.training.student import Student
@@ -83,9 +82,8 @@ def measure(workspace: Workspace) -> dict[str, Any]:
             student.run.recipe: sum(p.numel() for p in student.trained.parameters())
             for student in training.students
         },
-        "provenance": provenance.session(torch.device(device)),
     }
-    workspace.save_json(found, paths.STEP_TIMES)
+    workspace.keep(paths.STEP_TIMES, **found)
     return found
 
 

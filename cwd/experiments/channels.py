@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from scipy.stats import mannwhitneyu
 from torch import Tensor
 
+from cwd.config.run import Run
 from cwd.data.segmentation import IGNORED
 from cwd.evaluation.miou import score_maps
+from cwd.experiments.beside import RECIPES, lines_of
 from cwd.experiments.workspace import Workspace
 from cwd.system import paths
-
-RECIPES = ("", "AT_f", "CW_f", "CW_s")
 
 
 def class_auc(score: Tensor, target: Tensor) -> list[float]:
@@ -63,18 +63,16 @@ def salience_gaps(student: Tensor, teacher: Tensor) -> tuple[float, float]:
 def measure_channels(workspace: Workspace) -> pd.DataFrame:
     """Both measures for the teacher and for the students of figure 6, every seed a line.
 
-    Its `recipe` is "teacher" or as in `RECIPES`; the teacher has no `salient` and `background`.
+    Its `recipe` is "teacher" or of `RECIPES`; the teacher has no `salient` and `background`.
     Where a run of these is only recorded, the measures are the recorded ones too.
     """
-    profile, val = workspace.profile, workspace.data[1]
-    runs = [("teacher", profile.teacher)]
-    runs += [(recipe, profile.run(recipe, s)) for recipe in RECIPES for s in profile.seeds]
-    if known := workspace.beside(paths.CHANNELS, [run for _, run in runs]):
+    val, lines, taught = workspace.data[1], [], None
+    if known := workspace.beside(paths.CHANNELS, _seen(workspace)):
         return pd.DataFrame(known["lines"])
-    lines, taught = [], None
-    for recipe, run in runs:
+    for run in _seen(workspace):
         network = workspace.network(run)
         scores = [score_maps(network, image[None]) for image in islice(val.images, 100)]
+        recipe = run.recipe if taught else "teacher"
         line = {"recipe": recipe, "seed": run.seed, "auc": mean_auc(scores, val.targets)}
         if taught:
             gaps = [salience_gaps(mine, its) for mine, its in zip(scores, taught, strict=True)]
@@ -84,10 +82,14 @@ def measure_channels(workspace: Workspace) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def record_channels(workspace: Workspace, table: pd.DataFrame) -> Path:
+def _seen(workspace: Workspace) -> list[Run]:
+    profile = workspace.profile
+    return [profile.teacher, *(profile.run(r, seed) for r in RECIPES for seed in profile.seeds)]
+
+
+def record_channels(workspace: Workspace, table: pd.DataFrame) -> Path | None:
     """Write the measures to the profile's `channels.json`, where the claims find them."""
-    lines = table.astype(object).where(table.notna(), None).to_dict("records")
-    return workspace.save_json({"lines": lines}, paths.CHANNELS)
+    return workspace.keep(paths.CHANNELS, _seen(workspace), lines=lines_of(table))
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:

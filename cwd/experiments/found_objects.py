@@ -5,7 +5,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -15,6 +14,7 @@ from cwd.config.run import Run
 from cwd.data.detection.batches import prepare, stacked
 from cwd.data.detection.coco import CocoDataset
 from cwd.evaluation.coco_ap import collect, precision_recall
+from cwd.experiments.beside import lines_of
 from cwd.experiments.sections import Pair
 from cwd.experiments.table import paper
 from cwd.experiments.workspace import Workspace
@@ -24,7 +24,6 @@ from cwd.models.detection.outputs import Detections
 from cwd.system import paths
 from cwd.system.device import pick_device
 from cwd.system.timing import laps
-from cwd.training import provenance
 
 
 def networks(workspace: Workspace, pair: Pair, recipe: str = "CW_fpn") -> dict[str, Run]:
@@ -130,7 +129,7 @@ def speed_table(workspace: Workspace) -> pd.DataFrame:
     The paper's are of its students, at 800x1333 on one GPU, which it doesn't name. Where the
     detectors are only recorded, so is the table.
     """
-    if known := _recorded_speed(workspace):
+    if known := workspace.beside(paths.DETECTION_COSTS, _both(workspace)):
         return pd.DataFrame(known["networks"]).set_index(["detector", "role"])
     printed, lines = paper("table9_detection").groupby("detector").first(), []
     for pair in workspace.detection.pairs:
@@ -149,23 +148,14 @@ def speed_table(workspace: Workspace) -> pd.DataFrame:
     return pd.DataFrame(lines).set_index(["detector", "role"])
 
 
-def _recorded_speed(workspace: Workspace) -> dict[str, Any] | None:
-    both = [run for pair in workspace.detection.pairs for run in (pair.teacher, pair.student)]
-    return workspace.beside(paths.DETECTION_COSTS, both)
+def _both(workspace: Workspace) -> list[Run]:
+    return [run for pair in workspace.detection.pairs for run in (pair.teacher, pair.student)]
 
 
 def record_speed(workspace: Workspace, table: pd.DataFrame) -> Path | None:
-    """Write what `speed_table` measured, with hardware, to the profile's `detection_costs.json`.
-
-    What it took from the record isn't written again.
-    """
-    if _recorded_speed(workspace):
-        return None
-    lines = table.reset_index().astype(object)
-    value = {"profile": workspace.profile.name}
-    value["provenance"] = provenance.session(torch.device(pick_device(workspace.device)))
-    value["networks"] = lines.where(lines.notna(), None).to_dict("records")
-    return workspace.save_json(value, paths.DETECTION_COSTS)
+    """Write what `speed_table` measured to the profile's `detection_costs.json`."""
+    networks = lines_of(table.reset_index())
+    return workspace.keep(paths.DETECTION_COSTS, _both(workspace), networks=networks)
 
 
 def _frames(network: nn.Module, run: Run, workspace: Workspace) -> float:

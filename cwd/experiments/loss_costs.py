@@ -1,11 +1,9 @@
 """The complexity column of Table 2, measured: time and memory of every loss."""
 
 import functools
-import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cwd.config.run import Run
+from cwd.experiments.beside import lines_of
 from cwd.experiments.profile import Profile
 from cwd.experiments.table import paper
 from cwd.experiments.workspace import Workspace
@@ -24,7 +23,6 @@ from cwd.recipes.parse import parse_recipe
 from cwd.system import paths
 from cwd.system.device import compile_where_it_pays, pick_device, pick_precision
 from cwd.system.timing import laps, peak_bytes, race
-from cwd.training import provenance
 from cwd.training.tasks import task_of
 
 # of the maps, [B, C, h, w]: N from 256 to 4096 at C = 64, and C from 16 to 256 at N = 1024
@@ -148,25 +146,19 @@ def step_shares(seconds: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values("share of a step (%)", ascending=False).rename_axis("loss")
 
 
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return json.loads(table.to_json(orient="records", double_precision=15))
-
-
 def record_costs(workspace: Workspace, costs: pd.DataFrame, seconds: pd.DataFrame) -> Path:
-    """Write `measure_losses` and `step_seconds`, with hardware and versions, to `costs.json`."""
-    student, device = workspace.profile.student, torch.device(pick_device(workspace.device))
+    """Write `measure_losses` and `step_seconds` to the profile's `costs.json`."""
+    student = workspace.profile.student
     step = {
         "student": student.network,
         "teacher": workspace.profile.teacher.network,
         "batch": student.schedule.batch,
         "crop": list(student.schedule.crop),
         "seconds": seconds.to_dict("list"),
-        "shares": _records(step_shares(seconds).reset_index()),
     }
-    value = {"profile": workspace.profile.name, "provenance": provenance.session(device)}
-    value["grid"] = {"batch": BATCH, "costs": _records(costs)}
-    value |= {"slopes": _records(fitted_slopes(costs).reset_index()), "step": step}
-    return workspace.save_json(value, paths.COSTS)
+    grid = {"batch": BATCH, "costs": lines_of(costs)}
+    slopes = lines_of(fitted_slopes(costs).reset_index())
+    return workspace.keep(paths.COSTS, grid=grid, slopes=slopes, step=step)
 
 
 def loss_step(

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from cwd.config.run import Run
+from cwd.experiments.beside import CWD
 from cwd.experiments.profile import Profile
 from cwd.experiments.records import Records
 from cwd.experiments.rows_losses import compared
@@ -13,7 +14,6 @@ from cwd.recipes.parse import parse_recipe
 from cwd.system import paths
 
 FACTORS = {"published": 1.0, "a tenth": 0.1, "ten times": 10.0}  # of all weights of a recipe
-CWD = "CW_f"  # whose time is the first budget
 
 
 def scaled(recipe: str, factor: float) -> str:
@@ -40,7 +40,7 @@ def beyond(profile: Profile, rows: Mapping[str, str]) -> tuple[Row, ...]:
 
 def step_times(profile: Profile) -> dict[str, Any] | None:
     """What `cwd.experiments.beyond.timed` measured: the recorded file, or else the one built."""
-    found = Records(profile).read(paths.STEP_TIMES)
+    found = Records(profile).beside(paths.STEP_TIMES)
     return found or Records(profile, paths.RUNS).beside(paths.STEP_TIMES)
 
 

@@ -10,15 +10,15 @@ import yaml
 
 from cwd.config.run import Run
 from cwd.experiments.profile import Profile
+from cwd.experiments.records import Comparable
 from cwd.experiments.rows_beyond import beyond, equal_time
 from cwd.experiments.rows_losses import compared
 from cwd.experiments.rows_networks import SOURCES, costs, networks
 from cwd.experiments.rows_pairs import table9, transformation
 from cwd.experiments.rows_why import longer, schools, unaugmented
 from cwd.experiments.table import Row, Table, difference
-from cwd.experiments.workspace import Workspace, open_profile
+from cwd.experiments.workspace import open_profile
 from cwd.system.errors import CwdError
-from cwd.training.provenance import different
 from cwd.training.tasks import task_of
 
 
@@ -54,18 +54,13 @@ class Study:
 
     def results(self) -> pd.DataFrame:
         """One line a run that was measured: row, seed, the measures of its table, and run."""
-        self.train()
-        kinds, lines = dict.fromkeys(TABLES[self.name].measures, float), []
-        images: dict[tuple, tuple[Run, Any]] = {}  # of each task and dataset
+        known, lines = Comparable(self.train().source), []
         for row in self.rows:
             for run in row.runs:
-                if known := self.source.find(run):
-                    task, dataset = task_of(run.network), known.get("provenance", {}).get("dataset")
-                    first = images.setdefault((task, run.data), (run, dataset))
-                    _check_images(run, dataset, *first)
-                    found = known["metrics"] | {"score": known["metrics"][task.measure]}
-                    line = {"row": row.label, "seed": run.seed, "run": run.name}
-                    lines.append(line | {name: _number(found, name, run) for name in kinds})
+                if metrics := known.metrics(run):
+                    line = {"row": row.label, "seed": run.seed, "run": run.name} | metrics
+                    lines.append(line | {"score": metrics[task_of(run.network).measure]})
+        kinds = dict.fromkeys(TABLES[self.name].measures, float)
         return pd.DataFrame(lines, columns=["row", "seed", *kinds, "run"]).astype(kinds)
 
     def table(self) -> pd.DataFrame:
@@ -76,18 +71,7 @@ class Study:
         Of a workspace, the last column says which runs were measured here and which are recorded.
         """
         table = TABLES[self.name].layout(self.rows, self.results())
-        if isinstance(self.source, Workspace):
-            table["measured"] = [self._measured(row) for row in self.rows]
-        return table
-
-    def _measured(self, row: Row) -> str:
-        source = self.source
-        recorded = sum(bool(source.recorded(run)) or source.taken(run) for run in row.runs)
-        counts = {"here": len(row.runs) - recorded, "recorded": recorded}
-        known = {where: count for where, count in counts.items() if count}
-        if len(known) == 1:
-            return next(iter(known))
-        return ", ".join(f"{count} {where}" for where, count in known.items())
+        return table.assign(**self.source.columns(self.rows))
 
     def sources(self) -> str:
         """How many of a workspace's runs were measured here; see `Workspace.sources`."""
@@ -105,33 +89,12 @@ class Study:
 
     def class_iou(self) -> pd.DataFrame:
         """IoU in percent of every class (line) and row of the table (column), mean over seeds."""
-        columns = {}
+        known, columns = Comparable(self.source), {}
         for row in self.rows:
-            measured = [m["class_iou"] for run in row.runs if (m := self.source.metrics(run))]
+            measured = [m["class_iou"] for run in row.runs if (m := known.metrics(run))]
             if measured:
                 columns[row.label] = pd.DataFrame(measured, dtype=float).mean()
         return pd.DataFrame(columns).rename_axis("class").round(1)
-
-
-def _number(metrics: dict[str, Any], name: str, run: Run) -> float:
-    # None: nothing of its kind was there, such as large objects
-    if name in metrics and isinstance(metrics[name], int | float | None):
-        return metrics[name]
-    raise CwdError(
-        f"the metrics of run {run.name} have no number {name}, but {metrics.get(name)!r}: delete "
-        "the run and train it again."
-    )
-
-
-def _check_images(run: Run, dataset: Any, other: Run, others: Any) -> None:
-    """Refuse to compare runs on images that are called the same and aren't."""
-    if dataset and others and (odd := different(others, dataset)):
-        part, theirs, ours = odd
-        raise CwdError(
-            f"runs {other.name} and {run.name} can't be compared: the checksum of their {part} "
-            f"images is {theirs[:12]} and {ours[:12]}: train one of them again on the other's, "
-            "or all of them here, without the record (`make reproduce FRESH=1`)."
-        )
 
 
 def study(name: str, profile: Any) -> Study:

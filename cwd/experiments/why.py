@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from cwd.config.run import Run
+from cwd.experiments.records import Comparable
 from cwd.experiments.study import Study, study
 from cwd.experiments.workspace import Workspace
 from cwd.recipes.distiller import Distiller
@@ -52,15 +53,16 @@ def split_gains(table: Study) -> pd.DataFrame:
     two columns add up, weighted by their numbers of classes, to the gain in mIoU; means over seeds.
     """
     alone, lines = {run.seed: run for run in table.rows[1].runs}, {}
+    known = Comparable(table.source)
     for row in table.rows[2:]:
         parts = []
         for run in row.runs:
-            both = [table.source.metrics(each)["class_iou"] for each in (alone[run.seed], run)]
+            both = [known.metrics(each)["class_iou"] for each in (alone[run.seed], run)]
             before, after = (pd.Series(iou, dtype=float) for iou in both)
-            known = before > LEARNT
+            learnt = before > LEARNT
             gain = after - before
-            part = {"learnt alone": gain[known].mean(), "at zero alone": gain[~known].mean()}
-            counts = {"classes learnt alone": known.sum(), "with it": (after > LEARNT).sum()}
+            part = {"learnt alone": gain[learnt].mean(), "at zero alone": gain[~learnt].mean()}
+            counts = {"classes learnt alone": learnt.sum(), "with it": (after > LEARNT).sum()}
             parts.append(part | counts)
         lines[row.label] = pd.DataFrame(parts).mean()
     return pd.DataFrame(lines).T.rename_axis("recipe").round(1)

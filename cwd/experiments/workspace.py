@@ -18,6 +18,7 @@ from cwd.data.decoded import DecodedDataset
 from cwd.experiments.profile import Profile, load_profile
 from cwd.experiments.records import Records
 from cwd.experiments.sections import Detection, Transformation, read_seeds
+from cwd.experiments.table import Row
 from cwd.system import paths
 from cwd.system.device import pick_device
 from cwd.system.errors import CwdError
@@ -25,7 +26,7 @@ from cwd.system.files import save_figure, write_atomic, write_json
 from cwd.system.progress import report
 from cwd.training.loop import train_together
 from cwd.training.order import groups, needed
-from cwd.training.provenance import recorded_at
+from cwd.training.provenance import recorded_at, session
 from cwd.training.run_folder import FILES, PARTS, RunFolder
 from cwd.training.tasks import task_of
 
@@ -95,11 +96,11 @@ class Workspace:
         """Whether tables that are `optional` are trained: where nothing is taken from a record."""
         return self.mode != "core" or not (paths.RESULTS / self.profile.name).is_dir()
 
-    def recorded(self, run: Run) -> dict[str, Any] | None:
-        """What the record has of a run that isn't trained here; None of one that is, or will be."""
+    def recorded(self, run: Run) -> bool:
+        """Whether a run is taken from the record: it isn't trained here, and won't be."""
         if self.mode != "core" or run in self.core or RunFolder(paths.RUNS, run).finished:
-            return None
-        return Records(self.profile).find(run)
+            return False
+        return os.path.lexists(self.records.path(run))
 
     def taken(self, run: Run) -> bool:
         """Whether a run on disk has the very weights of one that comes with the code."""
@@ -108,9 +109,9 @@ class Workspace:
             return False
         return folder.provenance.get("sha256") == published.provenance.get("sha256")
 
-    def beside(self, name: str, runs: Iterable[Run]) -> Any:
+    def beside(self, name: str, runs: Iterable[Run]) -> dict[str, Any] | None:
         """What was recorded beside the runs, if one of these is only recorded; else None."""
-        return Records(self.profile).read(name) if any(map(self.recorded, runs)) else None
+        return Records(self.profile).beside(name) if any(map(self.recorded, runs)) else None
 
     def here(self, runs: Mapping[str, Run]) -> dict[str, Run]:
         """Those of some runs whose networks are to be had without long training, by their names.
@@ -127,12 +128,23 @@ class Workspace:
     def sources(self, runs: Iterable[Run]) -> str:
         """How many of some runs were measured here and how many are recorded, in a sentence."""
         runs = list(dict.fromkeys(runs))
-        found = [self.find(run) for run in runs if self.recorded(run) or self.taken(run)]
-        kept = [each["provenance"] for each in found]
-        said = f"{len(runs) - len(kept)} of {len(runs)} runs were measured here"
-        places = Counter(recorded_at(record) for record in kept)
+        found = [self.find(run)["provenance"] for run in runs if self._elsewhere(run)]
+        places = Counter(map(recorded_at, found))
+        said = f"{len(runs) - len(found)} of {len(runs)} runs were measured here"
         said += "".join(f"; {count} are recorded, {place}" for place, count in places.items())
         return f"{said}."
+
+    def columns(self, rows: Iterable[Row]) -> dict[str, list[str]]:
+        """What a table says of its rows' origin: how many runs of each were measured here."""
+        cells = []
+        for row in rows:
+            where = Counter("recorded" if self._elsewhere(run) else "here" for run in row.runs)
+            several = ", ".join(f"{where[place]} {place}" for place in sorted(where))
+            cells.append(several if len(where) > 1 else "".join(where))
+        return {"measured": cells}
+
+    def _elsewhere(self, run: Run) -> bool:
+        return self.recorded(run) or self.taken(run)
 
     def train(self, run: Run) -> RunFolder:
         """The finished run, trained now if it isn't on disk; its teacher before it."""
@@ -183,16 +195,9 @@ class Workspace:
         report(f"{run.title}: taken from {paths.for_people(published.done)}")
         return True
 
-    def metrics(self, run: Run) -> dict[str, Any]:
-        """What was measured of a run; see `find`."""
-        return self.find(run)["metrics"]
-
     def find(self, run: Run) -> dict[str, Any]:
-        """A run's `metrics` and `provenance`, as recorded or trained now if it isn't on disk."""
-        if found := self.recorded(run):
-            return found
-        folder = self.train(run)
-        return {"metrics": folder.metrics, "provenance": folder.provenance}
+        """A run's `run`, `metrics` and `provenance`: recorded, on disk, or else trained now."""
+        return self.records.recorded(run) if self.recorded(run) else self.train(run).record
 
     def network(self, run: Run) -> nn.Module:
         """The trained network of a run, on the CPU, in eval mode."""
@@ -206,11 +211,18 @@ class Workspace:
         write_atomic(self.output / "tables" / f"{name}.csv", table.to_csv)
         return table
 
-    def save_json(self, value: Any, name: str) -> Path:
-        """Write what a notebook measured, for claims and the report to find; returns the path."""
-        path = self.output / name
-        write_json(path, value)
-        return path
+    def keep(self, name: str, runs: Iterable[Run] = (), **measured: Any) -> Path | None:
+        """Write what a notebook measured beside the runs, where claims and the report find it.
+
+        With it go profile, hardware and versions. What it took from the record isn't written again:
+        that is all if one of `runs` is only recorded.
+        """
+        if self.beside(name, runs):
+            return None
+        where = session(torch.device(pick_device(self.device)))
+        about = {"profile": self.profile.name, "provenance": where}
+        write_json(self.output / name, about | measured)
+        return self.output / name
 
     def save_figure(self, figure: Any, name: str) -> None:
         """Write a figure to `figures/NAME.png`."""

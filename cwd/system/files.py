@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 
 from cwd.system.errors import CwdError
@@ -73,14 +74,25 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def read_json(path: Path, remedy: str) -> dict[str, Any]:
-    """Read a mapping from a JSON file; if it holds none, the `CwdError` ends with `remedy`."""
+def read_json(path: Path, remedy: str, form: TypeAdapter | None = None) -> dict[str, Any]:
+    """Read a mapping, of a form if one is given, from a JSON file.
+
+    If it holds none, the `CwdError` names the first entry that is wrong and ends with `remedy`.
+    """
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise CwdError(f"{path} can't be read ({error}): {remedy}.") from error
     if not isinstance(found, dict):
         raise CwdError(f"{path} holds {found!r:.40} where a mapping was expected: {remedy}.")
+    try:
+        _ = form and form.validate_python(found, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        fault = f"{first['input']!r:.40} for {place} ({first['msg'].lower()})"
+        fault = f"no {place}" if first["type"] == "missing" else fault
+        raise CwdError(f"{path} has {fault}: {remedy}.") from None
     return found
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from cwd.experiments import Study, load_profile, study
+from cwd.experiments.claims.judging import signed
 from cwd.experiments.records import Records, every_seed
 from cwd.experiments.study import studies_of
 from cwd.system import paths
@@ -42,12 +43,10 @@ def renewed(text: str, name: str) -> str:
     sources = {images: Records(every_seed(load_profile(p))) for images, p in IMAGES.items()}
 
     def section(mark: re.Match) -> str:
-        table, lay_out = SECTIONS[mark[2]]
-        fit = {
-            images: each for images, each in sources.items() if table in studies_of(each.profile)
-        }
-        gains = {images: Gains(study(table, each)) for images, each in fit.items()}
-        return f"{mark[1]}{lay_out(gains)}\n{mark[3]}"
+        name, lay_out = SECTIONS[mark[2]]
+        fit = {i: each for i, each in sources.items() if name in studies_of(each.profile)}
+        said = lay_out({images: Gains(study(name, each)) for images, each in fit.items()})
+        return f"{mark[1]}{said}\n{mark[3]}"
 
     return marks.sub(section, text)
 
@@ -55,45 +54,50 @@ def renewed(text: str, name: str) -> str:
 class Gains:
     """A table's gains over the student alone, seed by seed, ours and the paper's, by row."""
 
-    def __init__(self, table: Study) -> None:
-        results = table.results()
+    def __init__(self, study: Study) -> None:
+        results = study.results()
         self.by_seed = results.pivot(index="seed", columns="row", values=results.columns[2])
-        self.rows, self.table = table.rows, table.table()
+        self.study, self.rows, self.table = study, study.rows, study.table()
         self.paper = self.table["paper gain"]
-        self.students = {row.label: row.student for row in table.rows}
 
     def of(self, label: str) -> pd.Series:
         """A row's gains; none where it or its student wasn't measured."""
-        if {label, self.students.get(label)} <= set(self.by_seed):
-            return (self.by_seed[label] - self.by_seed[self.students[label]]).dropna()
-        return pd.Series(dtype=float)
+        student = next((row.student for row in self.rows if row.label == label), None)
+        return (self._scores(label) - self._scores(student)).dropna()
 
-    def shown(self, label: str) -> str:
-        """A row's gains as a cell."""
-        return _spread(self.of(label))
+    def _scores(self, label: str | None) -> pd.Series:
+        return self.by_seed.get(label, pd.Series(dtype=float)).dropna()
+
+    def shown(self, label: str, sign: str = "+") -> str:
+        """A row's gains as a cell: mean and sample standard deviation, or the mean of one seed."""
+        return _spread(self.of(label), sign)
 
     def alone(self, label: str) -> str:
         """What a student has alone, as a cell."""
-        return _spread(self.by_seed[label], "")
+        return _spread(self._scores(label), "")
+
+    def largest(self, labels: Iterable[str]) -> str:
+        """Of some rows, the one with the largest mean gain; a CwdError if none was measured."""
+        means = pd.Series({label: self.of(label).mean() for label in labels}, dtype=float).dropna()
+        if means.empty:
+            name = self.study.source.profile.name
+            raise CwdError(
+                f"the record of profile {name} has too little of {self.study.name} to write about: "
+                f"run `make reproduce PROFILE={name} ALL=1`, then `python -m cwd record --profile "
+                f"{name}`."
+            )
+        return means.idxmax()
 
     def best(self, labels: Iterable[str]) -> str:
-        """Of some rows that were measured, the one with the largest mean gain, and that gain."""
-        means = {label: self.of(label).mean() for label in labels}
-        label = pd.Series(means).idxmax()
+        """The same with its gain."""
+        label = self.largest(labels)
         return f"{label} ({self.shown(label)})"
 
 
-def _spread(values: pd.Series, sign: str = "+") -> str:
-    """Mean and sample standard deviation; the mean alone of one seed; empty of none."""
-    values = values.dropna()
+def _spread(values: pd.Series, sign: str) -> str:
     if values.empty:
         return ""
     return f"{values.mean():{sign}.2f}" + (f" ± {values.std():.2f}" if len(values) > 1 else "")
-
-
-def _printed(value: float) -> str:
-    """A gain that a paper prints, or nothing."""
-    return "" if pd.isna(value) else f"{value:+.2f}"
 
 
 def _markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
@@ -111,15 +115,13 @@ def _finding(tables: dict[str, Gains]) -> str:
     for images, gains in tables.items():
         rivals = [row.label for row in gains.rows[2:] if "CW" not in row.label]
         ours = [row.label for row in gains.rows[2:] if "CW_s" in row.label]
-        measured = [label for label in (*rivals, *ours) if len(gains.of(label))]
-        best = max(measured, key=lambda label: gains.of(label).mean())
-        feature = _spread(gains.of("CW_f"), "")
-        score = " or ".join(_spread(gains.of(label), "") for label in ours if label in measured)
+        ahead = gains.largest((*rivals, *ours)) in rivals
+        score = " or ".join(filter(None, (gains.shown(label, "") for label in ours)))
         said.append(
             f"On {images}, CW raises the mIoU of a small student by {score} points on the score "
             f"map{' (settings of the script, and of the paper)' if ' or ' in score else ''} and "
-            f"{feature} on the feature map; {'ahead of it' if best in rivals else 'the next best'} "
-            f"is {gains.best(label for label in rivals if label in measured)}."
+            f"{gains.shown('CW_f', '')} on the feature map; "
+            f"{'ahead of it' if ahead else 'the next best'} is {gains.best(rivals)}."
         )
     return "\n".join(said)
 
@@ -130,7 +132,7 @@ def _losses(tables: dict[str, Gains]) -> str:
     for loss, labels in LOSSES.items():
         line = [loss]
         for label in labels:
-            line += [_printed(paper.get(label)), *(gains.shown(label) for gains in tables.values())]
+            line += [signed(paper.get(label)), *(gains.shown(label) for gains in tables.values())]
         lines.append(line)
     columns = ["paper", *tables]
     header = ["loss", *(f"{tap}, {c}" for tap in ("feature map", "score map") for c in columns)]
@@ -144,7 +146,7 @@ def _losses(tables: dict[str, Gains]) -> str:
 
 def _combinations(tables: dict[str, Gains]) -> str:
     paper = _first(tables).paper.iloc[2:]
-    lines = [[label, _printed(paper[label]), *(gains.shown(label) for gains in tables.values())]
+    lines = [[label, signed(paper[label]), *(gains.shown(label) for gains in tables.values())]
              for label in paper.index]  # fmt: skip
     best = "; ".join(f"on {images} {g.best(paper.index)}" for images, g in tables.items())
     table = _markdown(["recipe", "paper", *tables], lines)
@@ -163,10 +165,10 @@ def _students(tables: dict[str, Gains]) -> str:
         if pd.isna(first.paper[network, start, "CWD"]):
             start = "ImageNet"
         cells = [row.runs[0].network, f"{network}, {start}"]
-        cells.append(_printed(first.paper[network, start, "CWD"]))
+        cells.append(signed(first.paper[network, start, "CWD"]))
         for images, gains in tables.items():
             cells += [gains.alone(row.label), *map(gains.shown, names)]
-            wins[images] += gains.best(names).startswith(names[-1])
+            wins[images] += gains.largest(names) == names[-1]
         lines.append(cells)
     header = ["student here", "for the paper's", "its CWD gain"]
     header += [f"{what}, {images}" for images in tables for what in ("alone", *methods)]
@@ -180,8 +182,8 @@ def _detectors(tables: dict[str, Gains]) -> str:
     detectors, methods = (gains.paper.index.unique(level) for level in (0, 1))
     for name in detectors:
         labels = {method: f"{name}: {method}" for method in methods[2:]}
-        wins += gains.best(labels.values()).startswith(labels["CWD"])
-        alone, printed = gains.alone(f"{name}: student"), _printed(gains.paper[name, "CWD"])
+        wins += gains.largest(labels.values()) == labels["CWD"]
+        alone, printed = gains.alone(f"{name}: student"), signed(gains.paper[name, "CWD"])
         lines.append([name, alone, *map(gains.shown, labels.values()), printed])
     table = _markdown(["detector", "student alone", *methods[2:], "the paper's CWD"], lines)
     return f"{table}\nCWD gains most on {wins} of the {len(lines)} detectors."
@@ -191,10 +193,10 @@ def _tasks(tables: dict[str, Gains]) -> str:
     gains, methods, lines, wins = _first(tables), ("MIMIC", "CWD", "CT"), [], 0
     for task in gains.paper.index.unique(0):
         labels = [f"{task}: {method}" for method in methods]
-        wins += gains.best(labels[::2]).startswith(labels[2])
+        wins += gains.largest(labels[::2]) == labels[2]
         about = gains.table.loc[(task, "CT")]
         cells = [task, about["measure"], gains.alone(f"{task}: student")]
-        lines.append([*cells, *map(gains.shown, labels), _printed(about["paper gain"])])
+        lines.append([*cells, *map(gains.shown, labels), signed(about["paper gain"])])
     header = ["task", "measure", "student alone", *methods, "CT in its abstract"]
     table = _markdown(header, lines)
     return f"{table}\nCT gains more than MIMIC on {wins} of the {len(lines)} tasks."

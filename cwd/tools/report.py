@@ -23,6 +23,7 @@ from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.system.files import save_figure, write_atomic
 from cwd.tools.pages import section, write_page
+from cwd.training.provenance import in_words
 
 INTRODUCTION = (
     'Every number in a column that begins with "our" was measured by the runs named here; every '
@@ -68,15 +69,13 @@ def _origins(source: Records) -> pd.DataFrame:
     lines = []
     for found in filter(None, map(source.find, every_run(source))):
         session = found["provenance"]["sessions"][-1]
-        machine, versions = session["hardware"], session["versions"]
-        commit = (session["commit"] or "unknown")[:12]
-        threads = f", {machine['threads']} threads" if machine["device"] == "cpu" else ""
+        changes = " and changes" if session["dirty"] else ""
         line = {
-            "device": machine["name"] + threads,
+            "device": in_words(session["hardware"]),
             "precision": found["provenance"]["precision"],
-            "torch": versions["torch"],
-            "python": versions["python"],
-            "commit": commit + (" and changes" if session["dirty"] else ""),
+            "torch": session["versions"]["torch"],
+            "python": session["versions"]["python"],
+            "commit": (session["commit"] or "unknown")[:12] + changes,
         }
         lines.append(line)
     return pd.DataFrame(lines).value_counts(sort=False).rename("runs").reset_index()

@@ -66,7 +66,7 @@ def first_weights(init: str, network: nn.Module) -> dict[str, Any]:
 
 def finished_at(record: dict[str, Any]) -> str:
     """At which commit a run was finished, by its provenance, and whether the code is the same."""
-    commit = (record.get("sessions") or [{}])[-1].get("commit")
+    commit = record["sessions"][-1]["commit"]
     if not commit:
         return "finished by code of no known commit"
     same = subprocess.run(
@@ -79,9 +79,14 @@ def finished_at(record: dict[str, Any]) -> str:
 def recorded_at(record: dict[str, Any]) -> str:
     """At which commit and on what hardware a recorded run was measured, by its provenance."""
     last = record["sessions"][-1]
-    machine, commit = last["hardware"], last["commit"] or "unknown"
-    threads = f", {machine['threads']} threads" if machine["device"] == "cpu" else ""
-    return f"commit {commit[:7]}, {machine['name']}" + threads.replace(" 1 threads", " 1 thread")
+    return f"commit {(last['commit'] or 'unknown')[:7]}, {in_words(last['hardware'])}"
+
+
+def in_words(machine: dict[str, Any]) -> str:
+    """`hardware` for people: a processor with the threads that were used."""
+    count = machine["threads"]
+    threads = f", {count} thread{'s' * (count != 1)}" if machine["device"] == "cpu" else ""
+    return machine["name"] + threads
 
 
 def different(began: Any, now: Any, name: str = "") -> tuple[str, Any, Any] | None:

@@ -10,7 +10,7 @@ from cwd.models.build import count_parameters
 from cwd.system.errors import CwdError
 from cwd.system.files import sha256, write_atomic, write_json
 from cwd.training import provenance
-from cwd.training.run_folder import HISTORY, METRICS, PROVENANCE, WEIGHTS, RunFolder
+from cwd.training.run_folder import CONFIG, HISTORY, METRICS, PROVENANCE, WEIGHTS, RunFolder
 from cwd.training.student import Student
 from cwd.training.teacher import Teacher
 
@@ -59,7 +59,7 @@ def write(student: Student, metrics: dict[str, Any]) -> None:
     weights = {k: v.contiguous().cpu() for k, v in student.network.state_dict().items()}
     about = {"run": run.name}  # one entry: safetensors writes several in any order
     write_atomic(path / WEIGHTS, lambda file: save_file(weights, file, about))
-    write_json(path / "config.json", asdict(run))
+    write_json(path / CONFIG, asdict(run))
     known = student.origin | {"sha256": sha256(path / WEIGHTS)}
     known |= {"seconds": student.account(), "sessions": student.sessions}
     write_json(path / PROVENANCE, known)

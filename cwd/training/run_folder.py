@@ -6,53 +6,25 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Required
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
+from pydantic import TypeAdapter
+from safetensors import SafetensorError, safe_open
 from torch import nn
-from typing_extensions import TypedDict
 
-from cwd.config.run import Run
+from cwd.config.run import Run, key_of
 from cwd.models.build import load_network_weights
 from cwd.system.errors import CwdError
 from cwd.system.files import exclusive, make_folder, read_json, sha256, unwritable
+from cwd.training import forms
 from cwd.training.tasks import task_of
 
-WEIGHTS, HISTORY, METRICS = "student.safetensors", "history.csv", "metrics.json"
-PROVENANCE = "provenance.json"
-FILES = ("config.json", HISTORY, METRICS, PROVENANCE, WEIGHTS)
-PARTS = ("train", "val")  # of a dataset, what `Parts` has something of
-Digits = Annotated[str, Field(pattern="^[0-9a-f]+$")]
-
-
-class Parts(TypedDict):
-    """Something of the images to train on, and of those that are measured on."""
-
-    train: str
-    val: str
-
-
-class Session(TypedDict, total=False):
-    """Where and for how long a run was trained, once."""
-
-    commit: Digits | None
-    seconds: FiniteFloat
-    hardware: dict[str, Any]
-
-
-class Provenance(TypedDict, total=False):
-    """What is read of a run's provenance; runs of earlier versions lack some of it."""
-
-    dataset: Required[Parts]
-    pixels: Parts
-    sha256: Digits
-    seconds: FiniteFloat
-    sessions: list[Session]
-
-
-PROVENANCES = TypeAdapter(Provenance)
+WEIGHTS, HISTORY = "student.safetensors", "history.csv"
+CONFIG, METRICS, PROVENANCE = "config.json", "metrics.json", "provenance.json"
+FILES = (CONFIG, HISTORY, METRICS, PROVENANCE, WEIGHTS)
+PARTS = ("train", "val")  # of a dataset
 
 
 @dataclass(frozen=True)
@@ -82,7 +54,10 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether the run is complete on disk; a folder that lacks a file is a CwdError."""
+        """Whether the run is complete on disk.
+
+        A folder that lacks a file, or is another run's, is a CwdError.
+        """
         if not os.path.lexists(self.done):
             return False
         if not self.done.is_dir():
@@ -90,6 +65,8 @@ class RunFolder:
         for name in FILES:
             if not (self.done / name).is_file():
                 raise CwdError(f"{self.done / name} is missing: {self._remedy}.")
+        if key_of(self.read_json(CONFIG, forms.CONFIG)) != self.run.key:
+            raise CwdError(f"{self.done / CONFIG} is of another run: {self._remedy}.")
         return True
 
     @contextlib.contextmanager
@@ -116,9 +93,9 @@ class RunFolder:
         except OSError as error:
             raise unwritable(self.done, error) from error
 
-    def read_json(self, name: str) -> dict[str, Any]:
-        """A JSON file of the finished run; a CwdError if it is missing or damaged."""
-        return read_json(self.done / name, self._remedy)
+    def read_json(self, name: str, form: TypeAdapter | None = None) -> dict[str, Any]:
+        """A JSON file of the finished run; a CwdError if it is missing, damaged or has no form."""
+        return read_json(self.done / name, self._remedy, form)
 
     def history(self) -> pd.DataFrame:
         """The losses by step, each the mean over the steps since the line before."""
@@ -138,37 +115,30 @@ class RunFolder:
     @property
     def metrics(self) -> dict[str, Any]:
         """What was measured, see `cwd.training.tasks.base.Task.evaluate`."""
-        found, task = self.read_json(METRICS), task_of(self.run.network)
-        score = found.get(task.measure)
-        number = isinstance(score, int | float) and not isinstance(score, bool)
-        if not number or not 0 <= score <= 100:
-            raise CwdError(
-                f"{self.done / METRICS} records no {task.unit} from 0 to 100, but {score!r:.40}: "
-                f"{self._remedy}."
-            )
-        return found
+        return self.read_json(METRICS, forms.METRICS[task_of(self.run.network).measure])
 
     @property
     def provenance(self) -> dict[str, Any]:
         """Where the result came from, see `cwd.training.results.origin`."""
-        found = self.read_json(PROVENANCE)
-        try:
-            PROVENANCES.validate_python(found, strict=True)
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise CwdError(
-                f"{self.done / PROVENANCE} has {first['input']!r:.40} for {place}: {self._remedy}."
-            ) from None
-        return found
+        return self.read_json(PROVENANCE, forms.PROVENANCE)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """All that is known of the run, as `cwd record` keeps it."""
+        known = {"metrics": self.metrics, "provenance": self.provenance}
+        return {"run": self.read_json(CONFIG)} | known
 
     def load_into(self, network: nn.Module) -> str:
         """Give a network the weights that were measured; returns their SHA-256.
 
         Raises:
-            CwdError: the file holds others, or those of another network.
+            CwdError: the file holds others, or those of another run or network.
         """
         path = self.done / WEIGHTS
+        with contextlib.suppress(SafetensorError), safe_open(path, "pt") as file:
+            theirs = (file.metadata() or {}).get("run", self.run.name)
+            if theirs != self.run.name:
+                raise CwdError(f"{path} has the weights of run {theirs}: {self._remedy}.")
         found, measured = sha256(path), self.provenance.get("sha256")
         if measured not in (None, found):  # runs of earlier versions have none
             raise CwdError(

@@ -4,11 +4,12 @@ import json
 
 from cwd.config.run import Data, Run
 from cwd.experiments import every_run
-from cwd.experiments.records import BESIDE, Records, recorded_profiles
+from cwd.experiments.beside import FORMS
+from cwd.experiments.records import Records, recorded_profiles
 from cwd.system import paths
 from cwd.training.tasks import task_of
 
-FILES = sorted(p for p in paths.RESULTS.glob("*/*.json") if p.name not in BESIDE)
+FILES = sorted(p for p in paths.RESULTS.glob("*/*.json") if p.name not in FORMS)
 
 
 def rebuilt(run: dict) -> Run:

@@ -6,6 +6,7 @@ import math
 import pytest
 from invented import Invented, find, recorded
 
+from cwd.experiments.beside import PARTS
 from cwd.experiments.claims import verdicts
 from cwd.experiments.claims.comparisons import Evidence
 from cwd.experiments.claims.interval import Finding
@@ -96,8 +97,10 @@ def test_classes_are_averaged(tmp_path):
 def test_costs_are_compared_turn_by_turn(tmp_path):
     records = recorded(tmp_path, Invented({}))
     seconds = {"CW_f": [1.0, 2.0, 4.0], "HO": [10.0, 20.1, 40.0], "PA_f(pool_scale=0)": [5, 10, 20]}
-    costs = tmp_path / "results" / "quick" / "costs.json"
-    costs.write_text(json.dumps({"step": {"seconds": seconds}}))
+    seconds |= {part: [1.0, 1.0, 1.0] for part in PARTS}
+    point = {"loss": "CW_f", "positions": 4, "channels": 2, "seconds": 1.0, "bytes": 8}
+    costs = {"grid": {"costs": [point]}, "slopes": [{"loss": "CW_f"}], "step": {"seconds": seconds}}
+    (tmp_path / "results" / "quick" / "costs.json").write_text(json.dumps(costs))
     line = find(verdicts(records), "than the critic")
     assert line.verdict == "supported"
     assert line.ours == pytest.approx(math.log(5))  # the nearer of the two

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from invented import InventedTasks
+from invented import InventedTasks, write_record
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
@@ -138,9 +138,7 @@ def test_the_report_of_detectors_alone(tmp_path):
     folder = tmp_path / "coco"
     runs = [run for row in study("table9", source).rows for run in row.runs]
     for number, run in enumerate(runs):
-        metrics = dict.fromkeys(MEASURES, 30.0 + number / 10)
-        folder.mkdir(exist_ok=True)
-        (folder / f"{run.name}.json").write_text(json.dumps({"metrics": metrics}))
+        write_record(folder, run, dict.fromkeys(MEASURES, 30.0 + number / 10))
     missing = render(source, tmp_path / "out")
     assert missing == ["7 of 10 rows of transformation, not measured"]
     written = {path.name for path in (tmp_path / "out").rglob("*.*")}

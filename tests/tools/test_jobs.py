@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from invented import finish
 from submitit.helpers import Checkpointable
 from submitit.slurm.slurm import _make_sbatch_string
 
@@ -18,13 +19,12 @@ from cwd import __main__
 from cwd.experiments.study import every_run, open_profile
 from cwd.system import paths
 from cwd.system.errors import CwdError
-from cwd.system.files import write_json
 from cwd.tools import jobs, worker
 from cwd.tools.jobs import Crew, Settings
 from cwd.tools.train import chosen_runs, train_runs
 from cwd.tools.worker import Job
 from cwd.training.order import needed
-from cwd.training.run_folder import FILES, RunFolder
+from cwd.training.run_folder import RunFolder
 
 
 @pytest.fixture
@@ -79,11 +79,7 @@ class Pretence:
                 if said:
                     handle.refused[run.name] = said
                     continue
-                done = RunFolder(self.crew.place["runs"], run).done
-                done.mkdir(parents=True)
-                for name in FILES:
-                    (done / name).touch()
-                write_json(done / "metrics.json", {"miou": 1.0})
+                finish(self.crew.place["runs"], run)
         return handle.looks >= 2
 
 

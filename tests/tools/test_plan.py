@@ -1,12 +1,13 @@
 """The plan: counts, hours, disk and downloads, against numbers by hand and trained runs."""
 
 import math
-from dataclasses import asdict, replace
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
+from invented import PROVENANCE, finish, record_of, write_record
 from safetensors.torch import load_file
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -20,7 +21,6 @@ from cwd.experiments.study import every_run
 from cwd.models.build import build_network, count_multiply_adds
 from cwd.system import paths
 from cwd.system.errors import CwdError
-from cwd.system.files import write_json, write_text
 from cwd.tools import needs, pace
 from cwd.tools import plan as planning
 from cwd.tools.needs import dataset_needs, in_words, run_bytes, shortages, weight_needs
@@ -30,7 +30,6 @@ from cwd.tools.plan import plan
 from cwd.tools.trial import AFFORDED, seconds_a_step, timed
 from cwd.training import provenance
 from cwd.training.loop import train
-from cwd.training.run_folder import FILES, RunFolder
 
 ELSEWHERE = {"device": "cpu", "name": "another", "threads": 64}
 GPU = {"device": "cuda", "name": "NVIDIA T", "threads": 1}
@@ -87,24 +86,18 @@ def planned(place, name="smoke", **options):
     return pd.read_csv(path, keep_default_na=False)
 
 
-def record(run, seconds, hardware):
-    """What is kept of a run that took so long on some hardware."""
-    kept = {
-        "dataset": {"train": "a", "val": "b"},
-        "seconds": seconds,
-        "sessions": [{"hardware": hardware, "seconds": seconds}],
-    }
-    return {"run": asdict(run), "metrics": {"miou": 1.0}, "provenance": kept}
+def took(seconds, hardware):
+    """Of a run that took so long on some hardware."""
+    (session,) = PROVENANCE["sessions"]
+    return {"seconds": seconds, "sessions": [session | {"hardware": hardware}]}
 
 
 def keep(run, seconds, hardware, *, profile="smoke", finished=False):
     """Put a run among the recorded ones, or among those that are finished here."""
-    known = record(run, seconds, hardware)
-    folder = RunFolder(paths.RUNS, run).done if finished else paths.RESULTS / profile
-    for name in FILES if finished else ():
-        write_text(folder / name, "")
-    for name, content in (known if finished else {run.name: known}).items():
-        write_json(folder / f"{name}.json", content)
+    if finished:
+        finish(paths.RUNS, run, **took(seconds, hardware))
+    else:
+        write_record(paths.RESULTS / profile, run, **took(seconds, hardware))
 
 
 @pytest.mark.parametrize("name", profile_names())
@@ -157,9 +150,11 @@ def test_done_and_left(place, quick_trials, capsys):
 def test_which_runs_count():
     run, here = load_profile("smoke").student, GPU | {"processes": 1}
     others = [ELSEWHERE, GPU | {"processes": 2}, GPU | {"threads": 3}]
-    assert median_seconds(run, [record(run, 4.0, other) for other in others], here) is None
-    assert median_seconds(run, [record(run, 0.0, GPU)], here) is None
-    records = [record(run, seconds, GPU) for seconds in (4.0, 8.0, 4000.0)]
+    assert (
+        median_seconds(run, [record_of(run, **took(4.0, other)) for other in others], here) is None
+    )
+    assert median_seconds(run, [record_of(run, **took(0.0, GPU))], here) is None
+    records = [record_of(run, **took(seconds, GPU)) for seconds in (4.0, 8.0, 4000.0)]
     assert median_seconds(run, records, here) == 2.0  # one of them waited for something
 
 

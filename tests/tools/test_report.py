@@ -5,8 +5,6 @@ import pytest
 from invented import Invented, recorded
 
 from cwd.experiments import workspace
-from cwd.experiments.profile import load_profile
-from cwd.experiments.records import Records
 from cwd.system.errors import CwdError
 from cwd.tools.report import report
 
@@ -36,12 +34,3 @@ def test_nothing_recorded(tmp_path):
     (tmp_path / "results").mkdir()
     with pytest.raises(CwdError, match="holds no results"):
         report(results=tmp_path / "results", output=tmp_path / "report")
-
-
-def test_a_damaged_record_is_named(tmp_path):
-    profile = load_profile("quick")
-    records = Records(profile, results=tmp_path)
-    (tmp_path / "quick").mkdir()
-    (tmp_path / "quick" / f"{profile.teacher.name}.json").write_text("{")
-    with pytest.raises(CwdError, match=r"PSPNet-R18-0.5-alone.*json can't be read"):
-        records.metrics(profile.teacher)

@@ -10,6 +10,7 @@ import sys
 import nbformat
 import pytest
 import yaml
+from invented import PROVENANCE
 from nbformat import v4
 
 from cwd import __main__
@@ -26,7 +27,7 @@ PARAMETERS = (
     'profile: str = "quick"\ndata_root: str = "data"\nseeds: str = ""\ndevice: str = "auto"\n'
     'mode: str = ""'
 )
-MEASURED = {"metrics": {"miou": 40.0, "macc": 50.0}, "provenance": {}}
+MEASURED = {"metrics": {"miou": 40.0, "macc": 50.0}, "provenance": PROVENANCE}
 PICTURE = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de"
     "0000000c49444154789c63606060000000040001f61738550000000049454e44ae426082"

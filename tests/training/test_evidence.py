@@ -1,6 +1,7 @@
 """What a run's records say is compared with what is there: files, weights, images, formats."""
 
 import json
+import math
 import shutil
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ from cwd.models import backbones
 from cwd.models.build import build_network, load_network_weights
 from cwd.system.errors import CwdError
 from cwd.training import checkpoint, provenance
-from cwd.training.run_folder import FILES, RunFolder
+from cwd.training.run_folder import CONFIG, FILES, METRICS, PROVENANCE, WEIGHTS, RunFolder
 from cwd.training.tasks import segmentation
 
 
@@ -230,6 +231,20 @@ def test_a_folder_that_lacks_a_file(go, student, name):
         go(student)
 
 
+def test_a_folder_with_the_files_of_another_run(go, student):
+    first, second = (go(replace(student, seed=seed)) for seed in (0, 1))
+    for name in (WEIGHTS, PROVENANCE):
+        shutil.copyfile(first.done / name, second.done / name)
+    with pytest.raises(CwdError, match=rf"student.* has the weights of run {first.run.name}: put"):
+        second.load_into(build_network(student.network, 19))
+    shutil.copyfile(first.done / CONFIG, second.done / CONFIG)
+    with pytest.raises(CwdError, match=r"config\.json is of another run: put it back, or delete"):
+        _ = second.finished
+    (second.done / CONFIG).write_text('{"teacher": 3}')
+    with pytest.raises(CwdError, match=r"config\.json has no schedule: put it back"):
+        _ = second.finished
+
+
 def test_a_file_in_a_folders_place(go, student, tmp_path):
     folder = RunFolder(tmp_path / "runs", student)
     folder.root.mkdir()
@@ -254,8 +269,21 @@ def test_a_file_in_a_folders_place(go, student, tmp_path):
 )  # fmt: skip
 def test_metrics_that_are_none(go, student, text):
     folder = go(student)
-    (folder.done / "metrics.json").write_text(text)
+    (folder.done / METRICS).write_text(text)
     with pytest.raises(CwdError, match=r"metrics\.json .*delete"):
+        _ = folder.metrics
+
+
+def test_an_iou_of_classes_that_is_none(go, student):
+    folder = go(student)
+    known = folder.metrics
+    for odd in ({}, {"road": 1e9}, {"road": True}, {"road": math.nan}, {"road": "3"}, []):
+        (folder.done / METRICS).write_text(json.dumps(known | {"class_iou": odd}))
+        with pytest.raises(CwdError, match=r"metrics\.json has .* for class_iou.*: put it back"):
+            _ = folder.metrics
+    del known["class_iou"]
+    (folder.done / METRICS).write_text(json.dumps(known))
+    with pytest.raises(CwdError, match=r"metrics\.json has no class_iou: put it back, or delete"):
         _ = folder.metrics
 
 
@@ -278,16 +306,26 @@ def test_a_history_that_is_none(go, student, text):
     [
         ("dataset", 5), ("dataset", ["train", "val"]), ("dataset", {"train": 1, "val": 2}),
         ("pixels", 5), ("sha256", 5), ("sha256", None), ("sessions", [5]), ("sessions", "x"),
-        ("sessions", [{"commit": "--output=written"}]), ("sessions", [{"commit": 5}]),
-        ("seconds", "long"),
+        ("sessions", []), ("sessions", [{"commit": "--output=written"}]),
+        ("sessions", [{"commit": 5}]), ("seconds", "long"), ("seconds", math.nan),
     ],
 )  # fmt: skip
-def test_provenance_of_another_form(go, student, name, value, monkeypatch, tmp_path):
+def test_provenance_of_another_form(go, student, name, value):
     folder = go(student)
     path = folder.done / "provenance.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
     with pytest.raises(CwdError, match=rf"provenance\.json has .* for {name}.*: put it back"):
         _ = folder.provenance
+
+
+def test_a_session_that_lacks_something(go, student):
+    folder = go(student)
+    known = folder.provenance
+    for name in ("commit", "dirty", "versions", "hardware"):
+        kept = {key: value for key, value in known["sessions"][0].items() if key != name}
+        (folder.done / PROVENANCE).write_text(json.dumps(known | {"sessions": [kept]}))
+        with pytest.raises(CwdError, match=rf"provenance\.json has no sessions.0.{name}: put it"):
+            _ = folder.provenance
 
 
 def test_left_over_files_of_a_killed_write_go(go, interrupted, student, tmp_path):

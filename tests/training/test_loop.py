@@ -76,7 +76,7 @@ def test_a_teacher_without_recorded_miou(go, student, teacher):
     metrics = folder.metrics
     del metrics["miou"]
     (folder.done / "metrics.json").write_text(json.dumps(metrics))
-    with pytest.raises(CwdError, match="records no mIoU"):
+    with pytest.raises(CwdError, match=r"metrics\.json has no miou: put it back"):
         go(distilled(student, teacher))
 
 

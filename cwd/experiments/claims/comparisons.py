@@ -14,10 +14,9 @@ import pandas as pd
 
 from cwd.experiments.claims.interval import Finding, paired
 from cwd.experiments.profile import Student
-from cwd.experiments.records import Records, every_seed, recorded_profiles
+from cwd.experiments.records import Comparable, Records, every_seed, recorded_profiles
 from cwd.experiments.rows_losses import BARE
-from cwd.experiments.rows_networks import label_of, networks
-from cwd.experiments.rows_pairs import table9, transformation
+from cwd.experiments.rows_networks import label_of
 from cwd.experiments.study import TABLES, studies_of
 from cwd.experiments.table import Row, difference
 from cwd.system import paths
@@ -31,24 +30,26 @@ class Evidence:
 
     def __init__(self, records: Records) -> None:
         self.records, self.profile = records, every_seed(records.profile)
+        self.known = Comparable(records)
         # of Table 6; its reference networks are never distilled
         self.students = [each for each in self.profile.students if "-" in each.name]
 
     @cached_property
-    def by_recipe(self) -> dict[str, Row]:
-        """The rows of the main student by recipe; Table 2's where others have it too."""
-        names = [name for name in studies_of(self.profile) if TABLES[name].index == ("method",)]
-        rows = [row for name in reversed(names) for row in TABLES[name].rows(self.profile)]
-        return {row.runs[0].recipe: row for row in rows if row.runs[0] != self.profile.teacher}
+    def tables(self) -> dict[str, dict[str, Row]]:
+        """The rows of every table that the profile has, by label."""
+        tables = {name: TABLES[name].rows(self.profile) for name in studies_of(self.profile)}
+        return {name: {row.label: row for row in rows} for name, rows in tables.items()}
 
     @cached_property
-    def table6(self) -> dict[str, Row]:
-        """The rows of Table 6 by label."""
-        return {row.label: row for row in networks("table6", self.profile)}
+    def by_recipe(self) -> dict[str, Row]:
+        """The rows of the main student by recipe; Table 2's where others have it too."""
+        names = [name for name in reversed(self.tables) if TABLES[name].index == ("method",)]
+        rows = [row for name in names for row in self.tables[name].values()]
+        return {row.runs[0].recipe: row for row in rows if row.runs[0] != self.profile.teacher}
 
     def taught(self, student: Student, method: str) -> Row:
         """The row of a student of Table 6 with a method; the paper's are from the same starts."""
-        return self.table6[label_of(student.name, student.run.start, method)]
+        return self.tables["table6"][label_of(student.name, student.run.start, method)]
 
     def by_student(self, method: str) -> pd.DataFrame:
         """mIoU of the students of Table 6 with a method, student by seed."""
@@ -58,7 +59,7 @@ class Evidence:
         """A row's measure by seed; or the mean IoU of some classes, nan where one doesn't occur."""
         values = {}
         for run in row.runs:
-            if metrics := self.records.metrics(run):
+            if metrics := self.known.metrics(run):
                 known = [metrics["class_iou"].get(name) for name in classes]
                 known = known or [metrics[task_of(run.network).measure]]
                 values[run.seed] = None if None in known else statistics.mean(known)
@@ -135,8 +136,10 @@ def salience(evidence: Evidence, recipe: str) -> list[Finding]:
         return []
     nearer = table.loc[""] - table.loc[recipe]
     salient, what = nearer["salient"], f"distance of the student - of {recipe}, salient"
-    made = {what: salient, f"{what} - background": salient - nearer["background"]}
-    return [Finding(what, list(values), unit="log ratio") for what, values in made.items()]
+    return [
+        paired(what, salient, 0.0, unit="log ratio"),
+        paired(f"{what} - background", salient, nearer["background"], unit="log ratio"),
+    ]
 
 
 def _by_channel(evidence: Evidence) -> pd.DataFrame | None:
@@ -192,20 +195,21 @@ def pretrained(evidence: Evidence) -> list[Finding]:
 
 def detectors(evidence: Evidence, others: Names) -> list[Finding]:
     """For every detector of Table 9, CWD has a higher AP than each of some of its methods."""
-    rows = {tuple(row.label.split(": ")): row for row in table9(evidence.profile) if row.runs}
+    rows = evidence.tables.get("table9", {})
+    groups = [label.partition(": ") for label, row in rows.items() if row.runs]
     return [
-        evidence.rows(f"{detector}: CWD - {method}", best, other)
-        for (detector, name), best in rows.items()
-        for method in others
-        if name == "CWD" and (other := rows.get((detector, method)))
+        evidence.rows(f"{name}: CWD - {other}", rows[f"{name}: CWD"], rows[f"{name}: {other}"])
+        for name, _, method in groups
+        for other in others
+        if method == "CWD" and f"{name}: {other}" in rows
     ]
 
 
 def tasks(evidence: Evidence, better: str, worse: str, tasks: Names) -> list[Finding]:
     """In each of some tasks, one method of the second paper has a higher measure than another."""
-    if not evidence.profile.transformation:
+    if not (rows := evidence.tables.get("transformation")):
         return []
-    rows, found = {row.label: row for row in transformation(evidence.profile)}, []
+    found = []
     for task in tasks:
         one, other = (rows[f"{task}: {method}"] for method in (better, worse))
         paper = one.printed["gain"] if worse == "student" else None

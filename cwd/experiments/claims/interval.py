@@ -59,6 +59,6 @@ class Finding:
         return high < 0 if self.margin is None else low > self.margin or high < -self.margin
 
 
-def paired(what: str, ones: pd.Series, others: pd.Series, **about: Any) -> Finding:
+def paired(what: str, ones: pd.Series, others: pd.Series | float, **about: Any) -> Finding:
     """One thing's measure minus another's, over the seeds that both have."""
     return Finding(what, (ones - others).dropna().tolist(), **about)

@@ -125,16 +125,19 @@ def layout(table: pd.DataFrame, *, run: bool = True) -> pd.DataFrame:
     shown = table[(table["verdict"] != "not run") == run].set_index("claim")
     if not run:
         return shown[["where", "why not"]].rename(columns={"why not": "needs"})
-    sds = ["" if pd.isna(sd) else f" ± {sd:.2f}" for sd in shown["sd"]]
+    paper, ours, low, high = (  # as texts, also where there is no line
+        shown[name].map(signed).astype(str) for name in ("paper", "ours", "low", "high")
+    )
     columns = {
         "verdict": shown["verdict"],
-        "paper": shown["paper"].map(_signed),
-        "ours": shown["ours"].map(_signed) + sds,
-        "95 % interval": shown["low"].map(_signed) + " to " + shown["high"].map(_signed),
+        "paper": paper,
+        "ours": ours + ["" if pd.isna(sd) else f" ± {sd:.2f}" for sd in shown["sd"]],
+        "95 % interval": low + " to " + high,
         "n": shown["n"].astype(int),
     }
     return pd.DataFrame(columns).join(shown[["unit", "decided by", "where"]])
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """A difference as a cell, empty where there is none."""
     return "" if pd.isna(value) else f"{value:+.2f}"
