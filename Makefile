@@ -12,6 +12,7 @@ NETWORK =
 SEED = 0
 SPLIT = test
 LOG =
+ADDRESS =
 PYTHON = $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && \
 	echo $$p && break; done)
@@ -22,7 +23,7 @@ REPRODUCE = $(RUN) -m cwd reproduce --data-root "$(DATA_ROOT)" --device "$(DEVIC
 # the kernel named python3 is .venv's, whatever kernels the user has elsewhere
 export JUPYTER_PREFER_ENV_PATH = 1
 
-.PHONY: help first plan reproduce train report readme smoke test lint lab data rehearse submission bench publish lock clean distclean
+.PHONY: help first plan reproduce train report readme smoke test lint lab data rehearse submission bench publish badges lock clean distclean
 
 help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -88,6 +89,20 @@ bench: .venv/.installed ## speed of loss, training step and loader, as ratios
 
 publish: .venv/.installed ## put the outputs of build/PROFILE into the committed notebooks
 	@$(RUN) -m cwd publish --profile "$(PROFILE)"
+
+# The links that open the first notebook in a browser need the address of a public repository, and so
+# does that notebook where it is a single file.
+badges: ## links of Colab, Kaggle and Binder in README, for ADDRESS=https://github.com/OWNER/NAME
+	@echo "$(ADDRESS)" | grep -Eq '^https://github\.com/[^/]+/[^/]+$$' || { \
+		echo "error: ADDRESS is https://github.com/OWNER/NAME, the public repository" >&2; exit 1; }
+	@sed -i 's|ADDRESS = \\"[^"]*\\"|ADDRESS = \\"$(ADDRESS)\\"|' notebooks/start.ipynb
+	@mkdir -p build && place="$(ADDRESS:https://github.com/%=%)" && book=blob/main/notebooks/start.ipynb && \
+	badge() { echo "[![$$1](https://img.shields.io/badge/open%20in-$$1-blue)]($$2)"; } && { \
+		badge Colab "https://colab.research.google.com/github/$$place/$$book"; \
+		badge Kaggle "https://kaggle.com/kernels/welcome?src=$(ADDRESS)/$$book"; \
+		badge Binder "https://mybinder.org/v2/gh/$$place/main?labpath=notebooks/start.ipynb"; \
+	} > build/badges.md && sed -i -e '/^<!-- badges -->$$/r build/badges.md' \
+		-e '/^\[!\[\(Colab\|Kaggle\|Binder\)\]/d' README.md
 
 lock: ## renew requirements.lock from pyproject.toml (LOCK_WITH="torch==...")
 	rm -rf build/lock && $(PYTHON) -m venv build/lock

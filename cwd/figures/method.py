@@ -17,8 +17,8 @@ from cwd.models.segmentation import SegmentationOutput
 Names = Sequence[str]
 
 
-def _distribution(channel: Tensor, temperature: float = 1.0) -> np.ndarray:
-    # equation 3 for one channel, [H, W] in and out
+def distribution(channel: Tensor, temperature: float = 1.0) -> np.ndarray:
+    """Equation 3 for one channel, [H, W] in and out."""
     flat = torch.softmax(channel.double().flatten() / temperature, dim=0)
     return flat.view(channel.shape).numpy()
 
@@ -49,7 +49,7 @@ def alignments(
         above.bar(range(len(classes)), shares, color=method_colour(name))
         above.set(title=f"{name}: softmax over classes", ylim=(0, 1))
         above.set_xticks(range(len(classes)), classes, rotation=90, fontsize=6)
-        shares = _distribution(score[channel])
+        shares = distribution(score[channel])
         bare(below, f"{name}: softmax over positions").imshow(shares, cmap=HEAT)
     return figure
 
@@ -78,7 +78,7 @@ def taps(
 
 def divergence(teacher: Tensor, student: Tensor, channel: int, name: str) -> Figure:
     """Figure 2, right: a channel's two distributions and where their divergence comes from."""
-    p, q = _distribution(teacher[channel]), _distribution(student[channel])
+    p, q = distribution(teacher[channel]), distribution(student[channel])
     forward, backward = p * np.log(p / q), q * np.log(q / p)
     limit = max(np.abs(forward).max(), np.abs(backward).max())
     signed = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
@@ -96,7 +96,7 @@ def temperatures(channel: Tensor, image: Tensor, values: Sequence[float]) -> Fig
     figure, (line,) = panels(1, len(values) + 1, 2.2 * (len(values) + 1), 1.7)
     bare(line[0], "image").imshow(picture(image))
     for axes, value in zip(line[1:], values, strict=True):
-        shares = _distribution(channel, value)
+        shares = distribution(channel, value)
         top = np.sort(shares.ravel())[::-1].cumsum()
         half = 100 * (np.searchsorted(top, 0.5) + 1) / shares.size
         bare(axes, f"T = {value:g}").imshow(shares, cmap=HEAT)

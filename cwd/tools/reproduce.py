@@ -44,6 +44,7 @@ CONTENTS = {
 }
 # numbers of the notebooks on detectors, on the second paper, and on claims
 DETECTION, TRANSFORMATION, LAST = "A1", "A2", "99"
+FIRST, NAMED = "start", ("start", "laboratory", "rivals_by_hand")  # those without a number
 # In the kernels: no progress bars, a known order of sets, and nothing of what `make test` sets for
 # nbval, which would go before the parameters.
 ENVIRONMENT = {
@@ -146,14 +147,19 @@ def _train_first(workspace: Workspace, workers: int | None) -> None:
 
 
 def find_notebooks(folder: Path) -> list[Path]:
-    """The notebooks in reading order: numbers, then appendices, and last what is said of all.
+    """The notebooks as they run: the first, numbers, appendices, names; last what is said of all.
 
     No notebook at all is a `CwdError`.
     """
-    books = sorted(folder.glob("[0-9A]*_*.ipynb"), key=lambda b: (b.stem.startswith(LAST), b.stem))
+    found = [*folder.glob("[0-9AB]*_*.ipynb"), *(folder / f"{name}.ipynb" for name in NAMED)]
+    books = sorted(filter(Path.is_file, found), key=lambda b: (_place(b.stem), b.stem))
     if not books:
         raise CwdError(f"{folder} holds no notebooks: run this from a complete checkout.")
     return books
+
+
+def _place(stem: str) -> int:
+    return 0 if stem == FIRST else 2 if stem.startswith(LAST) else 1
 
 
 def fitting(books: Sequence[Path], profile: Profile) -> list[Path]:

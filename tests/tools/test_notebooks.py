@@ -7,14 +7,16 @@ import nbformat
 import pytest
 
 from cwd.system import paths
+from cwd.tools.reproduce import find_notebooks
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 GUARD = "NBVAL_CHECK_OUTPUT"
 
 
 def test_the_notebooks_are_there():
-    expected = ["00", "01", "02", "03", "04", "05", "06", "08", "99", "A1", "A2"]
-    assert [path.name[:2] for path in NOTEBOOKS] == expected
+    expected = ["start", "00", "01", "02", "03", "04", "05", "06", "08", "A1", "A2", "rivals", "99"]
+    assert [path.stem.partition("_")[0] for path in find_notebooks(paths.NOTEBOOKS)] == expected
+    assert sorted(find_notebooks(paths.NOTEBOOKS)) == NOTEBOOKS
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
