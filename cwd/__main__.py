@@ -123,11 +123,14 @@ def train(
     minutes: Annotated[int, typer.Option(min=1, help="SLURM's time limit of a job")] = 1440,
     parameter: Annotated[list[str] | None, typer.Option(help="sbatch's: account=me")] = None,
     log: Annotated[str, typer.Option(help="tensorboard: curves in each run's folder")] = "",
+    losses: Annotated[list[str] | None, typer.Option(help="a file with losses of your own")] = None,
 ) -> None:
     """Train what a table needs, here or in jobs; under torchrun all share every batch."""
     from cwd.experiments.workspace import open_profile
+    from cwd.recipes import load_losses
     from cwd.tools.train import chosen_runs, train_runs
 
+    load_losses(*losses or ())
     workspace = replace(open_profile(profile, data_root, seeds, device), log=log)
     runs = chosen_runs(workspace, study, recipe, network, seed)
     jobs = {"workers": workers, "cluster": cluster, "gpus_per_run": gpus_per_run,

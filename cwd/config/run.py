@@ -10,7 +10,9 @@ from typing import Any
 from cwd.config.schedule import BaseSchedule
 from cwd.config.settings import Seed, Size, Text, Whole, settings
 from cwd.recipes.parse import check_terms, parse_recipe
+from cwd.recipes.registered import sources
 from cwd.system.errors import CwdError
+from cwd.system.own_code import load_file, named
 
 
 @settings
@@ -32,13 +34,17 @@ NEWER = {"scale_step": 0.1, "photometric": False, "clip": 0.0}
 def key_of(config: dict[str, Any]) -> str:
     """The key of a run from its settings as mappings, as `asdict` gives them or a file has them."""
     config = copy.deepcopy(config)
-    for part in (config, config["teacher"] or {}):
+    part = config
+    while part:
+        if not part.get("code"):
+            part.pop("code", None)
         schedule = part.get("schedule", {})
         # how often progress is saved doesn't change what is learnt
         schedule.pop("checkpoint_every", None)
         for name, default in NEWER.items():
             if schedule.get(name) == default:
                 del schedule[name]
+        part = part.get("teacher")
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -57,12 +63,18 @@ class Run:
     recipe: Text = ""
     teacher: "Run | None" = None
     seed: Seed = 0
+    # what it depends on that isn't ours, a network's "my_net.py:build" or a loss's symbol, with the
+    # digest of its source
+    code: tuple[tuple[Text, Text], ...] = ()
 
     def __post_init__(self) -> None:
         terms = parse_recipe(self.recipe)
         # "PI+CW_f(T=1)" is the same run as "PI + CW_f"
         object.__setattr__(self, "recipe", " + ".join(term.spelled for term in terms))
         check_terms(self.recipe, terms, self.network)
+        known = self._network_code() + sources(terms)
+        self._same(known)
+        object.__setattr__(self, "code", known)
         if terms and not self.schedule.steps:
             raise CwdError(
                 f'recipe "{self.recipe}": {self.network} has a schedule of 0 steps, in which '
@@ -73,6 +85,30 @@ class Run:
                 f'recipe "{self.recipe}" and teacher {self.teacher and self.teacher.network} do '
                 "not fit: a recipe needs a teacher, and a teacher a recipe."
             )
+
+    def _network_code(self) -> tuple[tuple[str, str], ...]:
+        own = named(self.network)
+        return ((self.network, load_file(own[0])[1]),) if own else ()
+
+    def _same(self, now: tuple[tuple[str, str], ...]) -> None:
+        """Refuse code that isn't what the run was made with."""
+        for name, digest in now:
+            if dict(self.code).get(name, digest) != digest:
+                raise CwdError(
+                    f"{name} was edited after a run was made with it: its results stay under the "
+                    "name of that run; make the run, or open the profile, again to train with what "
+                    "it is now."
+                )
+
+    def check_network(self) -> None:
+        """Raise CwdError if its network's own code isn't what the run was made with."""
+        self._same(self._network_code())
+
+    def check_code(self) -> None:
+        """As `check_network`, of its losses and its teacher too."""
+        self._same(self._network_code() + sources(parse_recipe(self.recipe)))
+        if self.teacher:
+            self.teacher.check_network()
 
     @property
     def key(self) -> str:

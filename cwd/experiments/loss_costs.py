@@ -19,6 +19,7 @@ from cwd.losses import ChannelAlignment, Holistic, IntraClassVariation
 from cwd.losses.pairwise import squared_errors, unit
 from cwd.models.build import build_network
 from cwd.models.segmentation import OUTPUT_STRIDE, SegmentationOutput
+from cwd.recipes.notation import SYMBOLS
 from cwd.recipes.parse import parse_recipe
 from cwd.system import paths
 from cwd.system.device import compile_where_it_pays, pick_device, pick_precision
@@ -62,22 +63,25 @@ def repeats_for(profile: Profile) -> int:
 
 
 def measure_losses(
-    device: str = "auto", repeats: int = 5, shapes: Sequence[tuple[int, int, int, int]] = GRID
+    device: str = "auto",
+    repeats: int = 5,
+    shapes: Sequence[tuple[int, int, int, int]] = GRID,
+    losses: Sequence[str] = tuple(LOSSES),
 ) -> pd.DataFrame:
-    """Time and memory of forward and backward of every loss, as written, nothing compiled.
+    """Time and memory of forward and backward of losses (recipes), as written, nothing compiled.
 
     A line a loss and shape: loss, positions (N), channels (C), seconds (a median), bytes.
     """
     device = pick_device(device)
     lines = []
     for shape in shapes:
-        steps = [recipe_step(recipe, shape, device) for recipe in LOSSES]
+        steps = [recipe_step(recipe, shape, device) for recipe in losses]
         sizes = [peak_bytes(step, device) for step in steps]  # warms them up, too
         medians = race(steps, device, repeats, warm=0)
         point = {"positions": math.prod(shape[2:]), "channels": shape[1]}
         lines += [
             {"loss": loss, **point, "seconds": seconds, "bytes": size}
-            for loss, seconds, size in zip(LOSSES, medians, sizes, strict=True)
+            for loss, seconds, size in zip(losses, medians, sizes, strict=True)
         ]
     return pd.DataFrame(lines)
 
@@ -200,7 +204,7 @@ def recipe_step(
     loss = term.build(shape[1], tuple(shape[2:])).to(device)
     if compiled and not isinstance(loss, Holistic):
         compile_where_it_pays([loss], math.prod(shape[2:]))
-    return loss_step(loss, shape, device)
+    return loss_step(loss, shape, device, labelled=SYMBOLS[term.symbol].labelled)
 
 
 def network_steps(

@@ -19,6 +19,7 @@ from cwd.experiments.sections import (
 )
 from cwd.models.names import SEGMENTATION, kind_of
 from cwd.models.weights import is_public
+from cwd.recipes import load_losses, parse_recipe
 from cwd.system import paths
 from cwd.system.errors import CwdError
 
@@ -42,9 +43,14 @@ class Profile:
     transformation: Transformation | None = None  # the networks of the second paper
     investigations: Switch = False  # whether notebook 08's runs belong to it
     beyond: Seeds = ()  # of the student in notebook 07's tables; none: it has none of them
+    losses: tuple[Text, ...] = ()  # files with losses of one's own, see `cwd.recipes.registered`
+    recipes: tuple[Text, ...] = ()  # of the study "own"
     allow_weak_teacher: Switch = False  # see `cwd.training.loop.train`
 
     def __post_init__(self) -> None:
+        load_losses(*self.losses)
+        for recipe in self.recipes:
+            parse_recipe(recipe)
         own = ("data", "schedule", "teacher", "student", "seeds")
         missing = [name for name in own if getattr(self, name) in (None, ())]
         some = len(missing) < len(own) or self.students or self.student_seeds

@@ -38,6 +38,11 @@ def compared(profile: Profile, rows: Mapping[str, Any]) -> tuple[Row, ...]:
     return tuple(made)
 
 
+def own(profile: Profile) -> tuple[Row, ...]:
+    """The teacher, the student alone, and a profile's own recipes."""
+    return compared(profile, dict.fromkeys(profile.recipes))
+
+
 def table1() -> pd.DataFrame:
     """Table 1: the paper's distance, transform and dimensionality of each loss, and our class.
 

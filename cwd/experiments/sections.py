@@ -12,6 +12,7 @@ from cwd.config.settings import Mapping, Text, read, settings
 from cwd.models.weights import is_public
 from cwd.system import paths
 from cwd.system.errors import CwdError
+from cwd.system.own_code import load_function, named
 from cwd.training.tasks import task_of
 
 # the papers' networks and what our names for them begin with
@@ -45,9 +46,14 @@ class _Network:
     stands_for: Text = ""  # the paper's network that it is a miniature of; itself if empty
 
     def alone(self, data: Data, schedule: dict[str, Any]) -> Run:
+        network = self.network
         try:
-            task = task_of(self.network)
-            task.build(self.network, 2, device="meta")  # an unknown name is an error here
+            task = task_of(network)
+            if parts := named(network):
+                network = f"{paths.for_people(paths.below_root(parts[0]))}:{parts[1]}"
+                load_function(network)
+            else:
+                task.build(network, 2, device="meta")  # an unknown name is an error here
             own = read(task.schedule, schedule | self.schedule, "schedule")
         except CwdError as error:
             raise ValueError(str(error)) from error
@@ -60,7 +66,7 @@ class _Network:
             raise ValueError(f"has warmup {warmup} and steps {own.steps}, make steps the larger")
         own_file = self.init != "random" and not is_public(self.init)
         init = paths.for_people(paths.below_root(self.init)) if own_file else self.init
-        return Run(data, self.network, own, init)
+        return Run(data, network, own, init)
 
     def as_student(self, data: Data, schedule: dict[str, Any]) -> Student:
         return Student(self.stands_for or self.network, self.alone(data, schedule))

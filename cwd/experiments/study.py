@@ -12,7 +12,7 @@ from cwd.config.run import Run
 from cwd.experiments.profile import Profile
 from cwd.experiments.records import Comparable
 from cwd.experiments.rows_beyond import beyond, equal_time
-from cwd.experiments.rows_losses import compared
+from cwd.experiments.rows_losses import compared, own
 from cwd.experiments.rows_networks import SOURCES, costs, networks
 from cwd.experiments.rows_pairs import table9, transformation
 from cwd.experiments.rows_why import longer, schools, unaugmented
@@ -24,7 +24,7 @@ from cwd.training.tasks import task_of
 
 def _tables() -> dict[str, Table]:
     made = {"table9": table9, "transformation": transformation}
-    made |= {rows.__name__: rows for rows in (longer, schools, unaugmented, equal_time)}
+    made |= {rows.__name__: rows for rows in (longer, schools, unaugmented, equal_time, own)}
     made |= {name: partial(networks, name) for name in SOURCES}
     tables = {}
     for name, entry in yaml.safe_load(Path(__file__).with_name("tables.yaml").read_text()).items():

@@ -16,6 +16,7 @@ from cwd.models.segmentation import SegmentationNetwork
 from cwd.models.weights import check_values, is_public, load_backbone, read_weights
 from cwd.system import paths
 from cwd.system.errors import CwdError
+from cwd.system.own_code import load_function, named
 
 OTHERS = {kind.__name__: kind for kind in (FasterRCNN, MaskRCNN, RetinaNet, RepPoints, Classifier)}
 
@@ -27,7 +28,8 @@ def build_network(
 
     Args:
         name: a head and a backbone, "Deeplab-MBV2", "RetinaNet-R50" or "Classifier-R50", and in
-            parentheses what differs from the published network; see `cwd.models.names`.
+            parentheses what differs from the published network; see `cwd.models.names`. Or a
+            function of one's own, "my_net.py:build", called with the number of classes.
         num_classes: K, at least 2; of a detector, which has a background besides, at least 1.
         init: "random"; "imagenet" for public weights (timm's, or torchvision's for its own
             networks); "timm:" and the name of timm's weights, "timm:resnet101s.gluon_in1k"; or the
@@ -37,12 +39,14 @@ def build_network(
         device: where to build it, torch's default device if None; "meta" allocates nothing.
 
     Returns:
-        A `SegmentationNetwork`, `Detector` or `Classifier`. Its `init_report` has the names of the
-        tensors "matched" in a local file and of those in the file that were "ignored".
+        A `SegmentationNetwork`, `Detector` or `Classifier`, or one's own. Its `init_report` has the
+        names of the tensors "matched" in a local file and of those in it that were "ignored".
 
     Raises:
         CwdError: there is no such network, or the weights can't be had or don't cover the backbone.
     """
+    if named(name):
+        return _own(name, num_classes, init, device)
     arch, least = parse_name(name), 1 if kind_of(name) == DETECTOR else 2
     if num_classes < least:
         raise CwdError(f"{name}: num_classes is {num_classes}, give at least {least}.")
@@ -54,6 +58,28 @@ def build_network(
         network.init_report = load_backbone(network.backbone, path, name)
         if isinstance(network, Classifier):
             load_classifier(network, path)
+    return network
+
+
+def _own(name: str, num_classes: int, init: str, device: str | None) -> nn.Module:
+    """What a function of one's own builds, if it is a network as ours are."""
+    if init != "random":
+        raise CwdError(f"{name}: init {init} is for our networks: load weights in the function.")
+    build, _ = load_function(name)
+    with torch.device(device or torch.get_default_device()):
+        network = build(num_classes)
+    found = getattr(network, "num_classes", None)
+    if not isinstance(network, nn.Module) or found is None:
+        raise CwdError(
+            f"{name} gives a {type(network).__name__}, no network that can be distilled: return "
+            'Taps(network, score="...", feature="..."), from cwd.models.'
+        )
+    if found != num_classes:
+        raise CwdError(
+            f"{name} gives a network with {found} classes, and there are {num_classes}: build it "
+            "for the number that the function is given."
+        )
+    network.name, network.init_report = name, {"matched": [], "ignored": []}
     return network
 
 

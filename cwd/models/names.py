@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cwd.system.errors import CwdError
+from cwd.system.own_code import named
 
 SEGMENTATION, DETECTOR, CLASSIFIER = "a segmentation network", "a detector", "a classifier"
 RESNETS = ("R18", "R34", "R50", "R101", "R152")
@@ -73,7 +74,12 @@ class Architecture:
 
 
 def kind_of(name: str) -> str:
-    """A network's kind, in the words that errors use; an unknown name is a segmentation network."""
+    """A network's kind, in the words that errors use; an unknown name is a segmentation network.
+
+    So is "my_net.py:build", what a function in a file of one's own gives.
+    """
+    if named(name):
+        return SEGMENTATION
     return HEADS.get(name.partition("-")[0], (SEGMENTATION,))[0]
 
 

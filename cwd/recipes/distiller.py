@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from cwd.losses import ChannelAlignment, Holistic
 from cwd.recipes.notation import SYMBOLS, TAPS
-from cwd.recipes.parse import PAPERS_MAP, Term
+from cwd.recipes.parse import PAPERS_MAP, Term, parse_recipe
 from cwd.system.errors import CwdError
 
 
@@ -14,8 +14,9 @@ class Distiller(nn.Module):
     """A recipe at work on one student and one teacher: the sum over phi in eq. 5 and 8.
 
     Args:
-        recipe: the terms.
-        student: network with `feature_channels` and `num_classes`.
+        recipe: the terms, or their text, "PI + CW_s".
+        student: network with `feature_channels` and `num_classes`; `cwd.models.Taps` makes one of
+            any network.
         teacher: the same; it is frozen and put into eval mode here.
         map_size: height and width of their maps.
 
@@ -24,13 +25,13 @@ class Distiller(nn.Module):
         alignments: the channel alignments by term.
 
     Raises:
-        CwdError: the two networks are for different classes; later, a map has other channels than
-            its network said.
+        CwdError: the two networks are for different classes, or have no such map; later, a map has
+            other channels than its network said, or the teacher is in training mode again.
     """
 
     def __init__(
         self,
-        recipe: tuple[Term, ...],
+        recipe: tuple[Term, ...] | str,
         student: nn.Module,
         teacher: nn.Module,
         map_size: tuple[int, int] = PAPERS_MAP,
@@ -39,12 +40,20 @@ class Distiller(nn.Module):
         self._check(student, teacher)
         if isinstance(teacher, nn.Module):
             teacher.eval().requires_grad_(False)
+        self._teacher = [teacher]  # in a list, as it is no part of what is trained
+        recipe = parse_recipe(recipe) if isinstance(recipe, str) else recipe
         self.terms, self.widths = recipe, {}
         self.losses, self.alignments = nn.ModuleDict(), nn.ModuleDict()
         for term in recipe:
             self._add(term, student, teacher, map_size)
 
     def _check(self, student: nn.Module, teacher: nn.Module) -> None:
+        for network, role in ((student, "student"), (teacher, "teacher")):
+            if not hasattr(network, "feature_channels"):
+                raise CwdError(
+                    f"the {role}, a {type(network).__name__}, doesn't say where its maps are: give "
+                    'Taps(network, score="...", feature="..."), from cwd.models.'
+                )
         if student.num_classes != teacher.num_classes:
             raise CwdError(
                 f"the student has {student.num_classes} classes and the teacher "
@@ -83,6 +92,12 @@ class Distiller(nn.Module):
             target: the task's; of segmentation int64 [B, H, W], 255 ignored.
             images: float32 [B, 3, H, W], normalised: what both networks saw; only HO needs it.
         """
+        taught = any(term.map_of(teacher_out).requires_grad for term in self.terms)
+        if taught or getattr(self._teacher[0], "training", False):
+            raise CwdError(
+                "the teacher isn't frozen: call teacher.eval().requires_grad_(False) before every "
+                "epoch that may have put it into training mode."
+            )
         given = student_out, teacher_out, target, images
         return {term.name: term.weight * self._value(term, *given) for term in self.terms}
 

@@ -1,6 +1,6 @@
 """The symbols of recipes: each loss, the maps that it may be applied to, and its weights."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,7 @@ class Default:
 class Notation:
     """A symbol of Table 1, or of the papers that it is compared with."""
 
-    loss: type[nn.Module]
+    loss: Callable[..., nn.Module]  # its class; or what builds it, see `cwd.recipes.registered`
     taps: dict[str, Default]  # what it means by itself, by the map that it may be applied to
     options: tuple[str, ...] = ()  # the loss's arguments that a recipe may give
     told: tuple[str, ...] = ()  # those about the maps, which `Term.build` gives

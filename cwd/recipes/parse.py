@@ -144,7 +144,10 @@ def _parse_term(part: str, recipe: str) -> Term:
     symbol = ALIASES.get(symbol, symbol)
     if not match or symbol not in SYMBOLS:
         known = ", ".join(_spelled(s, tap) for s, about in SYMBOLS.items() for tap in about.taps)
-        raise CwdError(f'recipe "{recipe}": "{part}" is no known term; there are {known}.')
+        raise CwdError(
+            f'recipe "{recipe}": "{part}" is no known term; there are {known}; '
+            "one of your own is registered by a file that --losses names, or by @loss in a cell."
+        )
     notation = SYMBOLS[symbol]
     tap = tap or notation.bare
     if tap not in notation.taps:

@@ -18,6 +18,7 @@ import torch
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from cwd.config.run import Run
+from cwd.recipes.registered import REGISTERED, files_of
 from cwd.system import paths
 from cwd.system.device import pick_device
 from cwd.system.errors import CwdError
@@ -100,6 +101,8 @@ class Crew:
         self.place, self.settings = place, settings
         self.folder = folder or paths.BUILD / "jobs" / now
         whole = dict.fromkeys(each for run in runs for each in (*needed(run), run))
+        own = {name for run in whole for name, _ in run.code if name in REGISTERED}
+        self.losses = files_of(sorted(own))
         self.waiting = [run for run in whole if not self.finished(run)]
         self.total, self.submitted, self.shown = len(whole), 0, ""
         self.running: dict[int, tuple[submitit.Job, Job]] = {}  # by the worker's number
@@ -182,7 +185,7 @@ class Crew:
                 self.waiting = [run for run in self.waiting if run not in runs]
                 together, gpus = self.settings.gpus_per_run, self._gpus_of(worker)
                 leader = os.getpid() if self.local else 0
-                job = Job(runs, self.place, together, gpus, leader)
+                job = Job(runs, self.place, together, gpus, self.losses, leader)
                 self.running[worker] = self.submit(job), job
 
     def _next_runs(self) -> tuple[Run, ...]:

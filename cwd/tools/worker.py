@@ -17,6 +17,7 @@ import torch
 from submitit.helpers import Checkpointable
 
 from cwd.config.run import Run
+from cwd.recipes import load_losses
 from cwd.system.errors import CwdError
 from cwd.system.files import write_json
 from cwd.system.progress import VARIABLE
@@ -33,6 +34,7 @@ class Job(Checkpointable):
     place: dict[str, Any]  # the other arguments of `cwd.training.loop.train_together`
     processes: int = 1  # that train a run together
     gpus: tuple[str, ...] | None = None  # that it sees; None for all that the process was given
+    losses: tuple[str, ...] = ()  # files that register losses of one's own
     leader: int = 0  # the process of this machine that gave it out, and with which it ends
 
     def __call__(self) -> dict[str, str]:
@@ -51,6 +53,7 @@ class Job(Checkpointable):
         """The same in this process, or in each of those that torchrun started."""
         torch.set_float32_matmul_precision("high")  # as `cwd.experiments.workspace.open_profile`
         try:
+            load_losses(*self.losses)
             failed = train_together(self.runs, **self.place)
         except CwdError as error:
             failed = dict.fromkeys(self.runs, error)

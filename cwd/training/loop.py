@@ -80,6 +80,7 @@ def train_together(
                 check_parts(folder.run)
                 if agreed(folder.finished):
                     continue
+                folder.run.check_code()
                 teacher = folder.run.teacher and check_teacher(
                     folder.run, folder.root, allow_weak_teacher
                 )

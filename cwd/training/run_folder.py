@@ -132,13 +132,13 @@ class RunFolder:
         """Give a network the weights that were measured; returns their SHA-256.
 
         Raises:
-            CwdError: the file holds others, or those of another run or network.
+            CwdError: the file holds others, or those of another run or network; or what builds the
+                network was edited since.
         """
+        self.run.check_network()
         path = self.done / WEIGHTS
-        with contextlib.suppress(SafetensorError), safe_open(path, "pt") as file:
-            theirs = (file.metadata() or {}).get("run", self.run.name)
-            if theirs != self.run.name:
-                raise CwdError(f"{path} has the weights of run {theirs}: {self._remedy}.")
+        if (theirs := run_of(path) or self.run.name) != self.run.name:
+            raise CwdError(f"{path} has the weights of run {theirs}: {self._remedy}.")
         found, measured = sha256(path), self.provenance.get("sha256")
         if measured not in (None, found):  # runs of earlier versions have none
             raise CwdError(
