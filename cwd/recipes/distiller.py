@@ -92,12 +92,6 @@ class Distiller(nn.Module):
             target: the task's; of segmentation int64 [B, H, W], 255 ignored.
             images: float32 [B, 3, H, W], normalised: what both networks saw; only HO needs it.
         """
-        taught = any(term.map_of(teacher_out).requires_grad for term in self.terms)
-        if taught or getattr(self._teacher[0], "training", False):
-            raise CwdError(
-                "the teacher isn't frozen: call teacher.eval().requires_grad_(False) before every "
-                "epoch that may have put it into training mode."
-            )
         given = student_out, teacher_out, target, images
         return {term.name: term.weight * self._value(term, *given) for term in self.terms}
 
@@ -110,6 +104,11 @@ class Distiller(nn.Module):
                     f"{term.name}: the {whose}'s {TAPS[term.tap]} map has {found} channels and not "
                     f"{channels}, as its network says: see that no maps were swapped."
                 )
+        if getattr(self._teacher[0], "training", False):
+            raise CwdError(
+                "the teacher isn't frozen any more, something has called train() on it: call "
+                "teacher.eval() after that."
+            )
         given = given if loss is self.critic else given[:1]  # the target, and for HO the images
         return loss(self._aligned(term, student_out), term.map_of(teacher_out), *given)
 
