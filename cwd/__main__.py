@@ -3,6 +3,7 @@
 # Every verb imports what it needs, so that --help is instant.
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,6 +25,9 @@ Seed = Annotated[int, typer.Option(min=0, help="of the run")]
 Network = Annotated[str, typer.Option(help="of the run; the profile's student if empty")]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="jobs at once; one a core, or a GPU, if not given")
+]
+Student = Annotated[
+    str, typer.Argument(help="a run's name or folder, a student's file, or hf://NAME/REPOSITORY")
 ]
 Mode = Annotated[str, typer.Option(help="core, the rest as recorded; all; or fresh")]
 
@@ -202,6 +206,38 @@ def submission(
     output = paths.BUILD / chosen.name / f"{run.name}.zip"
     root = paths.below_root(data_root)
     print("upload", paths.for_people(submission(run, root, split, device, output)))
+
+
+@app.command()
+def predict(
+    source: Student,
+    images: Annotated[list[str], typer.Argument(help="files, or folders of them")],
+    out: Annotated[Path, typer.Option(help="folder for what is written")],
+    device: Device = "auto",
+) -> None:
+    """The class of every pixel of images: label images, and overlays."""
+    from cwd.tools.predict import predict_images
+
+    print(f"{predict_images(source, images, out, device)} images labelled in {out}")
+
+
+@app.command()
+def export(
+    source: Student,
+    onnx: Annotated[bool, typer.Option("--onnx", help="for onnxruntime")] = False,
+    torchscript: Annotated[bool, typer.Option("--torchscript", help="for torch.jit.load")] = False,
+    out: Annotated[Path | None, typer.Option(help="folder; build/export/RUN if not given")] = None,
+    size: Annotated[
+        tuple[int, int] | None, typer.Option(help="height and width that it takes")
+    ] = None,
+    hub: Annotated[str, typer.Option(help="NAME/REPOSITORY on the Hugging Face hub")] = "",
+) -> None:
+    """A student's folder to take home: its file, a model card, and other formats."""
+    from cwd.tools.export import FORMATS, export_and_push
+
+    wanted = {"onnx": onnx, "torchscript": torchscript}
+    formats = [name for name in FORMATS if wanted[name]]
+    print("wrote", paths.for_people(export_and_push(hub, source, formats, out, size)))
 
 
 @app.command()

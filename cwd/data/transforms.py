@@ -9,10 +9,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as colour
 
 from cwd.data.segmentation import IGNORED
+from cwd.models.weights import MEAN, STD
 from cwd.system.errors import CwdError
-
-# ImageNet statistics in RGB, for pixels from 0 to 1
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def normalise(images: Tensor) -> Tensor:

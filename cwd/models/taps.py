@@ -27,6 +27,7 @@ class Taps(nn.Module):
         score: the module that gives the score map [B, K, h, w]; empty for the network's own output,
             which may be a tensor, or an object or mapping with `logits` or `out`.
         feature: the module that gives the feature map [B, C, h, w].
+        backbone: the module that gives the backbone's last stage, for losses on it (`MGD_b`).
         aux: a module that gives a second score map, trained with its own cross-entropy.
         num_classes: K, checked; what the score map has if None.
         multiple: the network takes heights and widths that are multiples of it: others are resized
@@ -47,6 +48,7 @@ class Taps(nn.Module):
         *,
         feature: str,
         score: str = "",
+        backbone: str = "",
         aux: str = "",
         num_classes: int | None = None,
         multiple: int = 1,
@@ -55,10 +57,13 @@ class Taps(nn.Module):
         super().__init__()
         self.network, self.multiple = network, multiple
         self.name = name or type(network).__name__
-        self.taps = {"score": score, "feature": feature} | ({"aux": aux} if aux else {})
+        others = {"backbone": backbone, "aux": aux}
+        self.taps = {"score": score, "feature": feature} | {k: v for k, v in others.items() if v}
         self._check_names()
         maps = self._probe()
         self.num_classes, self.feature_channels = maps["score"].shape[1], maps["feature"].shape[1]
+        if backbone:
+            self.backbone_channels = maps["backbone"].shape[1]
         self._check_classes(maps, num_classes)
 
     def _check_names(self) -> None:
@@ -104,9 +109,8 @@ class Taps(nn.Module):
         if (high, wide) != tuple(images.shape[-2:]):
             images = F.interpolate(images, (high, wide), mode="bilinear", align_corners=False)
         maps = self._run(images)
-        return SegmentationOutput(
-            maps["score"], maps["feature"], maps.get("aux") if self.training else None
-        )
+        auxiliary = maps.get("aux") if self.training else None
+        return SegmentationOutput(maps["score"], maps["feature"], auxiliary, maps.get("backbone"))
 
     def _run(self, images: Tensor) -> dict[str, Any]:
         """The maps of the taps, and "own"."""

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from cwd.system.errors import CwdError
 
+# ImageNet statistics in RGB, for pixels from 0 to 1: what networks expect of images
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TIMM = "timm:"  # how `init` says that a name of timm's weights follows
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # what checkpoints keep weights under
 # the authors' code names the deep stem's layers one by one; timm has them in a sequence

@@ -49,7 +49,7 @@ class Distiller(nn.Module):
 
     def _check(self, student: nn.Module, teacher: nn.Module) -> None:
         for network, role in ((student, "student"), (teacher, "teacher")):
-            if not hasattr(network, "feature_channels"):
+            if not hasattr(network, "num_classes"):
                 raise CwdError(
                     f"the {role}, a {type(network).__name__}, doesn't say where its maps are: give "
                     'Taps(network, score="...", feature="..."), from cwd.models.'
@@ -64,6 +64,12 @@ class Distiller(nn.Module):
         self, term: Term, student: nn.Module, teacher: nn.Module, map_size: tuple[int, int]
     ) -> None:
         name = "num_classes" if term.tap == "s" else f"{TAPS[term.tap]}_channels"
+        for network in (student, teacher):
+            if not hasattr(network, name):
+                raise CwdError(
+                    f"{term.name} looks at a map that {network.name} has no tap for: give "
+                    f'Taps(network, {TAPS[term.tap]}="...", ...) the name of its module.'
+                )
         width, channels = getattr(student, name), getattr(teacher, name)
         self.widths[term.name] = {"student": width, "teacher": channels}
         self.losses[term.name] = term.build(channels, map_size, width, teacher.num_classes)

@@ -27,7 +27,8 @@ from cwd.recipes.parse import ALIASES, Term
 from cwd.system import own_code
 from cwd.system.errors import CwdError
 
-TOLD = ("channels", "map_size", "student_channels", "teacher_channels")  # see `Term.build`
+# what a loss may be told, see `Term.build`
+TOLD = ("channels", "map_size", "student_channels", "teacher_channels", "classes")
 RESERVED = ("weight", "align", "levels", "T")  # options that mean something in every recipe
 CONSTANTS = bool | int | float | str | tuple | None
 REGISTERED: dict[str, Any] = {}  # the function or class of each symbol
@@ -67,7 +68,7 @@ def loss(
     Args:
         symbol: letters; "MINE" gives the recipes `MINE_s` and `MINE_f`.
         weight: of a recipe that names none.
-        taps: the maps that it may be applied to, of "s", "f", "fpn" and "neck".
+        taps: the maps that it may be applied to, of "s", "f", "b", "fpn" and "neck".
         aligned: whether the student's feature map gets the teacher's channels first.
         labelled: whether it needs the class of every position, and so isn't for classifiers.
 
@@ -81,7 +82,8 @@ def loss(
     if isinstance(weight, str | bool) or not 0 < weight < float("inf"):
         raise CwdError(f'@loss("{symbol}"): the weight is {weight!r}, give a positive number.')
     if not (taps := tuple(taps)) or set(taps) - {*TAPS, *PYRAMIDS}:
-        raise CwdError(f'@loss("{symbol}"): the taps are {taps}, give some of s, f, fpn and neck.')
+        known = ", ".join((*TAPS, *PYRAMIDS))
+        raise CwdError(f'@loss("{symbol}"): the taps are {taps}, give some of {known}.')
 
     def register(made: Any) -> Any:
         file = _functions(made)[0].__code__.co_filename

@@ -7,6 +7,7 @@ from cwd.system.errors import CwdError
 
 EXTRAS = {
     "pycocotools": "detection",
+    **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "export"),
     "submitit": "slurm",
     "tensorboard": "log",
     **dict.fromkeys(("jinja2", "matplotlib", "nbconvert", "nbformat", "papermill", "seaborn"),

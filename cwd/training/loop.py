@@ -206,6 +206,6 @@ class Training:
             )
         student.log.add(student.done, {self.task.measure: metrics[self.task.measure]})
         student.log.close()
-        write(student, metrics)
+        write(student, metrics, self.val)
         measured = score_of(run.network, metrics)
         report(f"{run.title}: {measured} after {student.account():.0f} s")

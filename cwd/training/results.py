@@ -7,6 +7,7 @@ import pandas as pd
 from safetensors.torch import save_file
 
 from cwd.models.build import count_parameters
+from cwd.models.student_file import described
 from cwd.system.errors import CwdError
 from cwd.system.files import sha256, write_atomic, write_json
 from cwd.training import provenance
@@ -49,16 +50,16 @@ def check_origin(student: Student, *others: RunFolder | None) -> None:
                 )
 
 
-def write(student: Student, metrics: dict[str, Any]) -> None:
-    """Write what makes a run complete, and give its folder its name."""
+def write(student: Student, metrics: dict[str, Any], dataset: Any) -> None:
+    """Write what makes a run complete, and give its folder its name; `dataset` has its classes."""
     run, path = student.run, student.path
     metrics["parameters"] = count_parameters(student.network)
     # a network that is measured as it comes has no steps, and no history but its columns
     history = pd.DataFrame(student.history.rows or {"step": [], "lr": []})
     write_atomic(path / HISTORY, lambda file: history.to_csv(file, index=False))
     weights = {k: v.contiguous().cpu() for k, v in student.network.state_dict().items()}
-    about = {"run": run.name}  # one entry: safetensors writes several in any order
-    write_atomic(path / WEIGHTS, lambda file: save_file(weights, file, about))
+    header = described(run, dataset)
+    write_atomic(path / WEIGHTS, lambda file: save_file(weights, file, header))
     write_json(path / CONFIG, asdict(run))
     known = student.origin | {"sha256": sha256(path / WEIGHTS)}
     known |= {"seconds": student.account(), "sessions": student.sessions}

@@ -11,18 +11,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from pydantic import TypeAdapter
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from cwd.config.run import Run, key_of
 from cwd.models.build import load_network_weights
+from cwd.models.student_file import CONFIG, WEIGHTS, run_of
 from cwd.system.errors import CwdError
 from cwd.system.files import exclusive, make_folder, read_json, sha256, unwritable
 from cwd.training import forms
 from cwd.training.tasks import task_of
 
-WEIGHTS, HISTORY = "student.safetensors", "history.csv"
-CONFIG, METRICS, PROVENANCE = "config.json", "metrics.json", "provenance.json"
+HISTORY, METRICS, PROVENANCE = "history.csv", "metrics.json", "provenance.json"
 FILES = (CONFIG, HISTORY, METRICS, PROVENANCE, WEIGHTS)
 PARTS = ("train", "val")  # of a dataset
 

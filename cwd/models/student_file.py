@@ -1,0 +1,119 @@
+"""A student taken home: a file that says what its network is, and is loaded without a run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from cwd.models.build import build_network, load_network_weights
+from cwd.models.weights import MEAN, STD, read_weights
+from cwd.system import paths
+from cwd.system.errors import CwdError
+from cwd.system.extras import Lazy
+from cwd.system.files import read_json
+from cwd.system.own_code import load_file, named
+
+WEIGHTS, CONFIG = "student.safetensors", "config.json"  # of a run's folder
+HUB = "hf://"
+hub = Lazy("huggingface_hub")
+
+
+def described(run: Any, dataset: Any) -> dict[str, str]:
+    """The header of a run's student: one entry, as safetensors writes several in any order.
+
+    Of its classes the names and the colours, RGB or None; of its network's own code the digest; the
+    size of images that it learnt on; and what they are normalised by, for pixels from 0 to 1.
+    """
+    palette = getattr(dataset, "palette", None)
+    about = {
+        "run": run.name,
+        "network": run.network,
+        "classes": list(dataset.classes),
+        "palette": None if palette is None else [[int(part) for part in rgb] for rgb in palette],
+        "size": run.data.size or run.schedule.size,
+        "code": dict(run.code),
+        "mean": MEAN,
+        "std": STD,
+    }
+    return {"student": json.dumps(about)}
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """What a student's file says of it, see `described`.
+
+    A run's file of an earlier version names the run alone: its network is in config.json beside it,
+    and its classes, of which there are as many as its last layer has, have numbers for names.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            found = file.metadata() or {}
+        if "student" in found:
+            return json.loads(found["student"])
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CwdError(f"{path} can't be read ({error}): give a student's file.") from error
+    if "run" not in found or not (path.parent / CONFIG).is_file():
+        raise CwdError(
+            f"{path} doesn't say what its network is: give the file of a run or of `export`, one "
+            f"of an earlier version with its {CONFIG} beside it."
+        )
+    config = read_json(path.parent / CONFIG, "restore it")
+    last = read_weights(path).get("classifier.weight")
+    if last is None:
+        raise CwdError(f"{path} is of an earlier version and no segmentation network's: train it.")
+    about = {"run": found["run"], "network": config["network"], "code": {}, "palette": None}
+    about |= {"classes": [str(number) for number in range(len(last))], "mean": MEAN, "std": STD}
+    return about | {"size": config["data"]["size"] or config["schedule"]["crop"]}
+
+
+def load(path: str | Path) -> nn.Module:
+    """A student from its file, the folder that holds it, or "hf://name/of-it"; in eval mode.
+
+    The network has what the file says as `about`, its classes' names as `classes`, and `mean` and
+    `std` of the images that it expects. What needs a function of one's own to be built finds that
+    where the run found it, or beside the file.
+
+    Raises:
+        CwdError: there is no such file, or it doesn't say what it holds; or the own function's file
+            is missing or another one.
+    """
+    path = _fetched(str(path)) if str(path).startswith(HUB) else Path(path).expanduser()
+    path = path / WEIGHTS if path.is_dir() else path
+    about = read_description(path)
+    name = about["network"]
+    if own := named(name):
+        places = (path.parent / Path(own[0]).name, paths.below_root(own[0]))
+        found = [place for place in places if place.is_file()]
+        if not found or load_file(found[0].resolve())[1] != about["code"][name]:
+            raise CwdError(
+                f"{path} needs the {own[0]} that it was trained with, which builds its network: "
+                "put it beside the student."
+            )
+        name = f"{found[0].resolve()}:{own[1]}"
+    network = build_network(name, len(about["classes"]))
+    load_network_weights(network, path)
+    network.name, network.about, network.classes = about["network"], about, about["classes"]
+    network.mean, network.std = about["mean"], about["std"]
+    return network.eval()
+
+
+def push(folder: str | Path, repo: str) -> None:
+    """Upload the folder of an exported student to a repository of the Hugging Face hub.
+
+    The repository is there already, and `hf auth login` has been called.
+    """
+    try:
+        hub.upload_folder(repo_id=repo, folder_path=str(folder))
+    except Exception as error:  # the hub's and its connection's
+        raise CwdError(
+            f"{folder} can't be pushed to {repo} ({error}): see `hf auth login`."
+        ) from error
+
+
+def _fetched(place: str) -> Path:
+    repo = place.removeprefix(HUB)
+    try:
+        return Path(hub.hf_hub_download(repo_id=repo, filename=WEIGHTS))
+    except Exception as error:
+        raise CwdError(f"{repo} can't be had from the hub ({error}): load a file.") from error
