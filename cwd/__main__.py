@@ -233,11 +233,10 @@ def export(
     hub: Annotated[str, typer.Option(help="NAME/REPOSITORY on the Hugging Face hub")] = "",
 ) -> None:
     """A student's folder to take home: its file, a model card, and other formats."""
-    from cwd.tools.export import FORMATS, export_and_push
+    from cwd.tools.export import export
 
-    wanted = {"onnx": onnx, "torchscript": torchscript}
-    formats = [name for name in FORMATS if wanted[name]]
-    print("wrote", paths.for_people(export_and_push(hub, source, formats, out, size)))
+    formats = [*["onnx"] * onnx, *["torchscript"] * torchscript]
+    print("wrote", paths.for_people(export(source, formats, out, size, hub)))
 
 
 @app.command()

@@ -43,8 +43,8 @@ def described(run: Any, dataset: Any) -> dict[str, str]:
 def read_description(path: Path) -> dict[str, Any]:
     """What a student's file says of it, see `described`.
 
-    A run's file of an earlier version names the run alone: its network is in config.json beside it,
-    and its classes, of which there are as many as its last layer has, have numbers for names.
+    A run's file of an earlier version names the run alone: the rest is in config.json beside it,
+    and its classes, as many as its last layer has, have numbers for names.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -53,44 +53,47 @@ def read_description(path: Path) -> dict[str, Any]:
             return json.loads(found["student"])
     except (OSError, ValueError, SafetensorError) as error:
         raise CwdError(f"{path} can't be read ({error}): give a student's file.") from error
-    if "run" not in found or not (path.parent / CONFIG).is_file():
+    last = read_weights(path).get("classifier.weight", ())
+    if "run" not in found or not (path.parent / CONFIG).is_file() or not len(last):
         raise CwdError(
-            f"{path} doesn't say what its network is: give the file of a run or of `export`, one "
-            f"of an earlier version with its {CONFIG} beside it."
+            f"{path} doesn't say what its network is: give the file of a run or of `export`; one "
+            f"of an earlier version needs {CONFIG} beside it."
         )
     config = read_json(path.parent / CONFIG, "restore it")
-    last = read_weights(path).get("classifier.weight")
-    if last is None:
-        raise CwdError(f"{path} is of an earlier version and no segmentation network's: train it.")
     about = {"run": found["run"], "network": config["network"], "code": {}, "palette": None}
     about |= {"classes": [str(number) for number in range(len(last))], "mean": MEAN, "std": STD}
     return about | {"size": config["data"]["size"] or config["schedule"]["crop"]}
 
 
+def own_file(about: dict[str, Any], path: Path) -> Path | None:
+    """Where the code that builds a student's network lies, beside its file or where the run had it.
+
+    None for a network of ours. One that isn't the run's is a `CwdError`.
+    """
+    name = about["network"]
+    if not (own := named(name)):
+        return None
+    places = (path.parent / Path(own[0]).name, paths.below_root(own[0]))
+    found = next((place.resolve() for place in places if place.is_file()), None)
+    if not found or load_file(found)[1] != about["code"][name]:
+        raise CwdError(
+            f"{path} needs the {own[0]} that it was trained with, which builds its network: put it "
+            "beside the student."
+        )
+    return found
+
+
 def load(path: str | Path) -> nn.Module:
     """A student from its file, the folder that holds it, or "hf://name/of-it"; in eval mode.
 
-    The network has what the file says as `about`, its classes' names as `classes`, and `mean` and
-    `std` of the images that it expects. What needs a function of one's own to be built finds that
-    where the run found it, or beside the file.
-
-    Raises:
-        CwdError: there is no such file, or it doesn't say what it holds; or the own function's file
-            is missing or another one.
+    The network has what its file says as `about`, its classes' names as `classes`, and `mean` and
+    `std` of the images that it expects. What can't be found or isn't as it was is a `CwdError`.
     """
     path = _fetched(str(path)) if str(path).startswith(HUB) else Path(path).expanduser()
     path = path / WEIGHTS if path.is_dir() else path
     about = read_description(path)
-    name = about["network"]
-    if own := named(name):
-        places = (path.parent / Path(own[0]).name, paths.below_root(own[0]))
-        found = [place for place in places if place.is_file()]
-        if not found or load_file(found[0].resolve())[1] != about["code"][name]:
-            raise CwdError(
-                f"{path} needs the {own[0]} that it was trained with, which builds its network: "
-                "put it beside the student."
-            )
-        name = f"{found[0].resolve()}:{own[1]}"
+    own = own_file(about, path)
+    name = f"{own}:{named(about['network'])[1]}" if own else about["network"]
     network = build_network(name, len(about["classes"]))
     load_network_weights(network, path)
     network.name, network.about, network.classes = about["network"], about, about["classes"]
@@ -99,21 +102,18 @@ def load(path: str | Path) -> nn.Module:
 
 
 def push(folder: str | Path, repo: str) -> None:
-    """Upload the folder of an exported student to a repository of the Hugging Face hub.
-
-    The repository is there already, and `hf auth login` has been called.
-    """
+    """Upload an exported student's folder to a repository of the Hugging Face hub that is there."""
     try:
         hub.upload_folder(repo_id=repo, folder_path=str(folder))
-    except Exception as error:  # the hub's and its connection's
+    except Exception as error:  # the hub's, and its connection's
         raise CwdError(
             f"{folder} can't be pushed to {repo} ({error}): see `hf auth login`."
         ) from error
 
 
 def _fetched(place: str) -> Path:
-    repo = place.removeprefix(HUB)
     try:
+        repo = place.removeprefix(HUB)
         return Path(hub.hf_hub_download(repo_id=repo, filename=WEIGHTS))
     except Exception as error:
-        raise CwdError(f"{repo} can't be had from the hub ({error}): load a file.") from error
+        raise CwdError(f"{place} can't be had ({error}): load a file.") from error

@@ -5,7 +5,7 @@ import json
 import logging
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,11 @@ from cwd.data.scenes import draw_scene
 from cwd.data.transforms import normalise
 from cwd.evaluation.miou import upsample
 from cwd.models.build import count_parameters
-from cwd.models.student_file import CONFIG, WEIGHTS, push
+from cwd.models.student_file import CONFIG, WEIGHTS, own_file, push
 from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.system.extras import Lazy
 from cwd.system.files import make_folder, read_json, write_atomic, write_text
-from cwd.system.own_code import named
 from cwd.tools.predict import open_student
 from cwd.training.run_folder import METRICS, PROVENANCE
 
@@ -48,8 +47,27 @@ class Whole(nn.Module):
         return upsample(self.network(normalise(images)).score, images.shape[-2:])
 
 
+def as_onnx(whole: nn.Module, image: Tensor, path: Path) -> np.ndarray:
+    """Write a network as ONNX, "images" to "scores"; gives what onnxruntime makes of an image."""
+    _ = _onnx.__version__, _onnxscript.__version__  # torch needs them
+    names = {"input_names": ["images"], "output_names": ["scores"]}
+    file = {"external_data": False, "verbose": False}
+    torch.onnx.export(whole, (image,), path, dynamo=True, **names, **file)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session.run(["scores"], {"images": image.numpy()})[0]
+
+
+def as_torchscript(whole: nn.Module, image: Tensor, path: Path) -> np.ndarray:
+    """Write a network for `torch.jit.load`; gives what that makes of an image."""
+    torch.jit.save(torch.jit.trace(whole, (image,), check_trace=False), path)
+    return torch.jit.load(path)(image).numpy()
+
+
+FORMATS = {"onnx": ("student.onnx", as_onnx), "torchscript": ("student.pt", as_torchscript)}
+
+
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def _quiet() -> Iterator[None]:
     """Without what exporters say of themselves."""
     logging.disable(logging.WARNING)
     try:
@@ -59,43 +77,11 @@ def quiet() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def to_onnx(whole: nn.Module, image: Tensor, path: Path) -> None:
-    """Write a network as ONNX: "images" to "scores", for images of one size."""
-    _ = _onnx.__version__, _onnxscript.__version__  # what torch needs, asked for in a sentence
-    names = {"input_names": ["images"], "output_names": ["scores"]}
-    torch.onnx.export(
-        whole, (image,), path, dynamo=True, external_data=False, verbose=False, **names
-    )
-
-
-def by_onnx(path: Path, image: Tensor) -> np.ndarray:
-    """What onnxruntime makes of an exported network and an image."""
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return session.run(["scores"], {"images": image.numpy()})[0]
-
-
-def to_torchscript(whole: nn.Module, image: Tensor, path: Path) -> None:
-    """Write a network as TorchScript, for `torch.jit.load` in Python or C++."""
-    torch.jit.save(torch.jit.trace(whole, (image,), check_trace=False), path)
-
-
-def by_torchscript(path: Path, image: Tensor) -> np.ndarray:
-    """What TorchScript makes of an exported network and an image."""
-    return torch.jit.load(path)(image).numpy()
-
-
-FORMATS: dict[str, tuple[str, Callable[..., None], Callable[..., np.ndarray]]] = {
-    "onnx": ("student.onnx", to_onnx, by_onnx),
-    "torchscript": ("student.pt", to_torchscript, by_torchscript),
-}
-
-
-@torch.no_grad()
-def check(path: Path, run: Callable[..., np.ndarray], whole: nn.Module, image: Tensor) -> float:
-    """The share of pixels with the network's own class; a network that differs is a `CwdError`."""
-    wanted, found = whole(image).numpy(), run(path, image)
-    error = np.abs(found - wanted).max() / max(np.abs(wanted).max(), 1e-12)
+def agreement(path: Path, found: np.ndarray, wanted: np.ndarray) -> float:
+    """The share of pixels with the network's own class; a file that differs is a `CwdError`."""
+    error = np.abs(found - wanted).max() / np.abs(wanted).max()
     if not error <= TOLERANCE:  # nan, too
+        path.unlink()
         raise CwdError(
             f"{path.name} differs from the network by {error:.1e} of its largest score on a test "
             f"image, more than {TOLERANCE}: use another format, or another version of torch."
@@ -103,82 +89,73 @@ def check(path: Path, run: Callable[..., np.ndarray], whole: nn.Module, image: T
     return float((found.argmax(1) == wanted.argmax(1)).mean())
 
 
+@torch.no_grad()
 def export(
-    source: str, formats: list[str], out: Path | None = None, size: tuple[int, int] | None = None
+    source: str,
+    formats: Sequence[str] = (),
+    out: Path | None = None,
+    size: tuple[int, int] | None = None,
+    repo: str = "",
 ) -> Path:
     """Write a student's folder: its file, a card, and the network in `formats` of `FORMATS`.
 
     Networks in these formats take images of one size, that which the student learnt on if None.
-    Each is loaded again and compared with the network on a drawn scene. Returns the folder,
-    `build/export/RUN` if None.
+    Each is loaded again and compared with the network on a drawn scene. A folder for a repository
+    of the Hugging Face hub is uploaded. Returns the folder, `build/export/RUN` if None.
     """
     student, file = open_student(source)
-    about = student.about
-    size = tuple(size or about["size"])
-    folder = make_folder(out or paths.BUILD / "export" / about["run"])
+    high, wide = size or student.about["size"]
+    folder = make_folder(out or paths.BUILD / "export" / student.about["run"])
     weights = {name: value.contiguous() for name, value in student.state_dict().items()}
-    header = {"student": json.dumps(about)}
+    header = {"student": json.dumps(student.about)}
     write_atomic(folder / WEIGHTS, lambda to: save_file(weights, to, header))
-    if own := named(about["network"]):  # what builds it goes with it
-        places = file.parent / Path(own[0]).name, paths.below_root(own[0])
-        place = next(place for place in places if place.is_file())
-        if place.parent != folder.resolve():
-            shutil.copyfile(place, folder / place.name)
-    pixels = draw_scene(np.random.default_rng(0), tuple(max(32, side) for side in size)).image
-    image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None, :, : size[0], : size[1]]
+    own = own_file(student.about, file)
+    if own and own.parent != folder.resolve():  # what builds it goes with it
+        shutil.copyfile(own, folder / own.name)
+    pixels = draw_scene(np.random.default_rng(0), (max(32, high), max(32, wide))).image
+    image = torch.from_numpy(pixels[None, :high, :wide]).permute(0, 3, 1, 2).float()
     whole, agreed = Whole(student), {}
-    for name in formats:
-        path, write, run = folder / FORMATS[name][0], *FORMATS[name][1:]
-        with quiet():
-            write_atomic(path, lambda to, write=write: write(whole, image.float(), to))
-            agreed[path.name] = check(path, run, whole, image.float())
-    write_text(folder / CARD, card(student, file.parent, size, agreed))
+    for name, write in map(FORMATS.get, formats):
+        with _quiet():
+            found = write(whole, image, folder / name)
+        agreed[name] = agreement(folder / name, found, whole(image).numpy())
+    write_text(folder / CARD, card(student, file.parent, (high, wide), agreed))
+    if repo:
+        push(folder, repo)
     return folder
 
 
 def card(student: nn.Module, record: Path, size: tuple[int, int], agreed: dict[str, float]) -> str:
-    """A model card, in Markdown: what a run's folder knows of its student."""
-    about = student.about
+    """A model card, in Markdown: what a student's file and its run's folder know of it."""
 
     def known(name: str) -> dict[str, Any]:
-        path = record / name
-        return read_json(path, "restore it") if path.is_file() else {}
+        return read_json(record / name, "restore it") if (record / name).is_file() else {}
 
-    run, metrics, provenance = known(CONFIG), known(METRICS), known(PROVENANCE)
+    about, run, metrics = student.about, known(CONFIG), known(METRICS)
     facts = {"network": about["network"], "parameters": f"{count_parameters(student):,}"}
-    if run:
-        data, teacher = run["data"], run["teacher"]
+    if run and metrics:
+        data, teacher, schedule = run["data"], run["teacher"], run["schedule"]
         facts["learnt from"] = f"{teacher['network']}, by {run['recipe']}" if teacher else "labels"
-        facts["dataset"] = f"{data['name']}, {len(student.classes)} classes"
-        facts["training"] = f"{run['schedule']['steps']} steps of {run['schedule']['batch']} images"
-        facts["seed"] = run["seed"]
-    if metrics:
-        facts["mIoU"] = f"{metrics['miou']:.2f} % on {metrics['images']} images of {data['split']}"
-    if sessions := provenance.get("sessions"):
-        facts["commit of cwd"] = sessions[-1]["commit"]
-        facts["torch"] = sessions[-1]["versions"]["torch"]
+        facts["training"] = f"{schedule['steps']} steps of {schedule['batch']} images"
+        facts["data"] = f"{data['name']}, measured on {metrics['images']} images of {data['split']}"
+        facts["mIoU"] = f"{metrics['miou']:.2f} %"
+        facts |= {key: run[key] for key in ("init", "seed")}
+    if sessions := known(PROVENANCE).get("sessions"):
+        facts |= {"commit": sessions[-1]["commit"], "torch": sessions[-1]["versions"]["torch"]}
     lines = ["---", "library_name: cwd", "pipeline_tag: image-segmentation", "---", ""]
     lines += [f"# {about['run']}", "", "| | |", "| --- | --- |"]
     lines += [f"| {name} | {value} |" for name, value in facts.items()]
-    lines += ["", "```python", "from cwd.models import load", "", 'student = load("FOLDER")']
-    lines += ["```", "", f"Images are RGB, normalised by mean {about['mean']} and deviation "]
-    lines[-1] += f"{about['std']} of pixels from 0 to 1; the file's header says so too."
-    for name, share in agreed.items():
-        lines += ["", f"`{name}` takes RGB from 0 to 255, float32 [1, 3, {size[0]}, {size[1]}], "]
-        lines[-1] += f"and gives scores of the classes; {share:.2%} of a test image's pixels agree."
+    lines += [
+        f"\nLoad it by `cwd.models.load(FOLDER)`. It takes RGB images, normalised by mean "
+        f"{about['mean']} and deviation {about['std']} of pixels from 0 to 1."
+    ]
+    lines += [
+        f"\n`{name}` takes RGB from 0 to 255, float32 [1, 3, {size[0]}, {size[1]}], and gives "
+        f"scores of the classes [1, K, {size[0]}, {size[1]}]; on a test image {share:.2%} of the "
+        "pixels have the network's own class."
+        for name, share in agreed.items()
+    ]
+    iou = {name: value for name, value in metrics.get("class_iou", {}).items() if value is not None}
     lines += ["", "| class | IoU (%) |", "| --- | --- |"]
-    iou = metrics.get("class_iou", {})
-    lines += [f"| {name} | {_number(iou.get(name))} |" for name in student.classes]
+    lines += [f"| {c} | {iou[c]:.1f} |" if c in iou else f"| {c} | |" for c in student.classes]
     return "\n".join(lines) + "\n"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f}"
-
-
-def export_and_push(repo: str, *given: Any) -> Path:
-    """`export`, then upload the folder to a repository of the Hugging Face hub if one is named."""
-    folder = export(*given)
-    if repo:
-        push(folder, repo)
-    return folder
