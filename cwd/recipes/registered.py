@@ -125,7 +125,8 @@ def _arguments(symbol: str, made: Any) -> tuple[tuple[str, ...], tuple[str, ...]
             "torch.nn.Module with such a forward."
         ) from None
     names = inspect.signature(made).parameters if isclass else {}
-    options = tuple(name for name in names if name not in TOLD)
+    anything = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)  # a Module's own
+    options = tuple(n for n in names if n not in TOLD and names[n].kind not in anything)
     bad = [n for n in options if n in RESERVED or names[n].default is inspect.Parameter.empty]
     if bad:
         raise CwdError(

@@ -1,0 +1,170 @@
+"""Any network as teacher or student: what Taps gives is what the library's network gives."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchvision.models.segmentation import deeplabv3_resnet50
+
+from cwd.models import Taps, build_network
+from cwd.recipes import Distiller
+from cwd.system.errors import CwdError
+
+
+def deeplab():
+    torch.manual_seed(0)
+    return deeplabv3_resnet50(weights=None, weights_backbone=None, num_classes=5, aux_loss=True)
+
+
+def segformer():
+    transformers = pytest.importorskip("transformers")
+    widths = {"hidden_sizes": [8, 16, 32, 64], "decoder_hidden_size": 32}
+    config = transformers.SegformerConfig(
+        num_labels=5, depths=[1] * 4, num_attention_heads=[1, 1, 2, 2], **widths
+    )
+    return transformers.SegformerForSemanticSegmentation(config)
+
+
+class Doubled(nn.Module):
+    """A network in which a module runs twice, another never, and another gives no map."""
+
+    def __init__(self):
+        super().__init__()
+        self.twice, self.never, self.flat = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 5, 1), nn.Flatten()
+        self.last = nn.Conv2d(3, 5, 1)
+
+    def forward(self, images):
+        self.flat(images)
+        return self.last(self.twice(self.twice(images)))
+
+
+IMAGES = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+
+
+def test_torchvisions_network():
+    network = deeplab()
+    taps = Taps(
+        network,
+        score="classifier.4",
+        feature="classifier.3",
+        backbone="backbone.layer4",
+        aux="aux_classifier",
+    )
+    assert (taps.num_classes, taps.feature_channels, taps.backbone_channels) == (5, 256, 2048)
+    out = taps.eval()(IMAGES)
+    whole = network(IMAGES)["out"]
+    enlarged = F.interpolate(out.score, IMAGES.shape[2:], mode="bilinear")
+    torch.testing.assert_close(enlarged, whole)
+    torch.testing.assert_close(network.classifier[4](out.feature), out.score)
+    torch.testing.assert_close(network.classifier(out.backbone), out.score)
+    assert out.aux_score is None
+    # by itself the network's output is the score map
+    torch.testing.assert_close(Taps(network, feature="classifier").eval()(IMAGES).score, whole)
+    assert taps.train()(IMAGES).aux_score.shape == (2, 5, 8, 12)
+
+
+def test_hugging_faces_network():
+    network = segformer()
+    taps = Taps(network, feature="decode_head.dropout").eval()
+    out = taps(IMAGES)
+    assert (taps.num_classes, taps.feature_channels) == (5, 32)
+    torch.testing.assert_close(out.score, network(IMAGES).logits)
+    torch.testing.assert_close(network.decode_head.classifier(out.feature), out.score)
+
+
+def test_segmentation_models_network_at_a_size_that_it_does_not_take():
+    smp = pytest.importorskip("segmentation_models_pytorch")
+    network = smp.FPN("resnet18", encoder_weights=None, classes=5)
+    names = {"score": "segmentation_head", "feature": "decoder"}
+    taps = Taps(network, **names, multiple=32).eval()
+    torch.testing.assert_close(taps(IMAGES).score, network(IMAGES))
+    odd = IMAGES[:, :, :50, :90]
+    whole = F.interpolate(odd, (64, 96), mode="bilinear")
+    torch.testing.assert_close(taps(odd).score, network(whole))
+    with pytest.raises(RuntimeError):
+        Taps(network, **names).eval()(odd)
+
+
+def test_timms_backbone_with_a_head():
+    timm = pytest.importorskip("timm")
+    body = timm.create_model("resnet18", num_classes=0, global_pool="")
+    taps = Taps(nn.Sequential(body, nn.Conv2d(512, 5, 1)), feature="0")
+    assert (taps.num_classes, taps.feature_channels) == (5, 512)
+
+
+def test_a_network_stays_as_it_was():
+    network = deeplab().train()
+    network.classifier.eval()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    state = torch.get_rng_state()
+    taps = Taps(network, feature="classifier.3")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert network.training
+    assert not network.classifier.training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    taps.eval()(IMAGES)
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ({"feature": "clasifier.3"}, "no module 'clasifier.3' to tap as feature.* classifier.3"),
+        ({"feature": ""}, "no module '' to tap as feature"),
+        ({"feature": "classifier.4", "score": "classifier.3"}, "256 channels.* 5 classes.*exchang"),
+        ({"feature": "classifier.3", "score": "backbone.layer1"}, "256 channels.*tap its last"),
+        ({"feature": "classifier.3", "num_classes": 6}, "5 channels.* 6 classes: build it for"),
+        ({"feature": "backbone.layer1.0.relu"}, "ran 3 times"),
+        ({"feature": "classifier.0.convs.4.0"}, None),  # a pooled map of 1x1 is a map
+    ],
+)
+def test_taps_that_are_refused(names, words):
+    if words is None:
+        assert Taps(deeplab(), **names).feature_channels == 2048
+        return
+    with pytest.raises(CwdError, match=words):
+        Taps(deeplab(), **names)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("twice", "ran 2 times"), ("never", "did not run"), ("flat", r"gives \[1, 12288\]")],
+)
+def test_a_module_that_gives_no_one_map(name, words):
+    with pytest.raises(CwdError, match=words):
+        Taps(Doubled(), feature=name)
+
+
+def test_a_segformer_taught_by_a_deeplab():
+    """Other strides, other widths: maps are resized and channels aligned by themselves."""
+    student = Taps(segformer(), feature="decode_head.dropout")
+    teacher = Taps(deeplab(), score="classifier.4", feature="classifier.3")
+    teacher.eval().requires_grad_(False)
+    distiller = Distiller("CW_s + CW_f", student, teacher)
+    assert [tuple(a[0].weight.shape) for a in distiller.alignments.values()] == [(256, 32, 1, 1)]
+    out, wanted = student(IMAGES), teacher(IMAGES)
+    values = distiller(out, wanted, None)
+    # equations 3 and 4 in float64; T = 4 and the weight 3 on score maps
+    s = F.interpolate(out.score, wanted.score.shape[2:], mode="bilinear").double().flatten(2) / 4
+    t = wanted.score.double().flatten(2) / 4
+    kl = (t.softmax(2) * (t.log_softmax(2) - s.log_softmax(2))).sum(2).mean()
+    torch.testing.assert_close(values["CW_s"].double(), 3 * 16 * kl, rtol=1e-4, atol=1e-9)
+    sum(values.values()).backward()
+    assert next(student.parameters()).grad.abs().max() > 0
+    assert all(p.grad is None for p in teacher.parameters())
+
+
+def test_what_a_distiller_refuses():
+    student, teacher = (build_network("PSPNet-R18(0.125)", 5) for _ in range(2))
+    with pytest.raises(CwdError, match="a Sequential, doesn't say where its maps are: give Taps"):
+        Distiller("CW_s", nn.Sequential(), teacher)
+    with pytest.raises(CwdError, match=r"MGD_b looks at a map.* Taps\(network, backbone="):
+        Distiller("MGD_b", Taps(deeplab(), feature="classifier.3"), teacher)
+    out = student(IMAGES)
+    distiller = Distiller("CW_s", student, teacher)
+    with pytest.raises(CwdError, match="isn't frozen"):
+        distiller(out, teacher.eval()(IMAGES), None)
+    teacher.requires_grad_(False)
+    assert distiller(out, teacher(IMAGES), None)["CW_s"] > 0
+    with pytest.raises(CwdError, match="isn't frozen"):  # as Lightning's train() does
+        distiller(out, teacher.train()(IMAGES), None)
