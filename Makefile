@@ -106,7 +106,7 @@ badges: ## links of Colab, Kaggle and Binder in README, for ADDRESS=https://gith
 
 lock: ## renew requirements.lock from pyproject.toml (LOCK_WITH="torch==...")
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
-	build/lock/bin/python -m pip -qq install -e '.[detection,log,notebooks,slurm,test,weights]' setuptools $(LOCK_WITH)
+	build/lock/bin/python -m pip -qq install -e '.[detection,export,log,notebooks,slurm,test,weights]' setuptools $(LOCK_WITH)
 	grep '^#' requirements.lock > build/lock/new
 	build/lock/bin/python -m pip freeze --all --exclude-editable \
 		| grep -viE '^(nvidia-|cuda-|triton|pip=)' | sed 's/+.*//' >> build/lock/new

@@ -114,7 +114,7 @@ def export(
         shutil.copyfile(own, folder / own.name)
     pixels = draw_scene(np.random.default_rng(0), (max(32, high), max(32, wide))).image
     image = torch.from_numpy(pixels[None, :high, :wide]).permute(0, 3, 1, 2).float()
-    whole, agreed = Whole(student), {}
+    whole, agreed = Whole(student).requires_grad_(False), {}
     for name, write in map(FORMATS.get, formats):
         with _quiet():
             found = write(whole, image, folder / name)
