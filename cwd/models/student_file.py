@@ -1,5 +1,6 @@
 """A student taken home: a file that says what its network is, and is loaded without a run."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -40,19 +41,32 @@ def described(run: Any, dataset: Any) -> dict[str, str]:
     return {"student": json.dumps(about)}
 
 
+def _header(path: Path) -> dict[str, Any]:
+    """What `described` wrote; of a file of an earlier version the run's name."""
+    try:
+        with safe_open(path, "pt") as file:
+            found = file.metadata() or {}
+        return json.loads(found["student"]) if "student" in found else found
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CwdError(f"{path} can't be read ({error}): give a student's file.") from error
+
+
+def run_of(path: Path) -> str | None:
+    """The run that a file says it is of; None if it says nothing, or can't be read."""
+    with contextlib.suppress(CwdError):
+        return _header(path).get("run")
+    return None
+
+
 def read_description(path: Path) -> dict[str, Any]:
     """What a student's file says of it, see `described`.
 
     A run's file of an earlier version names the run alone: the rest is in config.json beside it,
     and its classes, as many as its last layer has, have numbers for names.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            found = file.metadata() or {}
-        if "student" in found:
-            return json.loads(found["student"])
-    except (OSError, ValueError, SafetensorError) as error:
-        raise CwdError(f"{path} can't be read ({error}): give a student's file.") from error
+    found = _header(path)
+    if "network" in found:
+        return found
     last = read_weights(path).get("classifier.weight", ())
     if "run" not in found or not (path.parent / CONFIG).is_file() or not len(last):
         raise CwdError(
