@@ -145,7 +145,10 @@ def train(
 @app.command()
 def data(
     name: Annotated[
-        str, typer.Argument(help="scenes, crops, camvid, cityscapes, voc, ade20k, coco or imagenet")
+        str,
+        typer.Argument(
+            help="scenes, crops, camvid, cityscapes, voc, ade20k, coco, imagenet or folder, your own"
+        ),
     ],
     data_root: DataRoot = "data",
 ) -> None:

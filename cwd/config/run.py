@@ -5,12 +5,14 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from cwd.config.schedule import BaseSchedule
 from cwd.config.settings import Seed, Size, Text, Whole, settings
 from cwd.recipes.parse import check_terms, parse_recipe
 from cwd.recipes.registered import sources
+from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.system.own_code import load_file, named
 
@@ -25,10 +27,20 @@ class Data:
     val: Whole | None = None  # of those that are measured on
     split: Text = "val"  # of those
     seed: Seed = 0  # of the scenes; nothing for other datasets
+    root: Text = ""  # where the dataset lies, if not in the data root; relative to the checkout
+
+    def __post_init__(self) -> None:
+        if self.name == OWN and not self.root:
+            raise ValueError(f"has no root: the dataset {OWN} is yours, so say where it lies")
+
+    def place(self, data_root: Path) -> Path:
+        """Where the dataset is looked for."""
+        return paths.below_root(self.root) if self.root else data_root
 
 
 # Settings that came later, and how it was before: so the runs of that time keep their keys.
-NEWER = {"scale_step": 0.1, "photometric": False, "clip": 0.0}
+NEWER = {"scale_step": 0.1, "photometric": False, "clip": 0.0, "root": ""}
+OWN = "folder"  # the dataset that is the user's own, see `cwd.data.own`
 
 
 def key_of(config: dict[str, Any]) -> str:
@@ -38,12 +50,13 @@ def key_of(config: dict[str, Any]) -> str:
     while part:
         if not part.get("code"):
             part.pop("code", None)
-        schedule = part.get("schedule", {})
+        data, schedule = part.get("data", {}), part.get("schedule", {})
         # how often progress is saved doesn't change what is learnt
         schedule.pop("checkpoint_every", None)
-        for name, default in NEWER.items():
-            if schedule.get(name) == default:
-                del schedule[name]
+        for about in (data, schedule):
+            for name, default in NEWER.items():
+                if about.get(name) == default:
+                    del about[name]
         part = part.get("teacher")
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
 

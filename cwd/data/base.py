@@ -1,11 +1,12 @@
 """The contract of every dataset, whatever its targets are, and what is known of one beforehand."""
 
+import functools
 import hashlib
 import json
 import os
 import shutil
 from abc import ABC, abstractmethod
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,13 +15,15 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
+from cwd.config.run import Data
 from cwd.system.errors import CwdError
-from cwd.system.files import exclusive, read_json, unwritable
+from cwd.system.files import exclusive, read_json, sha256, unwritable
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
+Part = TypeVar("Part", bound="Dataset")
 SPLITS = ("train", "val", "test")
 PATIENCE = 3600.0  # seconds that a process waits for another one to make what both need
 FOREIGN = ("@eaDir", "Thumbs.db", "desktop.ini", "__MACOSX")  # what other programs leave behind
@@ -39,6 +42,20 @@ def visible(folder: Path, pattern: str) -> list[Path]:
     return sorted(path for path in folder.glob(pattern) if ours(path.relative_to(folder)))
 
 
+def readable(root: Any) -> Path:
+    """A data root as a path; what can't be the path of a folder is a `CwdError`."""
+    try:
+        if "\0" in str(root):
+            raise ValueError("it contains a null byte")
+        path = Path(root).expanduser()
+        path.exists()  # whose name may be too long, or below what may not be read
+        return path
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        raise CwdError(
+            f"the data root {root!r:.100} is no folder ({error}): give the path of one."
+        ) from error
+
+
 @dataclass(frozen=True, kw_only=True)
 class Layout:
     """What is known of a dataset before it is read."""
@@ -48,9 +65,12 @@ class Layout:
     folders: tuple[str, ...] = ()  # what its folder may be called below a data root
     counts: Mapping[str, int] | None = None  # official number of images by split
     get: Callable[[Path], None] | None = None  # downloads what is missing below a data root
+    drawn: bool = False  # by this package, to files that differ with the library that wrote them
+    own: bool = False  # the user's, with classes of its own
 
-    def find(self, root: Path) -> Path | None:
+    def find(self, root: str | Path) -> Path | None:
         """The dataset's folder: `root` itself or one below it; None if it isn't there."""
+        root = readable(root)
         for marker in map(Path, self.markers):
             # given VOCdevkit/ or VOCdevkit/VOC2012/ itself, the dataset's folder is above it
             parents = root.parents[: len(marker.parts)]
@@ -62,7 +82,7 @@ class Layout:
 
     def folder(self, name: str, root: str | Path) -> Path:
         """As `find`; a dataset that isn't there is a `CwdError`."""
-        if found := self.find(Path(root)):
+        if found := self.find(root):
             return found
         raise CwdError(f"{root} holds no {name} (no {self.markers[0]}/ in it): {self.remedy}")
 
@@ -135,6 +155,38 @@ class Dataset(ABC):
         return self.first(count)
 
 
+def both_parts(data: Data, build: Callable[[str], Part]) -> tuple[Part, Part]:
+    """What `build` gives for the split to train on and for the one to measure on.
+
+    They have the same classes and not the same images, else that is a `CwdError`.
+    """
+    train, val = build("train").take(data.train), build(data.split).take(data.val)
+    if train.classes != val.classes:
+        odd = sorted({*train.classes} ^ {*val.classes}) or ["the classes in another order"]
+        raise CwdError(
+            f"{val.root} has {odd[0]} in only one of {train.split} and {val.split}: give both the "
+            "same classes, in the same order."
+        )
+    contents = functools.cache(sha256)
+    known: dict[int, list[Path]] = defaultdict(list)  # training images by size
+    for place in spread(len(train), SIZED):
+        path = train.root / train.names[place]
+        known[path.stat().st_size].append(path)
+    seen, same = [val.root / val.names[place] for place in spread(len(val), SIZED // 10)], {}
+    for path in seen:
+        for other in known.get(path.stat().st_size, ()):
+            if contents(path) == contents(other):
+                same[path] = other
+    # photographs from the web may be there twice: one in a hundred tells nothing
+    if len(same) > len(seen) / 100:
+        path, other = next(iter(same.items()))
+        raise CwdError(
+            f"{path} of {val.split} is {other} of {train.split}, as {len(same)} of {len(seen)} "
+            "images are: measure on images that nothing is learnt from."
+        )
+    return train, val
+
+
 def made_once(root: Path, what: str, doing: str, about: dict, fill: Callable[[Path], None]) -> Path:
     """Have `fill` make the folder `root`, of which dataset.json says what it is `about`.
 
@@ -161,10 +213,11 @@ def made_once(root: Path, what: str, doing: str, about: dict, fill: Callable[[Pa
     return root
 
 
-def decode(path: Path, mode: str | None) -> np.ndarray:
+def decode(path: Path, mode: str | None, *, own: bool = False) -> np.ndarray:
     """Pixels of an image file, [H, W] or [H, W, 3]; converted to a mode unless that is None.
 
-    A file that is truncated or no image, or has more than 8 bits for "RGB", is a `CwdError`.
+    A user's `own` is turned as its camera says. A file that is truncated or no image, has more than
+    8 bits for "RGB", or if it is `own` is transparent or moves, is a `CwdError`.
     """
     try:
         with Image.open(path) as image:
@@ -172,7 +225,15 @@ def decode(path: Path, mode: str | None) -> np.ndarray:
                 raise CwdError(
                     f"{path} has more than 8 bits a channel (mode {image.mode}): save it with 8."
                 )
-            return np.array(image.convert(mode) if mode else image)
+            if not own:
+                return np.array(image.convert(mode) if mode else image)
+            if getattr(image, "is_animated", False) and image.format != "MPO":
+                raise CwdError(f"{path} has several frames: save one of them.")
+            upright = ImageOps.exif_transpose(image)
+            clear = upright.has_transparency_data and upright.convert("RGBA").getchannel("A")
+            if clear and clear.getextrema()[0] < 255:
+                raise CwdError(f"{path} has transparent pixels: save it without alpha.")
+            return np.array(upright.convert(mode))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise CwdError(
             f"{path} can't be decoded ({error}): the file is truncated or no image, get it again."
@@ -185,12 +246,17 @@ def spread(count: int, wanted: int) -> list[int]:
     return [place * count // wanted for place in range(wanted)]
 
 
-def digest_of(names: Sequence[str], root: Path) -> str:
+def digest_of(names: Sequence[str], root: Path, *, drawn: bool = False) -> str:
     """SHA-256 over names, and the contents of the files in `root` if they have up to 256 MiB.
 
-    Where there is more, over the sizes instead, of 50,000 files at equal distances at most.
+    Where there is more, over the sizes instead, of 50,000 files at equal distances at most. Of
+    images that are drawn here it is over their pixels.
     """
     digest = hashlib.sha256("\n".join(names).encode())
+    if drawn:
+        for name in names:
+            digest.update(decode(root / name, None))
+        return digest.hexdigest()
     files = [root / names[place] for place in spread(len(names), SIZED)]
     sizes = [path.stat().st_size for path in files]
     whole = len(files) == len(names) and sum(sizes) <= WHOLE_CHECKSUM
@@ -199,9 +265,9 @@ def digest_of(names: Sequence[str], root: Path) -> str:
     return digest.hexdigest()
 
 
-def photograph(path: Path) -> Tensor:
+def photograph(path: Path, *, own: bool = False) -> Tensor:
     """An image file as uint8 [3, H, W], RGB; raises as `decode`."""
-    return torch.from_numpy(decode(path, "RGB")).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(decode(path, "RGB", own=own)).permute(2, 0, 1).contiguous()
 
 
 def ahead(work: Callable[[Item], Result], items: Iterable[Item], count: int) -> Iterator[Result]:

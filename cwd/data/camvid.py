@@ -13,8 +13,7 @@ BYTES = 190_000_000
 
 def pairs(root: Path, split: str) -> Pairs:
     """As listed; of the absolute paths on the machine of the lists' author only the name counts."""
-    lines = listed(root / f"{split}.txt", root, "camvid")
-    names = [Path(line.split()[0]).name for line in lines]
+    names = listed(root / f"{split}.txt", root, "camvid")
     return [(root / split / name, root / f"{split}annot" / name) for name in names]
 
 

@@ -51,6 +51,7 @@ SCENES = replace(
     folders=("scenes", "Scenes"),
     remedy="they are drawn by themselves when a notebook runs.",
     counts=None,
+    drawn=True,
     size=None,
     download=0,
 )

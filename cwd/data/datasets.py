@@ -1,14 +1,14 @@
 """The datasets for segmentation by name: what is known of each, where it lies, and its images."""
 
 import functools
-import os
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
-from cwd.config.run import Data
-from cwd.data import ade20k, camvid, cityscapes, voc
-from cwd.data.base import SPLITS, Layouts
+from cwd.config.run import OWN, Data
+from cwd.data import ade20k, camvid, cityscapes, own, voc
+from cwd.data.base import SPLITS, Layouts, both_parts
 from cwd.data.decoded import MEMORY, DecodedDataset, load_cached, load_in_memory
 from cwd.data.scenes.draw import DRAWN, scenes_root
 from cwd.data.segmentation import IGNORED, Layout, SegmentationDataset
@@ -24,6 +24,7 @@ LAYOUTS = Layouts(
         "voc": voc.LAYOUT,
         "ade20k": ade20k.LAYOUT,
         "camvid": camvid.LAYOUT,
+        OWN: own.LAYOUT,
     },
     others="; coco is for detectors, imagenet and crops for classifiers",
 )
@@ -39,6 +40,8 @@ def build_dataset(name: str, root: str | Path, split: str) -> SegmentationDatase
     if split not in SPLITS:
         raise CwdError(f"{name} has no split {split!r}: use one of {', '.join(SPLITS)}.")
     folder = layout.folder(name, root)
+    if layout.own:
+        layout = replace(layout, **own.read_classes(folder))
     pairs = layout.pairs(folder, split)
     if not pairs:
         raise CwdError(f"{folder} has no images of the split {split!r}: {layout.remedy}")
@@ -61,39 +64,29 @@ def open_data(data: Data, data_root: Path) -> tuple[DecodedDataset, DecodedDatas
     They are decoded once in a process, those that are too large for that once on a machine. A
     dataset that is missing, incomplete or damaged, or too large for the disk, is a `CwdError`.
     """
-    root = scenes_root(data, data_root) if data.name in DRAWN else data_root
-    found = [
-        build_dataset(data.name, root, split).take(count)
-        for split, count in (("train", data.train), (data.split, data.val))
-    ]
-    _check(*found)
-    parts = []
-    for dataset in found:
-        if data.size or not large(dataset.layout):
-            parts.append(load_in_memory(dataset, size=data.size))
-        else:
-            parts.append(load_cached(dataset, paths.CACHE))
-    return parts[0], parts[1]
+    root = scenes_root(data, data_root) if data.name in DRAWN else data.place(data_root)
+    train, val = both_parts(data, lambda split: build_dataset(data.name, root, split))
+    return _decoded(train, data), _decoded(val, data)
 
 
-def _check(*parts: SegmentationDataset) -> None:
-    """Refuse images that are trained and measured on alike, and a split without a labelled pixel.
+def _decoded(dataset: SegmentationDataset, data: Data) -> DecodedDataset:
+    """A split in memory or on disk; one without a labelled pixel is a `CwdError`.
 
-    A whole split of dummies, such as the test labels of Cityscapes, is known by a few of them.
+    That a whole large split is dummies, as the test labels of Cityscapes, is known by a few.
     """
-    both = set.intersection(*({os.path.realpath(path) for path, _ in part.pairs} for part in parts))
-    if both:
+    if data.size or not large(dataset.layout):
+        part = load_in_memory(dataset, size=data.size)
+        targets, how = part.targets, f" of size {data.size[0]}x{data.size[1]}" if data.size else ""
+    else:
+        few = range(0, len(dataset), max(1, len(dataset) // LOOKED_AT))
+        part, targets, how = None, [dataset[index].target for index in few], ""
+    if all((target == IGNORED).all() for target in targets):
         raise CwdError(
-            f"{min(both)} is in {' and in '.join(part.split for part in parts)}, as {len(both)} "
-            "images are: measure on images that nothing is learnt from."
+            f"{dataset.root} has no labelled pixel in {len(targets)} images{how} of "
+            f"{dataset.split}, so there is nothing to learn or to measure: use another split, such "
+            f"as val{', or a larger data.size' if how else ''}."
         )
-    for part in parts:
-        few = range(0, len(part), max(1, len(part) // LOOKED_AT))
-        if all((part[index].target == IGNORED).all() for index in few):
-            raise CwdError(
-                f"{part.root} has no labelled pixel in {len(few)} images of {part.split}, so there "
-                "is nothing to learn or to measure: use another split, such as val."
-            )
+    return part or load_cached(dataset, paths.CACHE)
 
 
 def facts() -> pd.DataFrame:

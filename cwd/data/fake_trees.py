@@ -49,10 +49,11 @@ def cityscapes(
     root: Path, *, splits: Sequence[str] = ("train",), count: int = 1, size: Size = SIZE
 ) -> Path:
     """Cityscapes, `count` images a split, of one city."""
-    for split in splits:
+    for number, split in enumerate(splits):
         for i in range(count):
             stem = f"{split}/aachen/aachen_{i:06}_000019"
-            save(root / "leftImg8bit" / f"{stem}_leftImg8bit.png", image(i, size))
+            pixels = image(1000 * number + i, size)
+            save(root / "leftImg8bit" / f"{stem}_leftImg8bit.png", pixels)
             save(root / "gtFine" / f"{stem}_gtFine_labelIds.png", labels(range(34), size))
     return root
 
@@ -64,7 +65,7 @@ def voc(root: Path, *, train: int = 2, val: int = 1, added: int = 3, size: Size 
         stems[split] = [f"{year}_{i:06}" for i in range(count)]
         for i, stem in enumerate(stems[split]):
             shape = size[0] + i, size[1]
-            save(devkit / "JPEGImages" / f"{stem}.jpg", image(i, shape))
+            save(devkit / "JPEGImages" / f"{stem}.jpg", image(year + i, shape))
             label = labels([*range(21), IGNORED], shape)
             save(devkit / "SegmentationClass" / f"{stem}.png", label, palette=True)
         _write(devkit / "ImageSets/Segmentation" / f"{split}.txt", "\n".join(stems[split]))
@@ -84,7 +85,10 @@ def ade20k(root: Path, *, train: int = 2, val: int = 1, size: Size = SIZE) -> Pa
     for folder, short, count in (("training", "train", train), ("validation", "val", val)):
         for i in range(count):
             stem, shape = f"ADE_{short}_{i + 1:08}", (size[0], size[1] + 2 * i)
-            save(root / "images" / folder / f"{stem}.jpg", image(i, shape))
+            save(
+                root / "images" / folder / f"{stem}.jpg",
+                image((1000 if short == "val" else 0) + i, shape),
+            )
             save(root / "annotations" / folder / f"{stem}.png", labels(range(151), shape))
     return root
 
@@ -95,12 +99,12 @@ def camvid(
     names: Sequence[str] = ("0001TP_006690.png", "0001TP_006720.png"),
     size: Size = SIZE,
 ) -> Path:
-    """CamVid with the same images in train and val; its lists have foreign paths."""
+    """CamVid with the same names in train and val; its lists have foreign paths."""
     label = np.full(size, 3, np.uint8)
     label[0, :12] = range(12)
-    for split in ("train", "val"):
+    for number, split in enumerate(("train", "val")):
         for i, name in enumerate(names):
-            save(root / split / name, image(i, size))
+            save(root / split / name, image(1000 * number + i, size))
             save(root / f"{split}annot" / name, label)
         lines = (f"/SegNet/CamVid/{split}/{n} /SegNet/CamVid/{split}annot/{n}" for n in names)
         _write(root / f"{split}.txt", "\n".join(lines))

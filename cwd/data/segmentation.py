@@ -2,8 +2,9 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -38,6 +39,8 @@ class Layout(base.Layout):
     size: tuple[int, int] | None = None  # official height and width of every image
     typical: tuple[int, int] | None = None  # about what size they are where they differ
     download: int = 0  # bytes of the official archives
+    colours: Mapping[int, int] = field(default_factory=dict)  # 0xRRGGBB to values in label images
+    table: bytes = b""  # the file that says the classes, where they are a user's own
 
     def decoded(self, split: str) -> int:
         """About how many bytes a whole split takes, decoded."""
@@ -76,7 +79,10 @@ class SegmentationDataset(base.Dataset):
 
     def __getitem__(self, index: int) -> Sample:
         image_path, label_path = self.pairs[index]
-        image, label = photograph(image_path), decode_label(label_path)
+        image = photograph(image_path, own=self.layout.own)
+        label = decode_label(label_path)
+        if self.layout.own and label.ndim == 3:
+            label = self._by_colour(label_path, label)
         if label.ndim != 2 or label.dtype != np.uint8:
             raise CwdError(
                 f"{label_path} is no label image (found shape {label.shape} and {label.dtype}, "
@@ -89,7 +95,12 @@ class SegmentationDataset(base.Dataset):
             )
         mapping = self.layout.mapping
         target = mapping[label]
-        if (bad := label[target == INVALID]).size:
+        if (bad := label[target == INVALID]).size and self.layout.own:
+            raise CwdError(
+                f"{label_path} has the label {bad[0]}, which {self.root / 'classes.csv'} hasn't: "
+                "add its line, or correct the label."
+            )
+        if bad.size:
             last = np.flatnonzero(mapping[:IGNORED] != INVALID).max()
             void = " or 255" if mapping[IGNORED] != INVALID else ""
             raise CwdError(
@@ -98,16 +109,29 @@ class SegmentationDataset(base.Dataset):
             )
         return Sample(image, torch.from_numpy(target).long())
 
+    def _by_colour(self, path: Path, label: np.ndarray) -> np.ndarray:
+        """The values of a label image that has colours, from [H, W, 3]; alpha is left out."""
+        packed = label[..., :3].astype(np.int64) @ (1 << 16, 1 << 8, 1)
+        seen, places = np.unique(packed, return_inverse=True)
+        if odd := [colour for colour in seen.tolist() if colour not in self.layout.colours]:
+            raise CwdError(
+                f"{path} has the colour #{odd[0]:06x}, which {self.root / 'classes.csv'} hasn't: "
+                "add its line, or correct the label (its edges may be smoothed)."
+            )
+        values = [self.layout.colours[colour] for colour in seen.tolist()]
+        return np.array(values, np.uint8)[places].reshape(packed.shape)
+
     @cached_property
     def checksum(self) -> str:
         """SHA-256 over names and contents; over names and sizes for more than 256 MiB of files.
 
-        Of drawn images it is over pixels: their files differ with the library that wrote them.
+        Of drawn images it is over pixels: their files differ with the library that wrote them. Of a
+        user's own the classes belong to it.
         """
         files = [path for pair in self.pairs for path in pair]
-        drawn = self.layout.counts is None
+        drawn = self.layout.drawn
         whole = drawn or sum(path.stat().st_size for path in files) <= WHOLE_CHECKSUM
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(self.layout.table)
         for path in files:
             digest.update(self._relative(path).encode())
             if drawn:
@@ -141,9 +165,10 @@ def complete(pairs: Pairs, labels: Iterable[Path]) -> Pairs:
 
 
 def listed(listing: Path, folder: Path, name: str) -> list[str]:
-    """The lines of a list of files that aren't blank, without spaces around them.
+    """The names in a list of files: of each line the first path's last part.
 
-    Where the list is missing or no text, dataset `name` in `folder` is incomplete: a `CwdError`.
+    A list that is missing, is no text or has a name twice is a `CwdError`; the first two say that
+    dataset `name` in `folder` is incomplete.
     """
     try:
         lines = listing.read_text(encoding="utf-8").splitlines()
@@ -154,7 +179,11 @@ def listed(listing: Path, folder: Path, name: str) -> list[str]:
             f"is incomplete, so move {folder} away and run `make data DATASET={name}`, or see "
             "data/README.md."
         ) from error
-    return [line.strip() for line in lines if line.strip()]
+    names = [Path(line.split()[0]).name for line in lines if line.strip()]
+    if len({*names}) < len(names):
+        twice = Counter(names).most_common(1)[0][0]
+        raise CwdError(f"{listing} has {twice} in more than one line: leave one of them.")
+    return names
 
 
 def classes_of(name: str) -> dict[str, object]:

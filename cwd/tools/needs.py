@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from cwd.config.run import Data, Run
+from cwd.config.run import OWN, Data, Run
 from cwd.data.classification.crops import crops_folder
 from cwd.data.classification.folders import FOLDER_LAYOUTS
 from cwd.data.datasets import LAYOUTS, build_dataset, large
@@ -74,6 +74,9 @@ def dataset_needs(data: Data, data_root: Path) -> list[Need]:
             place = crops_folder(data, data_root)
             needs.append(_drawn("crops: cut out of the scenes", place, 1, data))
         return needs
+    data_root = data.place(data_root)
+    if name == OWN:  # as `classes_of` has found it
+        return [Need(f"{name}: present in {paths.for_people(data_root)}", 0, data_root)]
     layout = {"coco": COCO_LAYOUTS, "imagenet": FOLDER_LAYOUTS}.get(name, LAYOUTS)[name]
     root = layout.find(data_root)
     place = root or data_root / name

@@ -1,17 +1,18 @@
 """How much a training step computes, counted on networks without memory for their weights."""
 
 import functools
+from pathlib import Path
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import DeformConv2d
 
-from cwd.config.run import Run
+from cwd.config.run import OWN, Run
 from cwd.data.classification.folders import FOLDER_LAYOUTS
-from cwd.data.datasets import LAYOUTS
+from cwd.data.datasets import LAYOUTS, build_dataset
 from cwd.data.detection.batches import fitted, padded_size
-from cwd.data.detection.coco import COCO_LAYOUTS
+from cwd.data.detection.coco import COCO_LAYOUTS, build_coco
 from cwd.models.build import count_multiply_adds
 from cwd.models.names import CLASSIFIER, DETECTOR, kind_of, parse_name
 from cwd.training.tasks import task_of
@@ -20,8 +21,14 @@ Size = tuple[int, int]  # height and width in pixels
 
 
 def classes_of(run: Run) -> int:
-    """K of a run's dataset, which needn't be there; a CwdError if it is none for this network."""
+    """K of a run's dataset; a CwdError if it is none for this network.
+
+    Only the user's own, which says its classes itself, must be there.
+    """
     kind, name = kind_of(run.network), run.data.name
+    if name == OWN and kind != CLASSIFIER:
+        build = build_coco if kind == DETECTOR else build_dataset
+        return build(name, run.data.place(Path()), "train").num_classes
     if kind == DETECTOR:
         return COCO_LAYOUTS[name].num_classes
     return FOLDER_LAYOUTS[name].num_classes if kind == CLASSIFIER else len(LAYOUTS[name].classes)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from cwd.config.run import Run
+from cwd.config.run import OWN, Run
 from cwd.data import fake_trees
 from cwd.data.scenes import draw
 from cwd.models.names import CLASSIFIER, DETECTOR, SEGMENTATION, kind_of
@@ -46,7 +46,7 @@ def train_shortened(run: Run, folder: Path, device: str, size: Size) -> RunFolde
     Images of that size are generated there, in their dataset's official layout, if none are yet.
     """
     name, count, root = run.data.name, run.data.train, folder / "data"
-    if name not in DRAWN and not (root / name).exists():
+    if name not in (*DRAWN, OWN) and not (root / name).exists():
         report(f"generating {count} images of {size[0]}x{size[1]}", transient=True)
         counts = {
             "cityscapes": {"splits": ("train", "val"), "count": max(count, VAL)},

@@ -126,6 +126,10 @@ def test_what_is_not_there(tmp_path, camvid, cityscapes, name, split, word):
         (lambda _, label: save(label, image()), "is no label image"),
         (lambda image, _: save(image, np.zeros(SIZE, np.uint16)), "more than 8 bits a channel"),
         (lambda image, _: (image.parents[1] / "train.txt").write_bytes(b"\xff\xfe"), "no list of"),
+        (
+            lambda image, _: (image.parents[1] / "train.txt").write_text(f"{FIRST}\na/{FIRST} b"),
+            f"train.txt has {FIRST} in more than one line",
+        ),
     ],
 )
 def test_camvid_damaged(camvid, damage, word):

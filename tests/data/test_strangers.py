@@ -11,6 +11,7 @@ from PIL import Image
 
 from cwd.config.run import Data
 from cwd.data import download, fake_trees, segmentation
+from cwd.data.base import both_parts
 from cwd.data.classification.folders import build_folders
 from cwd.data.datasets import LAYOUTS, build_dataset, open_data
 from cwd.data.decoded import load_cached
@@ -72,6 +73,9 @@ def small_city(tmp_path, monkeypatch):
     for kind in ("leftImg8bit", "gtFine"):
         for split in ("val", "test"):
             shutil.copytree(root / kind / "train", root / kind / split)
+    for number, split in enumerate(("val", "test")):
+        for path in (root / "leftImg8bit" / split).rglob("*.png"):
+            fake_trees.save(path, fake_trees.image(50 + number))
     for label in (root / "gtFine" / "test").rglob("*_labelIds.png"):
         fake_trees.save(label, np.zeros(fake_trees.SIZE, np.uint8))
     monkeypatch.setitem(LAYOUTS, "cityscapes", replace(LAYOUTS["cityscapes"], counts=None))
@@ -84,14 +88,57 @@ def test_labels_that_are_dummies(small_city):
         open_data(Data("cityscapes", split="test"), small_city)
 
 
-def test_images_that_are_trained_and_measured_on(small_city):
-    with pytest.raises(CwdError, match=r"is in train and in train, as \d+ images are"):
+@pytest.mark.parametrize("put", [os.symlink, shutil.copyfile])
+def test_images_that_are_trained_and_measured_on(small_city, put):
+    with pytest.raises(CwdError, match=r"of train is .* of train, as 1 of 1 images are"):
         open_data(Data("cityscapes", split="train"), small_city)
-    for kind in ("leftImg8bit", "gtFine"):
-        shutil.rmtree(small_city / kind / "val")
-        (small_city / kind / "val").symlink_to(small_city / kind / "train")
-    with pytest.raises(CwdError, match="is in train and in val"):
+    (train,), (val,) = (
+        [*(small_city / "leftImg8bit" / split).rglob("*.png")] for split in ("train", "val")
+    )
+    val.unlink()
+    put(train, other := val.with_name("aachen_000007_000019_leftImg8bit.png"))
+    (label,) = (small_city / "gtFine" / "val").rglob("*_labelIds.png")
+    label.rename(label.with_name(label.name.replace("000000", "000007")))
+    with pytest.raises(CwdError, match=rf"{other.name} of val is .*{train.name} of train"):
         open_data(Data("cityscapes"), small_city)
+
+
+@pytest.mark.parametrize("name", ["imagenet", "coco"])
+def test_copies_where_other_networks_are_measured(tmp_path, name):
+    tree, build = TREES[name]
+    root = tree(tmp_path / name)
+    train, val = (build(name, root, split) for split in ("train", "val"))
+    both = {"train": len(train), "val": len(val)}
+    assert len(both_parts(Data(name, **both), lambda split: build(name, root, split))[1]) > 0
+    shutil.copyfile(root / train.names[1], root / val.names[0])
+    with pytest.raises(CwdError, match=rf"{val.names[0]} of val is .*{train.names[1]} of train"):
+        both_parts(Data(name, **both), lambda split: build(name, root, split))
+
+
+def test_labels_that_vanish_when_they_are_resized(tmp_path):
+    root = fake_trees.camvid(tmp_path / "camvid")
+    few = {"train": 2, "val": 2}
+    for path in (root / "trainannot").iterdir():
+        thin = np.full(fake_trees.SIZE, 11, np.uint8)  # void
+        thin[0, 0] = 3
+        fake_trees.save(path, thin)
+    assert len(open_data(Data("camvid", **few), root)[0]) == 2
+    with pytest.raises(
+        CwdError, match=r"no labelled pixel in 2 images of size 5x8 of train, .*size"
+    ):
+        open_data(Data("camvid", size=(5, 8), **few), root)
+
+
+@pytest.mark.parametrize("root", ["~nosuchuser/data", 5, "data\0", "x" * 5000, None])
+@pytest.mark.parametrize("open_it", [
+    lambda root: download.obtain("camvid", root),
+    lambda root: build_dataset("camvid", root, "train"),
+    lambda root: build_coco("coco", root, "train"),
+    lambda root: build_folders("imagenet", root, "train"),
+])  # fmt: skip
+def test_data_roots_that_are_no_folders(root, open_it):
+    with pytest.raises(CwdError, match=r"the data root .* is no folder"):
+        open_it(root)
 
 
 def test_a_label_of_the_same_size_that_was_put_there_later(tmp_path, monkeypatch):

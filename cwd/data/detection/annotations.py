@@ -117,6 +117,7 @@ def _arranged(path: Path, digest: str, content: _File, masks: bool) -> Annotatio
         raise ValueError("lists no images")
     image_ids, category_ids = _index(images, "images"), _index(categories, "categories")
     classes = _index(categories, "categories", "name")
+    _index(images, "images", "file_name")
     _index(annotations, "annotations")
     owner = _places(annotations, "image", image_ids)
     order = torch.from_numpy(np.argsort(owner, kind="stable"))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cwd.config.run import OWN
 from cwd.data.base import SPLITS, Dataset, Layout, Layouts, digest_of, photograph
 from cwd.data.detection.annotations import AnnotationFile, read_annotations
 from cwd.data.detection.masks import Rle, decoded, encoded
@@ -78,6 +79,7 @@ _SCENES = CocoLayout(
     annotations="annotations/instances_{}.json",
     splits=SPLITS,
     num_classes=len(THINGS),
+    drawn=True,
     markers=("leftImg8bit", "annotations"),
     remedy="delete the folder, and the scenes are drawn again when a notebook runs.",
 )
@@ -93,13 +95,24 @@ _COCO = CocoLayout(
     counts={"train": 118_287, "val": 5_000},
     get=get_coco,
 )
-COCO_LAYOUTS = Layouts({"scenes": _SCENES, "coco": _COCO}, kind="detection ")
+_OWN = CocoLayout(
+    images="images/{}",
+    annotations="annotations/instances_{}.json",
+    splits=SPLITS,
+    num_classes=0,  # as many as its annotations say
+    own=True,
+    markers=("annotations",),
+    folders=("folder",),
+    remedy="put images into images/{train,val}/ and their annotations in COCO's format into "
+    "annotations/instances_{train,val}.json, see data/README.md.",
+)
+COCO_LAYOUTS = Layouts({"scenes": _SCENES, "coco": _COCO, OWN: _OWN}, kind="detection ")
 
 
 def build_coco(name: str, root: str | Path, split: str, *, masks: bool = False) -> "CocoDataset":
     """A split of a dataset: its annotations read and checked, its images found but not yet read.
 
-    `name` is "scenes" or "coco", and `root` the dataset's folder or a data root that holds it. A
+    `name` is a key of `COCO_LAYOUTS`, `root` the dataset's folder or a data root that holds it. A
     dataset that isn't there, or whose annotations are damaged, is a `CwdError`.
     """
     layout = COCO_LAYOUTS[name]
@@ -157,7 +170,7 @@ class CocoDataset(Dataset):
     @cached_property
     def pixels(self) -> str:
         """SHA-256 of the images, which `checksum` doesn't look at."""
-        return digest_of(self.names, self.root)
+        return digest_of(self.names, self.root, drawn=self.layout.drawn)
 
     def _some(self, count: int) -> "CocoDataset":
         return replace(self, chosen=self.chosen[:count])
@@ -199,7 +212,7 @@ class CocoDataset(Dataset):
 
     def image(self, index: int) -> Tensor:
         """One image alone, uint8 [3, H, W]; damaged or of another size, it is a `CwdError`."""
-        image = photograph(path := self.root / self.names[index])
+        image = photograph(path := self.root / self.names[index], own=self.layout.own)
         (_, height, width), (h, w) = image.shape, self.sizes[index].tolist()
         if (height, width) != (h, w):
             found = f"{width}x{height} pixels and {self.file.path.name} says {w}x{h}"

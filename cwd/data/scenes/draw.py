@@ -189,9 +189,14 @@ def scenes_folder(data: Data, data_root: Path) -> Path:
         raise CwdError(
             f"dataset {data.name}: size, train and val must say what to draw; set all three."
         )
+    if data.split not in SPLITS[1:]:
+        raise CwdError(
+            f"dataset {data.name}: split {data.split!r} is none that is drawn: use val or test."
+        )
     height, width = map(int, data.size)
-    folder = data_root / _kind(data)
-    return folder / f"{height}x{width}-{data.train}-{data.val}-seed{data.seed}"
+    name = f"{height}x{width}-{data.train}-{data.val}-seed{data.seed}"
+    # those that are measured on as test are other files than those of val
+    return data_root / _kind(data) / (name if data.split == "val" else f"{name}-{data.split}")
 
 
 def scenes_root(data: Data, data_root: Path) -> Path:

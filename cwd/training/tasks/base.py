@@ -59,8 +59,3 @@ class Task(ABC):
         self, network: nn.Module, dataset: Any, schedule: Any, **where: Any
     ) -> dict[str, Any]:
         """What `cwd.evaluation` measures of a network; `where` are `device` and `autocast`."""
-
-
-def both_parts(data: Data, build: Callable[[str], Any]) -> tuple[Any, Any]:
-    """What `build` gives for the split to train on and for the one to measure on."""
-    return build("train").take(data.train), build(data.split).take(data.val)

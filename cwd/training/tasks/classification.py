@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cwd.config.run import Data, Run
 from cwd.config.schedule import ClassificationSchedule
+from cwd.data.base import both_parts
 from cwd.data.classification.batches import ClassificationBatches
 from cwd.data.classification.crops import crops_root
 from cwd.data.classification.folders import FolderDataset, build_folders
@@ -18,7 +19,7 @@ from cwd.models.classification import ClassificationOutput, Classifier
 from cwd.recipes.distiller import Distiller
 from cwd.recipes.parse import parse_recipe
 from cwd.system.errors import CwdError
-from cwd.training.tasks.base import Task, both_parts
+from cwd.training.tasks.base import Task
 
 
 @functools.lru_cache(maxsize=4)
@@ -32,7 +33,8 @@ def open_data(data: Data, data_root: Path) -> tuple[FolderDataset, FolderDataset
             f"dataset {data.name}: size is for crops, whose scenes are drawn at it; classifiers "
             "resize images by the schedule's short and crop."
         )
-    return both_parts(data, lambda split: build_folders(data.name, data_root, split))
+    root = data.place(data_root)
+    return both_parts(data, lambda split: build_folders(data.name, root, split))
 
 
 class ClassificationTask(Task):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from cwd.config.run import Data, Run
 from cwd.config.schedule import DetectionSchedule
+from cwd.data.base import both_parts
 from cwd.data.detection.batches import DetectionBatches
 from cwd.data.detection.coco import CocoDataset, build_coco
 from cwd.data.scenes.draw import scenes_root
@@ -17,7 +18,7 @@ from cwd.models.detection.outputs import DetectionOutput, Objects
 from cwd.recipes.detection.distil import DetectionDistiller
 from cwd.recipes.parse import parse_recipe
 from cwd.system.errors import CwdError
-from cwd.training.tasks.base import Task, both_parts
+from cwd.training.tasks.base import Task
 
 
 @functools.lru_cache(maxsize=4)
@@ -28,7 +29,7 @@ def open_data(data: Data, data_root: Path, masks: bool) -> tuple[CocoDataset, Co
             f"dataset {data.name}: size is for scenes, which are drawn at it; detectors resize "
             "images by the schedule's short and long."
         )
-    root = scenes_root(data, data_root) if data.name == "scenes" else data_root
+    root = scenes_root(data, data_root) if data.name == "scenes" else data.place(data_root)
     train, val = both_parts(data, lambda split: build_coco(data.name, root, split, masks=masks))
     if not any((~val.annotated(index).crowd).any() for index in range(len(val))):
         raise CwdError(
