@@ -147,7 +147,7 @@ def data(
     name: Annotated[
         str,
         typer.Argument(
-            help="scenes, crops, camvid, cityscapes, voc, ade20k, coco, imagenet or folder, your own"
+            help="scenes, crops, camvid, cityscapes, voc, ade20k, coco, imagenet or folder (yours)"
         ),
     ],
     data_root: DataRoot = "data",

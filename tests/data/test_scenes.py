@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import shutil
+from dataclasses import replace
 from unittest import mock
 
 import numpy as np
@@ -10,8 +12,11 @@ from PIL import Image
 from pycocotools.coco import COCO
 from torchvision.datasets import Cityscapes
 
+from cwd.config.run import Data
+from cwd.data.datasets import build_dataset
+from cwd.data.detection.coco import build_coco
 from cwd.data.scenes import draw
-from cwd.data.scenes.draw import draw_scene, write_dataset
+from cwd.data.scenes.draw import draw_scene, scenes_root, write_dataset
 from cwd.system.errors import CwdError
 
 SPLITS = {"train": 5, "val": 3}
@@ -110,3 +115,24 @@ def test_bad_arguments(tmp_path, wrong):
     with pytest.raises(CwdError):
         write_dataset(tmp_path / "e", **({"splits": SPLITS} | wrong))
     assert not (tmp_path / "e").exists()
+
+
+def test_scenes_of_another_split_lie_beside(tmp_path):
+    data = Data("scenes", size=(32, 64), train=1, val=2)
+    roots = [scenes_root(replace(data, split=split), tmp_path) for split in ("val", "test")]
+    assert roots[0].name == "32x64-1-2-seed0"  # as before there was another
+    assert roots[1] != roots[0]
+    for root, split in zip(roots, ("val", "test"), strict=True):
+        assert [len(build_coco("scenes", root, part)) for part in ("train", split)] == [1, 2]
+
+
+def test_checksums_are_over_pixels(root, tmp_path):
+    copy = shutil.copytree(root, tmp_path / "scenes")
+    for path in copy.rglob("*.png"):
+        Image.open(path).save(path, compress_level=9)  # as another library would write them
+    before, after = (build_coco("scenes", one, "val") for one in (root, copy))
+    assert before.pixels == after.pixels
+    first, second = (build_dataset("scenes", one, "val") for one in (root, copy))
+    assert first.checksum == second.checksum
+    Image.fromarray(np.zeros((64, 128, 3), np.uint8)).save(copy / after.names[0])
+    assert before.pixels != build_coco("scenes", copy, "val").pixels

@@ -189,20 +189,16 @@ def scenes_folder(data: Data, data_root: Path) -> Path:
         raise CwdError(
             f"dataset {data.name}: size, train and val must say what to draw; set all three."
         )
-    if data.split not in SPLITS[1:]:
-        raise CwdError(
-            f"dataset {data.name}: split {data.split!r} is none that is drawn: use val or test."
-        )
     height, width = map(int, data.size)
     name = f"{height}x{width}-{data.train}-{data.val}-seed{data.seed}"
-    # those that are measured on as test are other files than those of val
+    # those of another split are other files than those of val
     return data_root / _kind(data) / (name if data.split == "val" else f"{name}-{data.split}")
 
 
 def scenes_root(data: Data, data_root: Path) -> Path:
     """As `scenes_folder`; they are drawn if they aren't there yet."""
-    splits = {"train": data.train, data.split: data.val}
-    root = scenes_folder(data, data_root)
+    root, splits = scenes_folder(data, data_root), {"train": data.train}
+    splits[data.split] = max(data.val, splits.get(data.split, 0))
     return write_dataset(root, size=data.size, splits=splits, seed=data.seed, kind=_kind(data))
 
 
