@@ -65,8 +65,8 @@ def key_of(config: dict[str, Any]) -> str:
 class Run:
     """One training: a network, alone or with a teacher, on a dataset, from a seed.
 
-    Equal runs have equal results, so the hash of a run is the name of its folder. Where the data
-    lies and which device computes are not part of it.
+    Equal runs have equal results, so the hash of a run is the name of its folder. The data root and
+    which device computes are not part of it.
     """
 
     data: Data

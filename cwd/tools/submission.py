@@ -39,7 +39,8 @@ def submission(run: Run, data_root: Path, split: str, device: str, output: Path)
     if not folder.finished:
         raise CwdError(f"{folder.done} does not exist: train the run first, see README.md.")
     scenes = run.data.name == "scenes"
-    root = scenes_root(run.data, data_root) if scenes else LAYOUTS["cityscapes"].find(data_root)
+    place = run.data.place(data_root)
+    root = scenes_root(run.data, data_root) if scenes else LAYOUTS["cityscapes"].find(place)
     images = cityscapes.images(root, split) if root else []  # a split needs no labels
     if not images:
         remedy = LAYOUTS[run.data.name].remedy

@@ -20,7 +20,7 @@ MARGIN = 0.1  # of a box's sides, around it
 
 def crops_folder(data: Data, data_root: Path) -> Path:
     """Where the objects of the scenes that `data` describes lie, or would lie."""
-    return data_root / "crops" / scenes_folder(data, data_root).name
+    return data.place(data_root) / "crops" / scenes_folder(data, data_root).name
 
 
 def crops_root(data: Data, data_root: Path) -> Path:

@@ -192,7 +192,11 @@ def scenes_folder(data: Data, data_root: Path) -> Path:
     height, width = map(int, data.size)
     name = f"{height}x{width}-{data.train}-{data.val}-seed{data.seed}"
     # those of another split are other files than those of val
-    return data_root / _kind(data) / (name if data.split == "val" else f"{name}-{data.split}")
+    return (
+        data.place(data_root)
+        / _kind(data)
+        / (name if data.split == "val" else f"{name}-{data.split}")
+    )
 
 
 def scenes_root(data: Data, data_root: Path) -> Path:
