@@ -1,7 +1,6 @@
 """The loop: students that see the same batches, their frozen teacher, a schedule."""
 
 import contextlib
-import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -62,8 +61,8 @@ def train_together(
 ) -> dict[Run, CwdError]:
     """As `train`, for runs that differ in recipe or student alone: one batch, one teacher for all.
 
-    What a run gives is what it gives alone. One that fails leaves the others; returned are those
-    that did, and why. A `CwdError` is raised where the runs aren't alike, or the data is unfit.
+    What a run gives is what it gives alone. Returned are those that failed, and why. A `CwdError`
+    is raised where the runs aren't alike, or the data is unfit.
     """
     if len({alike(run) for run in group}) > 1:
         raise CwdError(
@@ -152,23 +151,17 @@ class Training:
             with self.fabric.autocast():
                 teacher_out = self.teacher(batch) if self.teacher else None
             for student in active:
-                with self._leaving(student):
+                with noted(self.failed, student.run):
                     self.advance(student, step, batch, target, teacher_out)
             now = time.monotonic()
             for student in active:  # each has its share: all together took what it took
                 student.seconds += (now - last) / len(active)
             last = now
+            self.students = [each for each in self.students if each.run not in self.failed]
             self._report(step + 1, (step + 1 - began) / (now - start))
-        for student in list(self.students):
-            with self._leaving(student):
+        for student in self.students:
+            with noted(self.failed, student.run):
                 self.finish(student)
-
-    @contextlib.contextmanager
-    def _leaving(self, student: Student) -> Iterator[None]:
-        with noted(self.failed, student.run):
-            yield
-        if student.run in self.failed:
-            self.students.remove(student)
 
     def _report(self, done: int, rate: float) -> None:
         ends = WINDOW, self.schedule.checkpoint_every, self.schedule.steps
@@ -197,15 +190,7 @@ class Training:
         run, fabric = student.run, self.fabric
         where = {"device": fabric.device, "autocast": fabric.autocast}
         metrics = self.task.evaluate(student.network, self.val, run.schedule, **where)
-        if rank():
-            return
-        if not math.isfinite(metrics[self.task.measure]):
-            raise CwdError(
-                f"run {run.name}: its {self.task.unit} is {metrics[self.task.measure]}, so nothing "
-                f"of it was measured on {run.data.split}: see that this split has labels."
-            )
-        student.log.add(student.done, {self.task.measure: metrics[self.task.measure]})
-        student.log.close()
-        write(student, metrics, self.val)
-        measured = score_of(run.network, metrics)
-        report(f"{run.title}: {measured} after {student.account():.0f} s")
+        if rank() == 0:
+            write(student, metrics, self.val)
+            took = student.account()
+            report(f"{run.title}: {score_of(run.network, metrics)} after {took:.0f} s")

@@ -1,5 +1,6 @@
 """What a finished training writes, and what it must have in common with others."""
 
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -51,8 +52,18 @@ def check_origin(student: Student, *others: RunFolder | None) -> None:
 
 
 def write(student: Student, metrics: dict[str, Any], dataset: Any) -> None:
-    """Write what makes a run complete, and give its folder its name; `dataset` has its classes."""
-    run, path = student.run, student.path
+    """Write what makes a run complete, and give its folder its name; `dataset` has its classes.
+
+    A measure that isn't a number is a `CwdError`.
+    """
+    run, path, task = student.run, student.path, student.task
+    if not math.isfinite(score := metrics[task.measure]):
+        raise CwdError(
+            f"run {run.name}: its {task.unit} is {score}, so nothing of it was measured on "
+            f"{run.data.split}: see that this split has labels."
+        )
+    student.log.add(student.done, {task.measure: score})
+    student.log.close()
     metrics["parameters"] = count_parameters(student.network)
     # a network that is measured as it comes has no steps, and no history but its columns
     history = pd.DataFrame(student.history.rows or {"step": [], "lr": []})
