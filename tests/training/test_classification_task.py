@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import nn
 from torchmetrics.functional.classification import multiclass_accuracy
 from torchvision.transforms import v2
@@ -15,7 +14,6 @@ from cwd.data import fake_trees
 from cwd.data.classification.folders import build_folders
 from cwd.evaluation import measuring, top1
 from cwd.evaluation.top1 import counted, evaluate, scores
-from cwd.models.build import build_network, count_parameters
 from cwd.models.classification import ClassificationOutput
 from cwd.system.errors import CwdError
 
@@ -130,10 +128,6 @@ def test_a_run_leaves_everything(go):
     metrics = folder.metrics
     assert set(metrics["class_accuracy"]) > {"car", "person"}
     assert 0 <= metrics["top1"] <= metrics["top5"] <= 100
-    weights = load_file(folder.done / "student.safetensors")
-    built = build_network(STUDENT.network, 8, device="meta")
-    assert set(weights) == set(built.state_dict())
-    assert metrics["parameters"] == count_parameters(built)
     source = folder.read_json("provenance.json")
     assert source["teacher"]["top1"] == taught.metrics["top1"]
     assert source["images"]["val"] == metrics["images"]

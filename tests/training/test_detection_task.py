@@ -71,9 +71,6 @@ def test_every_method_trains(go, kind):
         assert list(history) == [*own, *added]
         assert (history[added] != 0).all(axis=None)
         assert set(MEASURES) <= set(folder.metrics)
-        weights = load_file(folder.done / "student.safetensors")
-        built = build_network(folder.run.network, 8, device="meta")
-        assert set(weights) == set(built.state_dict())  # nothing of the loss or the teacher
     source = folder.read_json("provenance.json")
     assert source["teacher"]["ap"] == go(student_of(kind, 0.25)).metrics["ap"]
 
