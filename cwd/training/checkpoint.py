@@ -1,5 +1,6 @@
 """A run's checkpoint: all that it needs to go on as if it had never stopped."""
 
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def load(student: Student) -> None:
             run began with.
     """
     path = student.path / NAME
-    found = path.exists()
+    found = os.path.lexists(path)  # a link to a disk that isn't there is no new beginning
     if found != agreed(found):
         raise CwdError(
             f"{path} isn't the same for all processes of run {student.run.name}: put the folder of "

@@ -6,6 +6,7 @@ from pathlib import Path
 from cwd.system.distributed import rank
 from cwd.system.errors import CwdError
 from cwd.system.extras import missing
+from cwd.system.files import unwritable
 
 LOGS = ("", "tensorboard")
 
@@ -28,17 +29,20 @@ class Log:
     """
 
     def __init__(self, log: str, path: Path, done: int) -> None:
-        self.logger = None
+        self.logger, self.path = None, path / log
         if log and rank() == 0:
             from lightning_fabric.loggers import TensorBoardLogger  # noqa: PLC0415 (a second)
 
             self.logger = TensorBoardLogger(path, name="", version=log, purge_step=done + 1)
 
     def add(self, step: int, values: dict[str, float]) -> None:
-        """Add a point to each curve, at once for whoever watches."""
-        if self.logger:
-            self.logger.log_metrics(values, step)
-            self.logger.save()
+        """Add a point to each curve, at once for whoever watches; a full disk is a `CwdError`."""
+        try:
+            if self.logger:
+                self.logger.log_metrics(values, step)
+                self.logger.save()
+        except (OSError, ValueError) as error:  # lightning's, in the place of an OSError
+            raise unwritable(self.path, error.__cause__ or error) from error
 
     def close(self) -> None:
         """Close the files, before their folder gets another name."""

@@ -153,6 +153,11 @@ def test_a_checkpoint_is_what_was_saved(go, interrupted, student, tmp_path, monk
         path.write_bytes(odd)
         with pytest.raises(CwdError, match="is damaged"):
             go(student)
+    path.unlink()
+    path.symlink_to("nowhere")  # as on a disk that isn't there now
+    with pytest.raises(CwdError, match="is damaged"):
+        go(student)
+    path.unlink()
     assert not (tmp_path / "executed").exists()
     path.write_bytes(kept)
     assert go(student).finished

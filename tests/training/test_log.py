@@ -37,9 +37,14 @@ def test_the_curves_are_the_history(go, interrupted, student, tmp_path):
         assert (watched.done / name).read_bytes() == (plain.done / name).read_bytes()
 
 
-def test_what_cannot_be_logged(go, student, monkeypatch):
+def test_what_cannot_be_logged(go, student, monkeypatch, tmp_path):
     with pytest.raises(CwdError, match="log 'wandb' is unknown: use tensorboard"):
         go(student, log="wandb")
+    partial = RunFolder(tmp_path / "runs", student).partial
+    partial.mkdir(parents=True)
+    (partial / "tensorboard").write_text("")
+    with pytest.raises(CwdError, match=r"tensorboard could not be written .*: move away what is"):
+        go(student, log="tensorboard")
     monkeypatch.setitem(sys.modules, "tensorboard", None)  # not installed
     with pytest.raises(CwdError, match=r"needs tensorboard, .* pip install 'cwd\[log\]'"):
         go(student, log="tensorboard")
