@@ -1,6 +1,7 @@
 """The datasets for segmentation by name: what is known of each, where it lies, and its images."""
 
 import functools
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def build_dataset(name: str, root: str | Path, split: str) -> SegmentationDatase
         raise CwdError(f"{folder} has no images of the split {split!r}: {layout.remedy}")
     for image, label in pairs:
         for path, what in ((image, "image of its list"), (label, f"label of {image.name}")):
-            if not path.is_file():
+            if not os.path.isfile(path):  # of a name that is no file's, too
                 raise CwdError(f"{path} is missing, the {what}: {layout.again(folder)}")
     return SegmentationDataset(name, split, folder, layout, pairs)
 

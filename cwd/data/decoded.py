@@ -101,8 +101,8 @@ def load_in_memory(
 
     Images that differ in size or don't fit into memory are a `CwdError`.
     """
-    if size and min(size) < 1:
-        raise CwdError(f"{dataset.name} can't be read with size {size}: give positive numbers.")
+    if size and min(size) < 2:  # torch resizes to no single pixel
+        raise CwdError(f"{dataset.name} can't be read with size {size}: give two pixels or more.")
     count, first = len(dataset), dataset[0].target.shape
     height, width = (int(n) for n in size or first)
     if (need := PER_PIXEL * count * height * width) > MEMORY:

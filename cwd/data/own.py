@@ -45,7 +45,9 @@ def read_classes(root: Path) -> dict[str, Any]:
     path = root / TABLE
     try:
         content = path.read_bytes()
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        table = pd.read_csv(
+            path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False
+        )
     except (OSError, ValueError) as error:
         raise CwdError(f"{path} can't be read ({error}): {LAYOUT_WORDS}") from error
 

@@ -81,7 +81,7 @@ class SegmentationDataset(base.Dataset):
         image_path, label_path = self.pairs[index]
         image = photograph(image_path, own=self.layout.own)
         label = decode_label(label_path)
-        if self.layout.own and label.ndim == 3:
+        if self.layout.own and label.shape[2:] in ((3,), (4,)):
             label = self._by_colour(label_path, label)
         if label.ndim != 2 or label.dtype != np.uint8:
             raise CwdError(
@@ -171,7 +171,7 @@ def listed(listing: Path, folder: Path, name: str) -> list[str]:
     dataset `name` in `folder` is incomplete.
     """
     try:
-        lines = listing.read_text(encoding="utf-8").splitlines()
+        lines = listing.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         missing = isinstance(error, FileNotFoundError)
         raise CwdError(

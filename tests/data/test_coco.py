@@ -74,6 +74,11 @@ def test_missing(coco, drawn, tmp_path):
         ('{"images": [], "annotations": {}}', "has {} for annotations, which should be a valid"),
         ('{"images": [], "annotations": []}', "has no categories"),
         ('{"images": [], "annotations": [], "categories": []}', "lists no images"),
+        (
+            '{"images": [{"id": 1, "file_name": "a.jpg", "height": 9, "width": 9}], '
+            '"annotations": [], "categories": []}',
+            "lists no categories",
+        ),
     ],
 )
 def test_no_annotation_file(coco, content, found):
@@ -96,6 +101,8 @@ def test_no_annotation_file(coco, content, found):
         ("annotations", 0, {"bbox": [1, 2, 3, float("nan")]}, "nan for .*be a finite number"),
         ("annotations", 0, {"bbox": [1, 2, 3, None]}, "None for .* be a valid number"),
         ("annotations", 0, {"bbox": ["1", "2", "3", "4"]}, "'1' for .* be a valid number"),
+        ("annotations", 0, {"bbox": [1, 2, 1e300, 4]}, "1e[+]300 for .* less than or equal"),
+        ("images", 0, {"file_name": "000000000107.jpg"}, "the file_name '000000000107.jpg' twice"),
         ("annotations", 0, {"bbox": None}, r"None for annotations\[0\]\.bbox, which should be"),
         ("annotations", 0, {"area": -1}, r"-1 for .*\.area, which should be .* equal to 0"),
         ("annotations", 0, {"iscrowd": 2}, r"2 for .*\.iscrowd, .* less than or equal to 1"),

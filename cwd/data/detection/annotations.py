@@ -39,7 +39,7 @@ class AnnotationFile(NamedTuple):
 # none of COCO's 860,000 annotations becomes an object of a class.
 _Whole = Annotated[int, Strict()]
 _Side = Annotated[int, Strict(), Field(gt=0, le=100_000)]
-_Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+_Number = Annotated[float, Strict(), Field(ge=-1e10, le=1e10, allow_inf_nan=False)]
 _Text = Annotated[str, Field(min_length=1)]
 
 
@@ -113,8 +113,8 @@ def _arranged(path: Path, digest: str, content: _File, masks: bool) -> Annotatio
     annotations = content["annotations"]
     images = sorted(content["images"], key=itemgetter("id"))
     categories = sorted(content["categories"], key=itemgetter("id"))
-    if not images:
-        raise ValueError("lists no images")
+    if not (images and categories):
+        raise ValueError(f"lists no {'categories' if images else 'images'}")
     image_ids, category_ids = _index(images, "images"), _index(categories, "categories")
     classes = _index(categories, "categories", "name")
     _index(images, "images", "file_name")

@@ -1,6 +1,7 @@
 """Pictures with annotated objects: COCO 2017, and the scenes, which have its format."""
 
 import hashlib
+import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -126,7 +127,7 @@ def build_coco(name: str, root: str | Path, split: str, *, masks: bool = False) 
     images = folder / layout.images.format(split)
     # a folder is listed once: asking for each of 118,287 files takes long on a network's disk
     folders = {(images / name).parent for name in file.files}
-    there = {path for place in folders if place.is_dir() for path in place.iterdir()}
+    there = {path for place in folders if os.path.isdir(place) for path in place.iterdir()}
     for path in (images / name for name in file.files):
         if path not in there:
             raise CwdError(
