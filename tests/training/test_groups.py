@@ -121,12 +121,12 @@ SCENES, CROPS = Data("scenes", (64, 96), 6, 2), Data("crops", (128, 256), 6, 4)
     ("teacher", "student", "recipes"),
     [
         (
-            Run(SCENES, "FasterRCNN-R50(0.25)", DETECTION),
-            Run(SCENES, "FasterRCNN-R50(0.125)", DETECTION),
+            Run(SCENES, "FasterRCNN-R18(0.25, fpn=16)", DETECTION),
+            Run(SCENES, "FasterRCNN-R18(0.125, fpn=16)", DETECTION),
             ("CW_fpn", "Chen", "Zhang"),
         ),
         (
-            Run(CROPS, "Classifier-R50(0.25, stride=8)", CLASSIFICATION),
+            Run(CROPS, "Classifier-R18(0.25, stride=8)", CLASSIFICATION),
             Run(CROPS, "Classifier-MBV1(0.25, stride=8)", CLASSIFICATION),
             ("CW_f", "CT_f"),
         ),
