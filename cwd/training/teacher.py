@@ -49,5 +49,6 @@ class Teacher:
     @torch.no_grad()
     def __call__(self, batch: Tensor) -> Any:
         """Its output for a batch, float32 [B, 3, H, W], normalised."""
-        self.network.eval()  # whatever was done to it since: its statistics are not to move
+        if self.network.training:  # whatever was done to it since: its statistics are not to move
+            self.network.eval()
         return self.task.forward(self.network, batch, None)

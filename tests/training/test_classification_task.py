@@ -21,8 +21,6 @@ SCHEDULE = ClassificationSchedule(
     steps=4, batch=4, crop=32, short=36, lr=0.05, checkpoint_every=2, precision="fp32"
 )
 DATA = Data("crops", size=(96, 160), train=6, val=4)
-STUDENT = Run(DATA, "Classifier-MBV1(0.25, stride=8)", SCHEDULE)
-TEACHER = Run(DATA, "Classifier-R18(0.25, stride=8)", SCHEDULE)
 
 
 @pytest.fixture(scope="module")
@@ -113,21 +111,7 @@ def test_a_classifier_learns_crops_by_heart(go):
     schedule = replace(
         SCHEDULE, steps=80, batch=16, scale=(0.9, 1.0), flip=False, lr=0.1, drop_every=0.7
     )
-    folder = go(Run(data, TEACHER.network, schedule))
+    folder = go(Run(data, "Classifier-R18(0.25, stride=8)", schedule))
     assert folder.metrics["images"] >= 16
     assert folder.metrics["top1"] > 90
     assert folder.history()["CE"].iloc[-1] < 0.3
-
-
-def test_a_run_leaves_everything(go):
-    taught = go(TEACHER)
-    folder = go(replace(STUDENT, recipe="CW_f + MIMIC_f", teacher=TEACHER))
-    history = folder.history()
-    assert list(history) == ["step", "lr", "CE", "CW_f", "MIMIC_f"]
-    assert (history[["CE", "CW_f", "MIMIC_f"]] > 0).all(axis=None)
-    metrics = folder.metrics
-    assert set(metrics["class_accuracy"]) > {"car", "person"}
-    assert 0 <= metrics["top1"] <= metrics["top5"] <= 100
-    source = folder.read_json("provenance.json")
-    assert source["teacher"]["top1"] == taught.metrics["top1"]
-    assert source["images"]["val"] == metrics["images"]
