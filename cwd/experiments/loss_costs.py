@@ -17,8 +17,9 @@ from cwd.experiments.table import paper
 from cwd.experiments.workspace import Workspace
 from cwd.losses import ChannelAlignment, Holistic, IntraClassVariation
 from cwd.losses.pairwise import squared_errors, unit
-from cwd.models.build import build_network
+from cwd.models.build import build_network, count_parameters
 from cwd.models.segmentation import OUTPUT_STRIDE, SegmentationOutput
+from cwd.recipes.distiller import Distiller
 from cwd.recipes.notation import SYMBOLS
 from cwd.recipes.parse import parse_recipe
 from cwd.system import paths
@@ -47,6 +48,9 @@ LOSSES = {
     "HO": ("HO", None, None),
     "CW_f": ("CW", 1, 1),
 }
+
+# what brings something to train, if only an alignment of channels
+LEARNING = ("HO", "CW_f", "CT_f", "CIRKD_f", "MGD_b", "AFDCD_b")
 
 
 def predicted_orders() -> pd.DataFrame:
@@ -123,6 +127,18 @@ def pairwise_memory(sides: Sequence[int] = (32, 64)) -> pd.DataFrame:
         steps = [loss_step(form, (BATCH, 64, side, side), "cpu") for side in sides]
         table[name] = [round(peak_bytes(step, "cpu") / MIB) for step in steps]
     return table
+
+
+def trained_beside(student: str = "PSPNet-R18", teacher: str = "PSPNet-R101") -> pd.DataFrame:
+    """Millions of parameters that a loss trains beside a student, for Cityscapes' 19 classes."""
+    networks = [build_network(name, 19, device="meta") for name in (student, teacher)]
+    counts = {"the student itself": count_parameters(networks[0])}
+    for recipe in LEARNING:
+        terms = parse_recipe(recipe)
+        with torch.device("meta"):
+            counts[recipe] = count_parameters(Distiller(terms, *networks))
+    millions = pd.Series(counts, name="trained (M)") / 1e6
+    return millions.round(2).to_frame().rename_axis("loss")
 
 
 def step_seconds(workspace: Workspace, repeats: int = 15) -> pd.DataFrame:

@@ -50,6 +50,8 @@ def equal_time(profile: Profile) -> tuple[Row, ...]:
     The budgets are the student's steps at CWD's pace, and at that of the slowest recipe. Before
     steps are timed there are no rows but the teacher and the student.
     """
+    if not profile.beyond:
+        return ()
     profile = replace(profile, seeds=profile.beyond)
     made = [replace(row, printed={"budget": ""}) for row in compared(profile, {})]
     seconds = (step_times(profile) or {"seconds": {}})["seconds"]

@@ -6,6 +6,7 @@ import math
 import pytest
 from invented import Invented, find, recorded
 
+from cwd.experiments import rows_beyond
 from cwd.experiments.beside import PARTS
 from cwd.experiments.claims import verdicts
 from cwd.experiments.claims.comparisons import Evidence
@@ -138,3 +139,35 @@ def test_the_papers_numbers_behind_the_claims():
     assert rows[""].paper == 69.10
     assert rows["CW_f"].paper == 73.52  # Table 2's, not Table 4's 73.60
     assert rows["PI + HO + CW_f"].paper == 74.87
+
+
+def test_later_papers_at_equal_steps_and_at_equal_time(tmp_path, monkeypatch):
+    miou = {
+        "CW_s": (50.0, 51.0, 52.0),
+        "CW_s + MGD_b": (52.0, 53.1, 53.9),
+        "PI": (60.0, 61.0, 62.0),
+    }
+    rest = ("", "CW_f", "MIMIC_f", "DIST_s", "PI(weight=1) + CIRKD_f", "PI(weight=1) + AFDCD_b")
+    others = dict.fromkeys((*rest, "BPKD_s"), (40.0, 41.0, 42.2))
+    records = recorded(tmp_path, Invented(miou | others))
+    words = "MGD beats the CW on scores"
+    assert find(verdicts(records), words).verdict == "supported"
+    assert find(verdicts(records), words).ours == pytest.approx(2.0)
+    # a profile without these runs
+    assert find(verdicts(Records(load_profile("camvid-cpu"))), words).verdict == "not run"
+    # nothing was timed, so nobody knows for how many steps to train
+    assert find(verdicts(records), "at equal time").verdict == "not run"
+    rows = {name: 2.0 for name in (*miou, *others)} | {"CW_s + MGD_b": 4.0, "PI": 1.0}
+    monkeypatch.setattr(rows_beyond, "step_times", lambda profile: {"seconds": rows})
+    study = rows_beyond.equal_time(records.profile)
+    steps = {row.label: row.printed["steps"] for row in study[2:]}
+    assert steps["PI, CWD's time"] == 800  # twice as fast as CWD, whose 400 are the budget
+    assert steps["CW_s + MGD_b, CWD's time"] == 200
+    assert steps["CW_f, CWD's time"] == steps["CW_s + MGD_b, the slowest's"] == 400
+    assert {row.student for row in study if row.label.startswith("PI, ")} == {
+        "student, CWD's time",
+        "student, the slowest's",
+    }
+    assert {run.schedule.steps for row in study for run in row.runs if "PI, the" in row.label} == {
+        1600
+    }

@@ -43,7 +43,7 @@ class Evidence:
     @cached_property
     def by_recipe(self) -> dict[str, Row]:
         """The rows of the main student by recipe; Table 2's where others have it too."""
-        names = [name for name in reversed(self.tables) if TABLES[name].index == ("method",)]
+        names = [name for name in reversed(self.tables) if TABLES[name].index[0] == "method"]
         rows = [row for name in names for row in self.tables[name].values()]
         return {row.runs[0].recipe: row for row in rows if row.runs[0] != self.profile.teacher}
 
@@ -68,9 +68,9 @@ class Evidence:
     def recipes(self, one: str, other: str, classes: Sequence[str] = ()) -> Finding:
         """One recipe's mIoU minus another's, both of the main student, maybe of some classes."""
         what = f"{one or 'student'} - {other or 'student'}"
-        if not self.by_recipe:
+        rows = [self.by_recipe.get(BARE.get(recipe, recipe)) for recipe in (one, other)]
+        if None in rows:
             return Finding(what, [])
-        rows = (self.by_recipe[BARE.get(recipe, recipe)] for recipe in (one, other))
         return self.rows(what, *rows, classes)
 
     def rows(self, what: str, one: Row, other: Row, classes: Sequence[str] = ()) -> Finding:
@@ -86,6 +86,16 @@ def greater(evidence: Evidence, better: Names, worse: Names, classes: Names = ()
     """Each of `better` has a higher mIoU, maybe of some classes, than each of `worse` (recipes)."""
     pairs = itertools.product(better, worse)
     return [evidence.recipes(one, other, classes) for one, other in pairs]
+
+
+def at_equal_time(evidence: Evidence, better: Names, worse: Names) -> list[Finding]:
+    """As `greater`, each recipe trained for as many steps as fit into the same time."""
+    rows = evidence.tables.get("equal_time", {})
+    budgets = filter(None, dict.fromkeys(row.printed["budget"] for row in rows.values()))
+    return [
+        evidence.rows(f"{one} - {other}, {time}", *(rows[f"{r}, {time}"] for r in (one, other)))
+        for one, other, time in itertools.product(better, worse, budgets)
+    ]
 
 
 def within(evidence: Evidence, recipe: str, others: Names, margin: float) -> list[Finding]:
