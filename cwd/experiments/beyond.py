@@ -129,7 +129,7 @@ def decisive(table: Study, other: str) -> pd.DataFrame:
     """
     miou = table.results().pivot(index="row", columns="seed", values="miou")
     labels = [row.label for row in table.rows[1:] if row.label in miou.index and row.label != other]
-    apart = (miou - miou.loc[other]).loc[labels]
+    apart = (miou - miou.reindex([other]).squeeze()).loc[labels]
     found = pd.DataFrame({"difference": apart.mean(axis=1), "sd": apart.std(axis=1)})
     counts = pd.Series(range(2, MOST + 1))
     needed = stats.t.ppf(0.975, counts - 1) / counts.pow(0.5)

@@ -30,20 +30,15 @@ class DenseContrast(nn.Module):
     block's gradient at a norm of 15, which a schedule's `clip` does for all that is trained.
 
     Args:
-        student_channels: channels of the student's map.
-        teacher_channels: C of the teacher's map.
+        student_channels, teacher_channels, masked, positions: as in `mgd.MaskedGeneration`.
         fd, ctr: the weights of the two sums.
         temperature: T.
         pool: side of the windows that are pooled; less where no patch would be left.
         patch: side of a patch, in pooled positions. What is over at a border is cut.
         groups: M, of contiguous channels. What is over is cut.
-        masked, positions: as in `mgd.MaskedGeneration`.
 
     Shape:
         student_map [B, C_s, H, W] and teacher_map [B, C, H, W] to a scalar; `target` is not used.
-
-    Raises:
-        CwdError: an option is no such number; the map is smaller than a patch.
 
     Cost:
         MGD's, and B N / pool^2 times (patch M)^2 distances.

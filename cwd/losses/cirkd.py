@@ -54,9 +54,7 @@ class CrossImageRelations(nn.Module):
     of the 2 images of a GPU, and so here in groups of 2. KD at weight 1 belongs to its total.
 
     Args:
-        student_channels: C_s of the student's map.
-        teacher_channels: C of the teacher's map.
-        classes: K, of labels.
+        student_channels, teacher_channels, classes: C_s and C of the maps, K of the labels.
         batch, pixel, region: the weights of the three sums (for VOC, 0.01 for the last two).
         images: how many form pairs with each other, see `ClassRelations`.
         pixels, regions: the sizes of a class's two banks.

@@ -14,11 +14,8 @@ class Generator(nn.Module):
         g = W2 relu(W1 (m A s))        A is 1x1, W1 and W2 are 3x3 convolutions, all with biases
 
     m [B, 1, H, W] is drawn anew at each step: 0 with probability `masked`, else 1. Where student
-    and teacher have the same channels there is no A. It is no part of the student that is saved,
-    and is larger than most students: 76 million weights for a teacher of 2048 channels.
-
-    Raises:
-        CwdError: `masked` is no share; a map has other channels than it was made for.
+    and teacher have the same channels there is no A. A `masked` that is no share, and a map of
+    other channels than it was made for, are a `CwdError`.
     """
 
     def __init__(self, student_channels: int, teacher_channels: int, masked: float) -> None:
@@ -52,8 +49,7 @@ class MaskedGeneration(nn.Module):
     at the backbone's last stage, and adds CW on the score map to this (weight 3, T = 4).
 
     Args:
-        student_channels: channels of the student's map.
-        teacher_channels: C of the teacher's map.
+        student_channels, teacher_channels: C_s and C of the maps.
         masked: the probability with which a position is hidden from the generator.
         positions: P, of the map that the weight was published for.
 
@@ -61,7 +57,7 @@ class MaskedGeneration(nn.Module):
         student_map [B, C_s, H, W] and teacher_map [B, C, H, W] to a scalar; `target` is not used.
 
     Cost:
-        18 C^2 N multiply-adds of a training step, forward alone; memory linear in N.
+        18 C^2 weights and B N times as many multiply-adds; memory linear in N.
     """
 
     def __init__(
