@@ -46,13 +46,11 @@ def shown(workspace: Workspace, name: str) -> Study:
 def timed(workspace: Workspace) -> pd.DataFrame | None:
     """Seconds of a training step, memory, and weights that are trained beside the student.
 
-    Of the student alone and each recipe of the study `beyond`, as published, in turns on one
-    device; they are measured once and kept in `step_times.json`. None where they would only now be
-    measured, and the workspace doesn't do what is `optional`.
+    They are of the student alone and each recipe of the study `beyond`, as published; see
+    `measure`. None where nothing was measured, and the workspace does nothing that is `optional`.
     """
     known = step_times(workspace.profile)
-    if not known and workspace.trains_optional:
-        known = measure(workspace)
+    known = known or (measure(workspace) if workspace.trains_optional else None)
     if not known:
         print("No step was timed: python -m cwd train --study equal_time does it.")
         return None
@@ -61,7 +59,7 @@ def timed(workspace: Workspace) -> pd.DataFrame | None:
 
 
 def measure(workspace: Workspace) -> dict[str, Any]:
-    """Time the steps of `timed`, and keep what was found."""
+    """Measure what `timed` shows, in turns on one device, and keep it in `step_times.json`."""
     profile, device = workspace.profile, pick_device(workspace.device)
     rows = study("beyond", workspace.records).rows[1:]
     runs = [row.runs[0] for row in rows if row.printed["weights"] in ("", "published")]
@@ -74,17 +72,12 @@ def measure(workspace: Workspace) -> dict[str, Any]:
         for student in training.students:  # what is freed in the step is to be allocated in it
             student.optimizer.zero_grad()
         sizes = [peak_bytes(each, device) for each in turns]
-    names = [run.recipe for run in runs]
-    found = {
-        "seconds": dict(zip(names, map(statistics.median, taken), strict=True)),
-        "bytes": dict(zip(names, sizes, strict=True)),
-        "parameters": {
-            student.run.recipe: sum(p.numel() for p in student.trained.parameters())
-            for student in training.students
-        },
-    }
-    workspace.keep(paths.STEP_TIMES, **found)
-    return found
+    trained = [sum(p.numel() for p in each.trained.parameters()) for each in training.students]
+    medians = map(statistics.median, taken)
+    columns = {"seconds": list(medians), "bytes": sizes, "parameters": trained}
+    measured = pd.DataFrame(columns, [run.recipe for run in runs]).to_dict()
+    workspace.keep(paths.STEP_TIMES, **measured)
+    return measured
 
 
 def turn(training: Training, student: Student) -> None:

@@ -1,10 +1,10 @@
 """What came after the paper: rows at equal steps, and at equal time once a step was timed."""
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from cwd.config.run import Run
 from cwd.experiments.beside import CWD
 from cwd.experiments.profile import Profile
 from cwd.experiments.records import Records
@@ -18,11 +18,8 @@ FACTORS = {"published": 1.0, "a tenth": 0.1, "ten times": 10.0}  # of all weight
 
 def scaled(recipe: str, factor: float) -> str:
     """A recipe with the weight of each term multiplied."""
-    terms = parse_recipe(recipe)
-    weights = (float(f"{factor * term.weight:.6g}") for term in terms)
-    return " + ".join(
-        replace(term, weight=weight).spelled for term, weight in zip(terms, weights, strict=True)
-    )
+    weights = {term: float(f"{factor * term.weight:.6g}") for term in parse_recipe(recipe)}
+    return " + ".join(replace(term, weight=weight).spelled for term, weight in weights.items())
 
 
 def beyond(profile: Profile, rows: Mapping[str, str]) -> tuple[Row, ...]:
@@ -50,25 +47,15 @@ def equal_time(profile: Profile) -> tuple[Row, ...]:
     The budgets are the student's steps at CWD's pace, and at that of the slowest recipe. Before
     steps are timed there are no rows but the teacher and the student.
     """
-    if not profile.beyond:
-        return ()
-    profile = replace(profile, seeds=profile.beyond)
+    profile, times = replace(profile, seeds=profile.beyond), step_times(profile)
     made = [replace(row, printed={"budget": ""}) for row in compared(profile, {})]
-    seconds = (step_times(profile) or {"seconds": {}})["seconds"]
-    budgets = (
-        {"CWD's time": seconds[CWD], "the slowest's": max(seconds.values())} if seconds else {}
-    )
-    for budget, most in budgets.items():
-        for recipe, taken in seconds.items():
-            steps = max(1, round(profile.student.schedule.steps * most / taken))
-            runs = [longer(profile.run(recipe, seed), steps) for seed in profile.seeds]
-            printed = {"budget": budget, "method": recipe or "student", "steps": steps}
-            alone = f"student, {budget}" if recipe else None
-            label = f"{recipe or 'student'}, {budget}"
-            made.append(Row(label, None, tuple(runs), student=alone, printed=printed))
+    seconds, steps = times["seconds"] if times else {}, profile.student.schedule.steps
+    budgets = {"CWD's time": seconds.get(CWD), "the slowest's": max(seconds.values(), default=0)}
+    for (budget, most), (recipe, taken) in itertools.product(budgets.items(), seconds.items()):
+        name, fitting = recipe or "student", max(1, round(steps * most / taken))
+        runs = [profile.run(recipe, seed) for seed in profile.seeds]
+        runs = [replace(run, schedule=replace(run.schedule, steps=fitting)) for run in runs]
+        printed = {"budget": budget, "method": name, "steps": fitting}
+        alone = f"student, {budget}" if recipe else None
+        made.append(Row(f"{name}, {budget}", None, tuple(runs), student=alone, printed=printed))
     return tuple(made)
-
-
-def longer(run: Run, steps: int) -> Run:
-    """A run whose schedule ends after so many steps."""
-    return replace(run, schedule=replace(run.schedule, steps=steps))

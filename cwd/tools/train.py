@@ -6,7 +6,8 @@ from typing import Any
 from torch.distributed import is_torchelastic_launched
 
 from cwd.config.run import Run
-from cwd.experiments.beyond import timed
+from cwd.experiments.beyond import measure
+from cwd.experiments.rows_beyond import step_times
 from cwd.experiments.study import every_run, study
 from cwd.experiments.workspace import Workspace
 from cwd.system import paths
@@ -30,8 +31,8 @@ def chosen_runs(
         return [profile.run(recipe, seed, profile.find(network))]
     if table == "all":
         return every_run(workspace)
-    if table == "equal_time":
-        timed(workspace)
+    if table == "equal_time" and not step_times(profile):
+        measure(workspace)
     if table == "table9":
         _ = workspace.detection  # a profile without any is an error, not nothing to do
     return [run for row in study(table, workspace).rows for run in row.runs]
