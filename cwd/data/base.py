@@ -265,9 +265,14 @@ def digest_of(names: Sequence[str], root: Path, *, drawn: bool = False) -> str:
     return digest.hexdigest()
 
 
+def channels_first(pixels: np.ndarray) -> Tensor:
+    """An image [H, W, 3] as a tensor [3, H, W]."""
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
 def photograph(path: Path, *, own: bool = False) -> Tensor:
     """An image file as uint8 [3, H, W], RGB; raises as `decode`."""
-    return torch.from_numpy(decode(path, "RGB", own=own)).permute(2, 0, 1).contiguous()
+    return channels_first(decode(path, "RGB", own=own))
 
 
 def ahead(work: Callable[[Item], Result], items: Iterable[Item], count: int) -> Iterator[Result]:

@@ -1,5 +1,6 @@
 """Datasets for segmentation: `image` uint8 [3, H, W], `target` int64 [H, W], 255 ignored."""
 
+import functools
 import hashlib
 import os
 from collections import Counter
@@ -17,7 +18,7 @@ from scipy.io import loadmat
 from torch import Tensor
 
 from cwd.data import base
-from cwd.data.base import WHOLE_CHECKSUM, decode, photograph
+from cwd.data.base import WHOLE_CHECKSUM, channels_first, decode
 from cwd.system import paths
 from cwd.system.errors import CwdError
 
@@ -78,9 +79,8 @@ class SegmentationDataset(base.Dataset):
         return replace(self, pairs=self.pairs[:count])
 
     def __getitem__(self, index: int) -> Sample:
-        image_path, label_path = self.pairs[index]
-        image = photograph(image_path, own=self.layout.own)
-        label = decode_label(label_path)
+        label_path = self.pairs[index][1]
+        image, label = self._read(index)
         if self.layout.own and label.shape[2:] in ((3,), (4,)):
             label = self._by_colour(label_path, label)
         if label.ndim != 2 or label.dtype != np.uint8:
@@ -88,10 +88,10 @@ class SegmentationDataset(base.Dataset):
                 f"{label_path} is no label image (found shape {label.shape} and {label.dtype}, "
                 "expected one 8-bit channel): get the file again."
             )
-        if image.shape[1:] != label.shape:
+        if image.shape[:2] != label.shape:
             raise CwdError(
                 f"{label_path} is {label.shape[1]}x{label.shape[0]} pixels and its image "
-                f"{image.shape[2]}x{image.shape[1]}: get both files again, of one size."
+                f"{image.shape[1]}x{image.shape[0]}: get both files again, of one size."
             )
         mapping = self.layout.mapping
         target = mapping[label]
@@ -107,7 +107,17 @@ class SegmentationDataset(base.Dataset):
                 f"{label_path} has the label {bad[0]}, expected 0 to {last}{void}: get the file "
                 "again, as the dataset distributes it."
             )
-        return Sample(image, torch.from_numpy(target).long())
+        return Sample(channels_first(image), torch.from_numpy(target).long())
+
+    @cached_property
+    def _read(self) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
+        # an image and its label as they are stored; drawn ones, of which the checksum reads the
+        # pixels, are decoded once
+        def read(index: int) -> tuple[np.ndarray, np.ndarray]:
+            image, label = self.pairs[index]
+            return decode(image, "RGB", own=self.layout.own), decode_label(label)
+
+        return functools.cache(read) if self.layout.drawn else read
 
     def _by_colour(self, path: Path, label: np.ndarray) -> np.ndarray:
         """The values of a label image that has colours, from [H, W, 3]; alpha is left out."""
@@ -128,16 +138,17 @@ class SegmentationDataset(base.Dataset):
         Of drawn images it is over pixels: their files differ with the library that wrote them. Of a
         user's own the classes belong to it.
         """
-        files = [path for pair in self.pairs for path in pair]
-        drawn = self.layout.drawn
-        whole = drawn or sum(path.stat().st_size for path in files) <= WHOLE_CHECKSUM
-        digest = hashlib.sha256(self.layout.table)
-        for path in files:
-            digest.update(self._relative(path).encode())
-            if drawn:
-                digest.update(decode(path, None))
-            else:
-                digest.update(path.read_bytes() if whole else str(path.stat().st_size).encode())
+        drawn, digest = self.layout.drawn, hashlib.sha256(self.layout.table)
+        sizes = [path.stat().st_size for pair in self.pairs for path in pair]
+        whole = sum(sizes) <= WHOLE_CHECKSUM
+        for index, pair in enumerate(self.pairs):
+            for part, path in enumerate(pair):
+                digest.update(self._relative(path).encode())
+                if drawn:
+                    digest.update(self._read(index)[part])
+                else:
+                    size = sizes[2 * index + part]
+                    digest.update(path.read_bytes() if whole else str(size).encode())
         return digest.hexdigest()
 
 

@@ -13,7 +13,9 @@ from pycocotools.coco import COCO
 from torchvision.datasets import Cityscapes
 
 from cwd.config.run import Data
+from cwd.data import segmentation
 from cwd.data.datasets import build_dataset
+from cwd.data.decoded import load_in_memory
 from cwd.data.detection.coco import build_coco
 from cwd.data.scenes import draw
 from cwd.data.scenes.draw import draw_scene, scenes_root, write_dataset
@@ -136,3 +138,15 @@ def test_checksums_are_over_pixels(root, tmp_path):
     assert first.checksum == second.checksum
     Image.fromarray(np.zeros((64, 128, 3), np.uint8)).save(copy / after.names[0])
     assert before.pixels != build_coco("scenes", copy, "val").pixels
+
+
+def test_drawn_images_are_decoded_once(root, monkeypatch):
+    seen = []
+    original = segmentation.decode
+    monkeypatch.setattr(
+        segmentation, "decode", lambda path, *_, **__: (seen.append(path), original(path, None))[1]
+    )
+    dataset = build_dataset("scenes", root, "train")
+    loaded = load_in_memory(dataset)
+    assert loaded.checksum == dataset.checksum
+    assert sorted(seen) == sorted(path for pair in dataset.pairs for path in pair)
