@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from cwd.losses import ChannelAlignment, Holistic
+from cwd.losses.labels import IGNORED
 from cwd.recipes.notation import SYMBOLS, TAPS
 from cwd.recipes.parse import PAPERS_MAP, Term, parse_recipe
 from cwd.system.errors import CwdError
@@ -40,6 +41,7 @@ class Distiller(nn.Module):
         self._check(student, teacher)
         if isinstance(teacher, nn.Module):
             teacher.eval().requires_grad_(False)
+        self.classes = teacher.num_classes  # until labels were looked at
         self._teacher = [teacher]  # in a list, as it is no part of what is trained
         recipe = parse_recipe(recipe) if isinstance(recipe, str) else recipe
         self.terms, self.widths = recipe, {}
@@ -98,8 +100,20 @@ class Distiller(nn.Module):
             target: the task's; of segmentation int64 [B, H, W], 255 ignored.
             images: float32 [B, 3, H, W], normalised: what both networks saw; only HO needs it.
         """
+        self._check_labels(target)
         given = student_out, teacher_out, target, images
         return {term.name: term.weight * self._value(term, *given) for term in self.terms}
+
+    def _check_labels(self, target: Any) -> None:
+        """Refuse classes that the networks don't have; once, since to look makes a GPU wait."""
+        if self.classes and isinstance(target, Tensor) and target.ndim == 3:
+            wrong = target[(target >= self.classes) & (target != IGNORED)]
+            if wrong.numel():
+                raise CwdError(
+                    f"the target has the label {wrong[0]} and the networks {self.classes} classes: "
+                    f"give 0 to {self.classes - 1}, and {IGNORED} for pixels without a class."
+                )
+        self.classes = 0
 
     def _value(self, term: Term, student_out: Any, teacher_out: Any, *given: Any) -> Tensor:
         loss = self.losses[term.name]

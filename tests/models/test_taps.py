@@ -162,6 +162,8 @@ def test_what_a_distiller_refuses():
         Distiller("MGD_b", Taps(deeplab(), feature="classifier.3"), teacher)
     out = student(IMAGES)
     distiller = Distiller("CW_s", student, teacher)
-    assert distiller(out, teacher(IMAGES), None)["CW_s"] > 0
+    with pytest.raises(CwdError, match="label 5 and the networks 5 classes: give 0 to 4, and 255"):
+        distiller(out, teacher(IMAGES), torch.tensor([0, 4, 255, 5]).view(1, 2, 2))
+    assert distiller(out, teacher(IMAGES), torch.tensor([0, 4, 255, 1]).view(1, 2, 2))["CW_s"] > 0
     with pytest.raises(CwdError, match="isn't frozen"):  # as Lightning's train() does
         distiller(out, teacher.train()(IMAGES), None)
