@@ -77,8 +77,9 @@ def test_the_page(checkout):
     for library in ("transformers", "onnxruntime", "onnxscript", "lightning"):
         pytest.importorskip(library)
     torch.manual_seed(0)
-    images, target = torch.randn(2, 3, 64, 64), torch.randint(0, 9, (2, 64, 64))
-    space = {"loader": [(images, target)] * 2, "FILE": "my_images/images/val/0.png"}
+    samples = [(torch.randn(3, 64, 64), torch.randint(0, 9, (64, 64))) for _ in range(4)]
+    loader = torch.utils.data.DataLoader(samples, batch_size=2)
+    space = {"loader": loader, "FILE": "my_images/images/val/0.png"}
     for kind, text in blocks():
         if name := re.match(r"# (\w+\.\w+)\n", text):
             (checkout / name[1]).write_text(text)
