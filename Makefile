@@ -4,6 +4,7 @@ DATA_ROOT = data
 SEEDS =
 DEVICE = auto
 WORKERS =
+MODE =
 ALL =
 FRESH =
 DATASET = camvid
@@ -20,6 +21,11 @@ PYTHON = $(shell for p in python3.11 python3.12 python3.13 python3; do \
 RUN = .venv/bin/python
 PIP = $(RUN) -m pip --disable-pip-version-check -qq
 REPRODUCE = $(RUN) -m cwd reproduce --data-root "$(DATA_ROOT)" --device "$(DEVICE)" --seeds "$(SEEDS)"
+# ALL=1 and FRESH=1 are short for MODE=all and MODE=fresh; two of them, or ALL=maybe, are no mode
+mode = $(if $(filter 1 yes true on,$($(1))),$(2),$(filter-out 0 no false off,$($(1))))
+MODES = --mode "$(sort $(MODE) $(call mode,ALL,all) $(call mode,FRESH,fresh))"
+# an option for a variable that was given: those that have a default, too
+given = $(if $(filter command,$(origin $(1))),--$(2) "$($(1))")
 # the kernel named python3 is .venv's, whatever kernels the user has elsewhere
 export JUPYTER_PREFER_ENV_PATH = 1
 
@@ -33,15 +39,13 @@ help:
 
 first: .venv/.installed ## a first table beside the paper's, trained in minutes
 	@$(RUN) -m cwd first --profile "$(PROFILE)" $(if $(WORKERS),--workers "$(WORKERS)") \
-		--data-root "$(DATA_ROOT)" --device "$(DEVICE)" --seeds "$(SEEDS)" \
-		--mode "$(if $(FRESH),fresh)"
+		--data-root "$(DATA_ROOT)" --device "$(DEVICE)" --seeds "$(SEEDS)" $(MODES)
 
 reproduce: .venv/.installed ## all notebooks under PROFILE; ALL=1 trains all, FRESH=1 without the record
-	@$(REPRODUCE) --profile "$(PROFILE)" $(if $(WORKERS),--workers "$(WORKERS)") \
-		--mode "$(if $(FRESH),fresh,$(if $(ALL),all))"
+	@$(REPRODUCE) --profile "$(PROFILE)" $(if $(WORKERS),--workers "$(WORKERS)") $(MODES)
 
 # RECIPE has a default for `submission`; given here, it means one run
-ONE = $(if $(filter command,$(origin RECIPE)),--recipe "$(RECIPE)" --network "$(NETWORK)" --seed $(SEED),--study all)
+ONE = $(or $(call given,RECIPE,recipe),--study all) $(call given,NETWORK,network) $(call given,SEED,seed)
 
 train: .venv/.installed ## all runs of PROFILE, WORKERS at once; with RECIPE, NETWORK, SEED one; LOG=tensorboard
 	@$(RUN) -m cwd train $(ONE) --profile "$(PROFILE)" $(if $(WORKERS),--workers "$(WORKERS)") \

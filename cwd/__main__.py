@@ -81,7 +81,9 @@ def plan(
     data_root: DataRoot = "data",
     seeds: Seeds = "",
     device: Device = "auto",
-    tflops: Annotated[float, typer.Option(help="of a GPU that was never measured")] = 30.0,
+    tflops: Annotated[
+        float | None, typer.Option(help="to assume of a GPU where none is; 30 if not given")
+    ] = None,
 ) -> None:
     """What a profile would train, and what that takes."""
     from cwd.tools.plan import plan
@@ -113,18 +115,22 @@ def train(
     data_root: DataRoot = "data",
     seeds: Seeds = "",
     device: Device = "auto",
-    study: Annotated[str, typer.Option(help="which table, or all")] = "table2",
+    study: Annotated[str, typer.Option(help="which table, or all; table2 if empty")] = "",
     recipe: Annotated[
         str | None, typer.Option(help="one run instead; empty for the student alone")
     ] = None,
     network: Network = "",
-    seed: Seed = 0,
+    seed: Annotated[int | None, typer.Option(min=0, help="of the run; 0 if not given")] = None,
     workers: Workers = None,
     cluster: Annotated[str, typer.Option(help="local or slurm: train in jobs")] = "",
     gpus_per_run: Annotated[int, typer.Option(min=1, help="that train a run together")] = 1,
-    retries: Annotated[int, typer.Option(min=0, help="of a run whose job died")] = 2,
+    retries: Annotated[
+        int | None, typer.Option(min=0, help="of a run whose job died; 2 if not given")
+    ] = None,
     partition: Annotated[str, typer.Option(help="SLURM's")] = "",
-    minutes: Annotated[int, typer.Option(min=1, help="SLURM's time limit of a job")] = 1440,
+    minutes: Annotated[
+        int | None, typer.Option(min=1, help="SLURM's time limit of a job; a day if not given")
+    ] = None,
     parameter: Annotated[list[str] | None, typer.Option(help="sbatch's: account=me")] = None,
     log: Annotated[str, typer.Option(help="tensorboard: curves in each run's folder")] = "",
     losses: Annotated[list[str] | None, typer.Option(help="a file with losses of your own")] = None,
@@ -136,10 +142,11 @@ def train(
 
     load_losses(*losses or ())
     workspace = replace(open_profile(profile, data_root, seeds, device), log=log)
-    runs = chosen_runs(workspace, study, recipe, network, seed)
+    one = {"recipe": recipe, "network": network, "seed": seed}
+    runs = chosen_runs(workspace, study_name=study, seeds=seeds, **one)
     jobs = {"workers": workers, "cluster": cluster, "gpus_per_run": gpus_per_run,
             "retries": retries, "partition": partition, "minutes": minutes}  # fmt: skip
-    train_runs(workspace, runs, parameters=parameter or (), **jobs)
+    train_runs(workspace, runs, parameter=parameter or (), **jobs)
 
 
 @app.command()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cwd.config.schedule import BaseSchedule
-from cwd.config.settings import Seed, Size, Text, Whole, settings
+from cwd.config.settings import Name, Seed, Size, Text, Whole, settings
 from cwd.recipes.parse import check_terms, parse_recipe
 from cwd.recipes.registered import sources
 from cwd.system import paths
@@ -21,11 +21,11 @@ from cwd.system.own_code import load_file, named
 class Data:
     """Which images a run sees; None takes them as they are, or all."""
 
-    name: Text  # dataset, see `cwd.data.datasets.build_dataset`
+    name: Name  # dataset, see `cwd.data.datasets.build_dataset`
     size: Size | None = None  # height, width that images are resized to; scenes are drawn at it
     train: Whole | None = None  # number of training images; of scenes, how many are drawn
     val: Whole | None = None  # of those that are measured on
-    split: Text = "val"  # of those
+    split: Name = "val"  # of those
     seed: Seed = 0  # of the scenes; nothing for other datasets
     root: Text = ""  # where the dataset lies, if not in the data root; relative to the checkout
 
@@ -41,6 +41,9 @@ class Data:
 # Settings that came later, and how it was before: so the runs of that time keep their keys.
 NEWER = {"scale_step": 0.1, "photometric": False, "clip": 0.0, "root": ""}
 OWN = "folder"  # the dataset that is the user's own, see `cwd.data.own`
+
+
+LEGIBLE = 200  # characters of a name at most: a file's has 255, with what is put around it
 
 
 def key_of(config: dict[str, Any]) -> str:
@@ -70,9 +73,9 @@ class Run:
     """
 
     data: Data
-    network: Text
+    network: Name
     schedule: BaseSchedule
-    init: Text = "random"
+    init: Name = "random"
     recipe: Text = ""
     teacher: "Run | None" = None
     seed: Seed = 0
@@ -137,7 +140,8 @@ class Run:
     def name(self) -> str:
         """The folder's name: legible first, then the key."""
         words = [self.network, self.recipe or "alone", f"s{self.seed}"]
-        return "-".join(re.sub(r"[^\w.]+", "-", w).strip("-") for w in words) + f"-{self.key}"
+        legible = "-".join(re.sub(r"[^\w.]+", "-", word).strip("-") for word in words)
+        return f"{legible[:LEGIBLE]}-{self.key}"
 
     @property
     def start(self) -> str:

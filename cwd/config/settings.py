@@ -50,6 +50,7 @@ _Pixels = Annotated[StrictInt, Field(ge=1, le=16_384)]
 _InOrder = pydantic.AfterValidator(_in_order)
 
 Text = Annotated[StrictStr, expected("a text")]
+Name = Annotated[StrictStr, Field(min_length=1), expected("a text that isn't empty")]
 Switch = Annotated[pydantic.StrictBool, expected("true or false")]
 Whole = Annotated[StrictInt, Field(ge=0, le=10**9), expected("a whole number")]
 Count = Annotated[StrictInt, Field(ge=1, le=10**9), expected("a whole number")]

@@ -3,6 +3,7 @@
 import os
 from dataclasses import field, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -53,7 +54,9 @@ class Profile:
             parse_recipe(recipe)
         own = ("data", "schedule", "teacher", "student", "seeds")
         missing = [name for name in own if getattr(self, name) in (None, ())]
-        some = len(missing) < len(own) or self.students or self.student_seeds
+        some = len(missing) < len(own) or self.students
+        if self.student_seeds and not self.students:
+            raise ValueError("has student_seeds and no students: write both, or none of them")
         if (some and missing) or not self.alone:
             raise ValueError(
                 f"has no {' and no '.join(missing)}: segmentation needs all of {', '.join(own)}; a "
@@ -81,7 +84,8 @@ class Profile:
         """The profile with these seeds for every student."""
         detection = self.detection and replace(self.detection, seeds=seeds)
         transformation = self.transformation and replace(self.transformation, seeds=seeds)
-        own = {"seeds": seeds, "student_seeds": seeds} if self.student else {}
+        own = {"seeds": seeds} if self.student else {}
+        own |= {"student_seeds": seeds} if self.students else {}
         own |= {"beyond": seeds} if self.beyond else {}
         return replace(self, detection=detection, transformation=transformation, **own)
 
@@ -122,7 +126,7 @@ class Profile:
         """Raise CwdError if a file with first weights is missing, before anything is trained."""
         for run in self.alone:
             path = paths.below_root(run.init)
-            if run.init != "random" and not is_public(run.init) and not path.is_file():
+            if run.init != "random" and not is_public(run.init) and not os.path.isfile(path):
                 raise CwdError(
                     f"{path} does not exist, the first weights of {run.network} in profile "
                     f"{self.name}: data/README.md says where it comes from."
@@ -136,6 +140,20 @@ class Profile:
         return self.seeds if student == self.student else self.student_seeds
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML's, but a key that stands twice in a mapping is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping, whose keys are compared as they are written."""
+        written = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if twice := next((key for key in written if written.count(key) > 1), None):
+            raise yaml.constructor.ConstructorError(
+                problem=f"the key {twice!r} stands twice: keep one of them",
+                problem_mark=node.start_mark,
+            )
+        return super().construct_mapping(node, deep)
+
+
 def profile_names() -> list[str]:
     """The profiles there are."""
     return sorted(path.stem for path in paths.PROFILES.glob("*.yaml"))
@@ -143,7 +161,7 @@ def profile_names() -> list[str]:
 
 def is_own(name: str) -> bool:
     """Whether a profile is named by the path of a file."""
-    return Path(name).suffix in (".yaml", ".yml")
+    return Path(name).suffix.lower() in (".yaml", ".yml")
 
 
 def load_profile(name: str) -> Profile:
@@ -153,25 +171,26 @@ def load_profile(name: str) -> Profile:
     """
     name = str(name)  # papermill makes a number of one
     path = Path(name) if is_own(name) else paths.PROFILES / f"{name}.yaml"
-    if is_own(name) and path.stem in profile_names() and path.resolve().parent != paths.PROFILES:
-        raise CwdError(
-            f"{path} has the name of one of our profiles, whose results it would overwrite: give "
-            "the file another name."
-        )
     if not os.path.isfile(path):  # of a name that is no file's, too
         raise CwdError(
             f"there is no profile {name!r:.100}: use one of {', '.join(profile_names())}, or the "
             "path of a YAML file."
         )
+    taken = (*profile_names(), *paths.TAKEN)
+    if path.resolve().parent != paths.PROFILES and (path.stem in taken or path.stem[0] in ".-"):
+        raise CwdError(
+            f"{path} has a name that its results can't have, whose folder would be "
+            f"{paths.for_people(paths.BUILD)}/{path.stem}: give the file another name."
+        )
     shown = paths.for_people(path.resolve())
     try:
-        text = yaml.safe_load(path.read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        text = yaml.load(path.read_text(), _Loader)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise CwdError(f"{shown} is no valid YAML ({' '.join(str(error).split())}).") from error
     if isinstance(text, dict):
         if "name" in text:
             raise CwdError(f"{shown} has the unknown key 'name': a profile's name is its file's.")
         text = text | {"name": path.stem}
-        if "seeds" in text:
+        if "seeds" in text and text.get("students"):
             text = {"student_seeds": text["seeds"]} | text
     return read(Profile, text, shown)

@@ -28,7 +28,7 @@ def schools(profile: Profile) -> tuple[Row, ...]:
     rows = list(compared(profile, dict.fromkeys(MAIN)))
     distilled, alone = rows[2:], rows[1].label
     for share in EARLY:
-        steps = round(share * profile.teacher.schedule.steps)
+        steps = max(1, round(share * profile.teacher.schedule.steps))
         early = replace(profile.teacher, schedule=replace(profile.teacher.schedule, steps=steps))
         rows.append(Row(f"teacher of {steps} steps", None, (early,)))
         for row in distilled:

@@ -1,5 +1,6 @@
 """The sections of a profile's YAML file: networks and seeds as they are written, runs as read."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -8,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, PlainValidator, TypeAdapter, ValidationInfo
 
 from cwd.config.run import Data, Run
-from cwd.config.settings import Mapping, Text, read, settings
+from cwd.config.settings import Mapping, Name, Text, read, settings
 from cwd.models.weights import is_public
 from cwd.system import paths
 from cwd.system.errors import CwdError
@@ -40,10 +41,9 @@ class Pair:
 
 @settings
 class _Network:
-    network: Text
-    init: Text = "random"
+    network: Name
+    init: Name = "random"
     schedule: Mapping = field(default_factory=dict)  # what differs from the section's
-    stands_for: Text = ""  # the paper's network that it is a miniature of; itself if empty
 
     def alone(self, data: Data, schedule: dict[str, Any]) -> Run:
         network = self.network
@@ -55,6 +55,8 @@ class _Network:
             else:
                 task.build(network, 2, device="meta")  # an unknown name is an error here
             own = read(task.schedule, schedule | self.schedule, "schedule")
+            own_file = self.init != "random" and not is_public(self.init)
+            init = paths.for_people(paths.below_root(self.init)) if own_file else self.init
         except CwdError as error:
             raise ValueError(str(error)) from error
         if not own.steps and self.init == "random":
@@ -64,9 +66,12 @@ class _Network:
             )
         if (warmup := getattr(own, "warmup", 0)) > own.steps:
             raise ValueError(f"has warmup {warmup} and steps {own.steps}, make steps the larger")
-        own_file = self.init != "random" and not is_public(self.init)
-        init = paths.for_people(paths.below_root(self.init)) if own_file else self.init
         return Run(data, network, own, init)
+
+
+@settings
+class _Student(_Network):
+    stands_for: Text = ""  # the paper's network that it is a miniature of; itself if empty
 
     def as_student(self, data: Data, schedule: dict[str, Any]) -> Student:
         return Student(self.stands_for or self.network, self.alone(data, schedule))
@@ -122,17 +127,18 @@ def read_seeds(value: Any) -> tuple[int, ...]:
     items = value.split(",") if isinstance(value, str) else value
     items = items if isinstance(items, list | tuple) else [items]
     try:
-        seeds = tuple(int(str(item)) for item in items)
-    except ValueError:
+        # int() alone takes "1_0", "-0" and digits of other scripts
+        seeds = tuple(int(re.fullmatch(" *([0-9]{1,19}) *", str(item))[1]) for item in items)
+    except TypeError:  # no match
         seeds = ()
-    sane = all(0 <= seed < 2**63 for seed in seeds)
+    sane = all(seed < 2**63 for seed in seeds)
     if not seeds or not sane or len(set(seeds)) < len(seeds):
         raise ValueError(f"is {value!r}, expected different whole numbers from 0 on, such as 0,1,2")
     return seeds
 
 
 Alone = Annotated[Run, _read(Run, _Network, _Network.alone)]
-AsStudent = Annotated[Student, _read(Student, _Network, _Network.as_student)]
+AsStudent = Annotated[Student, _read(Student, _Student, _Student.as_student)]
 Seeds = Annotated[tuple[int, ...], PlainValidator(read_seeds)]
 
 

@@ -1,7 +1,6 @@
 """The workspace in which a profile's runs are trained and its results are kept."""
 
 import os
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from cwd.experiments.table import Row
 from cwd.system import paths
 from cwd.system.device import pick_device
 from cwd.system.errors import CwdError
-from cwd.system.files import save_figure, write_atomic, write_json
+from cwd.system.files import copy_file, save_figure, write_atomic, write_json
 from cwd.system.progress import report
 from cwd.training.loop import train_together
 from cwd.training.order import groups, needed
@@ -103,11 +102,25 @@ class Workspace:
         return os.path.lexists(self.records.path(run))
 
     def taken(self, run: Run) -> bool:
-        """Whether a run on disk has the very weights of one that comes with the code."""
+        """Whether a run on disk is a copy of one that comes with the code."""
         published, folder = RunFolder(paths.WEIGHTS, run), RunFolder(paths.RUNS, run)
         if not (published.finished and folder.finished):
             return False
-        return folder.provenance.get("sha256") == published.provenance.get("sha256")
+        return folder.provenance == published.provenance
+
+    def outdated(self, run: Run) -> bool:
+        """Whether a finished run has to be trained again.
+
+        It is a copy and the mode says to train all; or its teacher was such a copy, or has been
+        trained again since and has other weights than it learnt from.
+        """
+        if not run.teacher:
+            return self.mode != MODES[0] and self.taken(run)
+        teacher, learnt = RunFolder(paths.RUNS, run.teacher), RunFolder(paths.RUNS, run).provenance
+        if not teacher.finished:
+            return False
+        known, now = (learnt.get("teacher") or {}).get("sha256"), teacher.provenance.get("sha256")
+        return self.outdated(run.teacher) or (None not in (known, now) and known != now)
 
     def beside(self, name: str, runs: Iterable[Run]) -> dict[str, Any] | None:
         """What was recorded beside the runs, if one of these is only recorded; else None."""
@@ -172,25 +185,32 @@ class Workspace:
                 raise error
 
     def left(self, runs: Iterable[Run]) -> list[Run]:
-        """Those that aren't on disk; what comes with the code is copied first."""
-        missing = [run for run in runs if not RunFolder(paths.RUNS, run).finished]
+        """Those that have to be trained; what comes with the code is copied first."""
+        folders = [RunFolder(paths.RUNS, run) for run in runs]
+        for folder in [each for each in folders if each.finished and self.outdated(each.run)]:
+            kept = folder.set_aside()
+            report(f"{folder.run.title}: trained again; the earlier one is in {kept}")
+        missing = [folder.run for folder in folders if not folder.finished]
         return [run for run in missing if not self.take_published(run)]
 
     def take_published(self, run: Run) -> bool:
         """Copy a run that comes with the code to those that were trained here; whether it's there.
 
-        Not in "fresh" mode, nor if it was trained on other images than are here.
+        In "core" mode only, and not if it was trained on other images than are here. A CwdError if
+        it is damaged.
         """
         published, folder = RunFolder(paths.WEIGHTS, run), RunFolder(paths.RUNS, run)
-        if self.mode == "fresh" or not published.finished:
+        if self.mode != MODES[0] or not published.finished:
             return False
         images = {name: part.checksum for name, part in zip(PARTS, self.images(run), strict=True)}
         if published.provenance["dataset"] != images:
             return False
+        _ = published.metrics
+        published.check_weights()
         with folder.held():
             if not folder.finished:
                 for name in FILES:
-                    shutil.copyfile(published.done / name, folder.partial / name)
+                    copy_file(published.done / name, folder.partial / name)
                 folder.complete()
         report(f"{run.title}: taken from {paths.for_people(published.done)}")
         return True
@@ -237,19 +257,23 @@ def open_profile(
     An empty profile means that of CWD_PROFILE in the environment, or quick; an empty `data_root`
     CWD_DATA_ROOT's, or data: nbval can't hand parameters to a notebook. Seeds are comma-separated,
     or as papermill hands them over: a number, or a list; an empty text means the profile's own. The
-    mode is of `MODES`, the first if empty.
+    mode is of `MODES`, the first if empty. Empty is a text without letters, or None: 0 is a value.
     Raises CwdError as `load_profile`; or the seeds aren't whole numbers; or the device isn't there;
     or there is no such mode.
     """
-    chosen = load_profile(profile or os.environ.get("CWD_PROFILE") or "quick")
+    chosen = load_profile(_given(profile, "CWD_PROFILE", "quick"))
     pick_device(device)  # an unknown or missing one is an error now, not after the data is read
     if seeds not in ("", None, ()):
         try:
             chosen = chosen.seeded(read_seeds(seeds))
         except ValueError as error:
             raise CwdError(f"SEEDS {error}.") from error
-    if (mode := mode or MODES[0]) not in MODES:
+    if (mode := _given(mode, "", MODES[0])) not in MODES:
         raise CwdError(f"mode {mode!r} is unknown: use one of {', '.join(MODES)}.")
-    root = paths.below_root(data_root or os.environ.get("CWD_DATA_ROOT") or "data")
+    root = paths.below_root(_given(data_root, "CWD_DATA_ROOT", "data"))
     torch.set_float32_matmul_precision("high")
     return Workspace(chosen, root, device, mode)
+
+
+def _given(value: Any, variable: str, default: str) -> Any:
+    return (os.environ.get(variable) or default) if value in ("", None) else value

@@ -24,6 +24,8 @@ from cwd.recipes.notation import LEVELS, PYRAMIDS, RIVALS, SYMBOLS, TAPS
 from cwd.system.errors import CwdError
 
 PAPERS_MAP = (64, 64)  # a crop of 512x512 at output stride 8
+# as float() reads them, but for "1_0", digits of other scripts, and what isn't finite
+NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 SHORT = {"T": "temperature"}  # the paper's letter for it
 ALIASES = {"IFVD": "IFV"}  # Table 2's word and Table 5's
 # a term for each kind of network, where a recipe has one for another kind
@@ -191,8 +193,5 @@ def _parse_options(inside: str, known: list[str], part: str, recipe: str) -> dic
         key = SHORT.get(key, key)
         if key in options:
             raise CwdError(f'recipe "{recipe}": {part} gives {key} twice; keep one of them.')
-        try:
-            options[key] = float(value)
-        except ValueError:
-            options[key] = value
+        options[key] = float(value) if re.fullmatch(NUMBER, value) else value
     return options

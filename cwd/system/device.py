@@ -4,6 +4,7 @@ import contextlib
 import functools
 import logging
 import os
+import re
 import shutil
 import sysconfig
 import warnings
@@ -63,7 +64,8 @@ def training_threads(device: str) -> Iterator[None]:
     to the last digit, doesn't depend on how many there were.
     """
     before = torch.get_num_threads()
-    if device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if device == "cpu" and not re.match("[1-9]", asked):  # torch itself passes over "0" and "abc"
         torch.set_num_threads(1)
     try:
         yield

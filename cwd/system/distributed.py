@@ -20,7 +20,14 @@ from cwd.system.device import pick_device
 from cwd.system.errors import CwdError
 
 PATIENCE = timedelta(hours=2)  # of processes for one that decodes a dataset
+VARIABLES = ("TORCHELASTIC_RUN_ID", "GROUP_WORLD_SIZE", "LOCAL_WORLD_SIZE", "LOCAL_RANK",
+             "WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT")  # fmt: skip
 Value = TypeVar("Value")
+
+
+def launched() -> bool:
+    """Whether torchrun started this process: one of its variables alone doesn't say so."""
+    return all(name in os.environ for name in VARIABLES)
 
 
 def open_fabric(accelerator: str, precision: str) -> Any:
@@ -35,7 +42,7 @@ def open_fabric(accelerator: str, precision: str) -> Any:
 
     # its import sets the level: it would announce the precision
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    if not dist.is_torchelastic_launched():
+    if not launched():
         # SLURM's variables, in an interactive allocation, don't mean that it started processes
         alone = {"devices": 1, "plugins": LightningEnvironment()}
         return Fabric(accelerator=accelerator, precision=precision, **alone)
@@ -54,7 +61,7 @@ def open_fabric(accelerator: str, precision: str) -> Any:
 
 def join(device: str) -> None:
     """Meet the other processes that torchrun started, if it did."""
-    if dist.is_torchelastic_launched() and not _connected():
+    if launched() and not _connected():
         open_fabric(pick_device(device), "32-true")
         atexit.register(_leave)
 

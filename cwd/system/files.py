@@ -2,9 +2,11 @@
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,11 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: object) -> None:
     """Write `value` as indented JSON, atomically."""
     write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file atomically."""
+    write_atomic(target, functools.partial(shutil.copyfile, source))
 
 
 def read_json(path: Path, remedy: str, form: TypeAdapter | None = None) -> dict[str, Any]:

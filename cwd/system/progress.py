@@ -22,10 +22,10 @@ QUIET_SECONDS = 30  # between two transient lines in a log
 
 def report(line: str, *, transient: bool = False) -> None:
     """Show a line to whoever waits; a transient one is replaced by the next."""
-    if path := os.environ.get(VARIABLE):
-        with open(path, "a") as file:
+    try:
+        with open(os.environ[VARIABLE], "a") as file:
             file.write((TRANSIENT if transient else "") + line + "\n")
-    else:
+    except (KeyError, OSError):  # nobody reads the file, or it can't be written
         TERMINAL.show(line, transient)
 
 

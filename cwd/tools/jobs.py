@@ -3,13 +3,10 @@
 import contextlib
 import math
 import os
-import re
-import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ from cwd.system import paths
 from cwd.system.device import pick_device
 from cwd.system.errors import CwdError
 from cwd.system.progress import report
+from cwd.tools.train import Settings
 from cwd.tools.worker import Job
 from cwd.training.order import groups, needed
 from cwd.training.run_folder import RunFolder
@@ -30,75 +28,32 @@ from cwd.training.tasks import score_of
 
 PAUSE = 0.5  # seconds between two looks at the jobs
 GRACE = 5.0  # seconds that cancelled jobs of this machine have to end
-MOST_WORKERS = 4  # a core of this machine; more only wait for each other
 FOREVER = 60 * 24 * 365  # minutes: on this machine no job is stopped for its time
+DAY = 60 * 24  # minutes; SLURM's limit of a job, if none is given
+RETRIES = 2  # of a run whose job died, if no number is given
 SHOWN = 3  # runs that failed, in the sentence that ends a command
 REQUEUES = 1000  # a run may need that many times the time limit of a cluster
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How runs become jobs."""
-
-    workers: int = 1  # the most jobs at once
-    cluster: str = "local"  # this machine, or "slurm"
-    gpus_per_run: int = 1  # processes that train a run together, each with a GPU of its own
-    retries: int = 2  # how often a run is started again whose job died
-    partition: str = ""  # SLURM's; its default if empty
-    minutes: int = 24 * 60  # SLURM's limit; a run that takes longer is queued again and goes on
-    parameters: Sequence[str] = ()  # more of sbatch's, such as "account=me"
-
-    def __post_init__(self) -> None:
-        if self.cluster not in ("local", "slurm"):
-            raise CwdError(f"there is no cluster {self.cluster!r}: use local or slurm.")
-        if self.cluster == "slurm" and not shutil.which("sbatch"):
-            raise CwdError(
-                "SLURM's sbatch isn't on this machine: start the command on a login node of the "
-                "cluster, or with --cluster local."
-            )
-        most = MOST_WORKERS * len(os.sched_getaffinity(0))
-        if self.cluster == "local" and self.workers > most:
-            raise CwdError(
-                f"{self.workers} workers are too many for this machine's "
-                f"{most // MOST_WORKERS} cores: give at most {most}."
-            )
-        for text in self.parameters:
-            if not re.fullmatch("[^=]+=.+", text):
-                raise CwdError(f"--parameter {text}: write name=value, such as account=me.")
-
-    def of_submitit(self, device: str) -> dict[str, Any]:
-        """The settings in submitit's words; on SLURM the device "auto" asks for GPUs."""
-        if self.cluster == "local":
-            return {"name": "cwd", "timeout_min": FOREVER}
-        gpus = {} if device == "cpu" else {"gpus_per_node": self.gpus_per_run}
-        named = (text.split("=", 1) for text in self.parameters)
-        more = {name.replace("-", "_"): value for name, value in named}
-        return gpus | {
-            "name": "cwd",
-            "timeout_min": self.minutes,
-            "cpus_per_task": 4 * self.gpus_per_run,
-            "slurm_partition": self.partition or None,
-            "slurm_additional_parameters": more or None,
-        }
 
 
 class Crew:
     """Workers for a list of runs: hands out what is ready, and starts again what died.
 
-    The runs begin in their order, what they need before them. `place` are the other arguments of
-    `cwd.training.loop.train`; the jobs' logs go into the folder, a new one in `build/jobs` if None.
-    Fewer GPUs than a run shall have are a `CwdError`.
+    The runs begin in their order, what they need before them, in so many workers at most. `place`
+    are the other arguments of `cwd.training.loop.train`; the jobs' logs go into the folder, a new
+    one in `build/jobs` if None. Fewer GPUs than a run shall have are a `CwdError`.
     """
 
     def __init__(
         self,
         runs: Iterable[Run],
         place: dict[str, Any],
+        workers: int,
         settings: Settings,
         folder: Path | None = None,
     ) -> None:
         now = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-        self.place, self.settings = place, settings
+        self.place, self.workers, self.settings = place, workers, settings
+        self.retries = RETRIES if settings.retries is None else settings.retries
         self.folder = folder or paths.BUILD / "jobs" / now
         whole = dict.fromkeys(each for run in runs for each in (*needed(run), run))
         own = {name for run in whole for name, _ in run.code if name in REGISTERED}
@@ -108,7 +63,7 @@ class Crew:
         self.running: dict[int, tuple[submitit.Job, Job]] = {}  # by the worker's number
         self.deaths: Counter[Run] = Counter()
         self.failed: dict[Run, str] = {}  # and why
-        self.local = settings.cluster == "local"
+        self.local = settings.cluster != "slurm"
         self.device = pick_device(place["device"]) if self.local else place["device"]
         self.gpus = _visible_gpus() if self.local and self.device == "cuda" else []
         if self.gpus and len(self.gpus) < settings.gpus_per_run:
@@ -166,7 +121,7 @@ class Crew:
                 continue
             self.deaths[run] += 1
             report(f"{run.title}: its job died, see {log}")
-            if self.deaths[run] > self.settings.retries and len(job.runs) == 1:
+            if self.deaths[run] > self.retries and len(job.runs) == 1:
                 self.failed[run] = f"its job died {self.deaths[run]} times; log in {log}"
             else:
                 again.append(run)
@@ -180,7 +135,7 @@ class Crew:
 
     def _hand_out(self) -> None:
         """Give every idle worker a job, as long as runs are ready."""
-        for worker in range(self.settings.workers):
+        for worker in range(self.workers):
             if worker not in self.running and (runs := self._next_runs()):
                 self.waiting = [run for run in self.waiting if run not in runs]
                 together, gpus = self.settings.gpus_per_run, self._gpus_of(worker)
@@ -198,7 +153,7 @@ class Crew:
             return (ready[0],)
         healthy = [run for run in ready if not self.deaths[run]]
         busy = sum(len(job.runs) for _, job in self.running.values())
-        share = math.ceil((len(healthy) + busy) / self.settings.workers)
+        share = math.ceil((len(healthy) + busy) / self.workers)
         return tuple(groups(healthy)[0][:share])
 
     def _gpus_of(self, worker: int) -> tuple[str, ...] | None:
@@ -210,10 +165,10 @@ class Crew:
         """Start a job, whose files get a folder of their own; a CwdError if SLURM refuses it."""
         self.submitted += 1
         folder = self.folder / f"{self.submitted:03}-{job.runs[0].name}"
-        cluster = self.settings.cluster
+        cluster = "local" if self.local else "slurm"
         try:
             executor = submitit.AutoExecutor(folder, cluster, slurm_max_num_timeout=REQUEUES)
-            executor.update_parameters(**self.settings.of_submitit(self.device))
+            executor.update_parameters(**self.parameters())
             with _errors_into(folder / "controller.log"):
                 return executor.submit(job)
         except (FailedJobError, FailedSubmissionError) as error:
@@ -221,6 +176,21 @@ class Crew:
                 f"{job.runs[0].name}: SLURM refused the job ({' '.join(str(error).split())}): "
                 "check --partition, --minutes and --parameter."
             ) from error
+
+    def parameters(self) -> dict[str, Any]:
+        """The settings in submitit's words; on SLURM the device "auto" asks for GPUs."""
+        if self.local:
+            return {"name": "cwd", "timeout_min": FOREVER}
+        settings, gpus = self.settings, self.settings.gpus_per_run
+        named = (text.split("=", 1) for text in settings.parameter)
+        more = {name.replace("-", "_"): value for name, value in named}
+        return ({} if self.device == "cpu" else {"gpus_per_node": gpus}) | {
+            "name": "cwd",
+            "timeout_min": settings.minutes or DAY,
+            "cpus_per_task": 4 * gpus,
+            "slurm_partition": settings.partition or None,
+            "slurm_additional_parameters": more or None,
+        }
 
     def _show(self) -> None:
         jobs = [job for _, job in self.running.values()]

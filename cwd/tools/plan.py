@@ -37,6 +37,7 @@ from cwd.training import provenance
 from cwd.training.run_folder import RunFolder
 
 HOUR = 3600.0
+TFLOPS = 30.0  # of a GPU that isn't here
 WIDTH = 100  # characters of a line of prose
 COUNTS = ("runs", "finished", "recorded", "left")
 NOTES = """\
@@ -55,21 +56,23 @@ def plan(
     data_root: str | Path = "data",
     seeds: str = "",
     device: str = "auto",
-    tflops: float = 30.0,
+    tflops: float | None = None,
 ) -> Path:
     """Print what a profile holds, what of it is done, and what the rest takes.
 
     The datasets needn't be in `data_root`, and `seeds` are comma-separated, the profile's own if
     empty. `tflops` are operations a second, in units of 10^12, to assume of a GPU where there is
-    none: 30 is about a tenth of the peak of an A100. Returns the table as a file,
+    none: 30 if None, about a tenth of the peak of an A100. Returns the table as a file,
     `build/PROFILE/plan.csv`. A wrong setting, an incomplete dataset, or a step that doesn't fit
     into the GPU is a `CwdError`.
     """
-    if not 0 < tflops < float("inf"):
+    if tflops is not None and not 0 < tflops < float("inf"):
         raise CwdError(f"tflops is {tflops:g}, give a positive number such as 30.")
     workspace = open_profile(profile, str(data_root), seeds, device)
     records = Records(workspace.profile, paths.RUNS, paths.RESULTS)
     device = pick_device(device)
+    if device == "cuda" and tflops:
+        raise CwdError("tflops is assumed where there is no GPU, and here is one: leave it out.")
     hardware = provenance.hardware(torch.device(device))
     groups: dict[Run, list[Run]] = {}  # runs that differ in their seeds only, by the first
     for run in every_run(records):
@@ -85,7 +88,7 @@ def plan(
     print(f"plan of {workspace.profile.name}: {workspace.profile.about}\n")
     print(*_run_lines(table), NOTES, *_time_lines(table, hardware), sep="\n")
     if device == "cpu":
-        print(textwrap.fill(gpu_sentence(table, list(groups), tflops), WIDTH))
+        print(textwrap.fill(gpu_sentence(table, list(groups), tflops or TFLOPS), WIDTH))
     print(*_disk_lines(table, list(groups), workspace), sep="\n")
     print(f"\nthe whole table: {paths.for_people(path)}")
     return path

@@ -1,10 +1,8 @@
 """The record: keeping what was measured in files that git tracks, and comparing with it."""
 
-import functools
 import math
 import os
 import re
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from cwd.experiments.study import every_run
 from cwd.experiments.workspace import Workspace
 from cwd.system import paths
 from cwd.system.errors import CwdError
-from cwd.system.files import write_atomic, write_json, write_text
+from cwd.system.files import copy_file, write_json, write_text
 from cwd.system.progress import report
 from cwd.training.provenance import recorded_at
 from cwd.training.run_folder import FILES, WEIGHTS, RunFolder
@@ -115,7 +113,7 @@ def publish_teacher(run: Run | None) -> list[Path]:
     target, known, metrics = paths.WEIGHTS / run.name, folder.provenance, folder.metrics
     target.mkdir(parents=True, exist_ok=True)
     for name in FILES:
-        write_atomic(target / name, functools.partial(shutil.copyfile, folder.done / name))
+        copy_file(folder.done / name, target / name)
     size, schedule = "x".join(str(int(side)) for side in run.data.size or ()), run.schedule
     about = {
         "network": run.network, "name": run.name, "title": f"{run.data.name} {size}",

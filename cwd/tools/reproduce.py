@@ -127,7 +127,7 @@ def first(profile: str, *, workers: int | None = 1, **place: Any) -> None:
 
 def _train_core(workspace: Workspace, workers: int | None) -> None:
     """Train the runs of the first table, and print it."""
-    train_runs(workspace, workspace.core, workers=workers, gpus_per_run=1, cluster="")
+    train_runs(workspace, workspace.core, workers=workers)
     table = study(MAIN_TABLE, workspace)
     rows = (row for row in table.rows if row.runs[0] in workspace.core)
     one = tuple(replace(row, runs=row.runs[:1]) for row in rows)
@@ -143,7 +143,7 @@ def _train_first(workspace: Workspace, workers: int | None) -> None:
     if workers != 1:
         asked = every_run(workspace, optional=workspace.trains_optional)
         left = [run for run in asked if not workspace.recorded(run)]
-        train_runs(workspace, left, workers=workers, gpus_per_run=1, cluster="")
+        train_runs(workspace, left, workers=workers)
 
 
 def find_notebooks(folder: Path) -> list[Path]:

@@ -1,5 +1,6 @@
 """Where a result comes from: code, versions, hardware, data, first weights."""
 
+import functools
 import hashlib
 import importlib.metadata
 import platform
@@ -67,8 +68,11 @@ def first_weights(init: str, network: nn.Module) -> dict[str, Any]:
 def finished_at(record: dict[str, Any]) -> str:
     """At which commit a run was finished, by its provenance, and whether the code is the same."""
     commit = record["sessions"][-1]["commit"]
-    if not commit:
-        return "finished by code of no known commit"
+    return _since(commit) if commit else "finished by code of no known commit"
+
+
+@functools.cache  # a profile has hundreds of runs
+def _since(commit: str) -> str:
     same = subprocess.run(
         [*GIT, "diff", "--quiet", commit, "--", ".."], stderr=subprocess.DEVNULL, check=False
     )

@@ -92,6 +92,18 @@ class RunFolder:
         except OSError as error:
             raise unwritable(self.done, error) from error
 
+    def set_aside(self) -> Path:
+        """Move a finished run out of the way, to be trained again; returns where it is kept."""
+        kept = self.root / ".replaced" / self.run.name
+        with self.held():
+            shutil.rmtree(kept, ignore_errors=True)
+            make_folder(kept.parent)
+            try:
+                self.done.rename(kept)
+            except OSError as error:
+                raise unwritable(kept, error) from error
+        return kept
+
     def read_json(self, name: str, form: TypeAdapter | None = None) -> dict[str, Any]:
         """A JSON file of the finished run; a CwdError if it is missing, damaged or has no form."""
         return read_json(self.done / name, self._remedy, form)
@@ -135,6 +147,12 @@ class RunFolder:
                 network was edited since.
         """
         self.run.check_network()
+        found = self.check_weights()
+        load_network_weights(network, self.done / WEIGHTS)
+        return found
+
+    def check_weights(self) -> str:
+        """The SHA-256 of the finished run's weights; a CwdError if others were measured."""
         path = self.done / WEIGHTS
         if (theirs := run_of(path) or self.run.name) != self.run.name:
             raise CwdError(f"{path} has the weights of run {theirs}: {self._remedy}.")
@@ -144,5 +162,4 @@ class RunFolder:
                 f"{path} holds other weights than those that were measured (SHA-256 "
                 f"{found[:12]}, measured {measured[:12]}): {self._remedy}."
             )
-        load_network_weights(network, path)
         return found

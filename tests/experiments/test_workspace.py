@@ -1,5 +1,6 @@
 """What is trained here, what is taken from the record, and what comes with the code."""
 
+import errno
 import json
 import shutil
 
@@ -179,6 +180,65 @@ def test_a_teacher_that_comes_with_the_code(measured, opened, place, monkeypatch
     assert compare(workspace).empty  # nothing was trained
     # a student may learn from it
     assert workspace.train(measured[4]).metrics == RunFolder(place / "before", measured[4]).metrics
+
+
+def published(measured, place):
+    """The teacher of the tiny profile, as it comes with the code."""
+    teacher = measured[4].teacher
+    shutil.copytree(place / "before" / teacher.name, paths.WEIGHTS / teacher.name)
+    return RunFolder(paths.WEIGHTS, teacher)
+
+
+@pytest.mark.parametrize("mode", ["all", "fresh"])
+def test_after_a_copied_teacher_other_modes_train_it_and_its_students(
+    measured, opened, place, mode
+):
+    teacher, student = published(measured, place).run, measured[4]
+    opened().train_now([teacher, student])
+    workspace = opened(mode)
+    assert workspace.left([teacher, student]) == [teacher, student]
+    kept = paths.RUNS / ".replaced"
+    assert {path.name for path in kept.iterdir()} == {teacher.name, student.name}
+    workspace.train_now([student])
+    assert not workspace.taken(teacher)
+    assert workspace.left([teacher, student]) == []  # the second call trains nothing
+    path = RunFolder(paths.RUNS, student).done / "provenance.json"
+    learnt = json.loads(path.read_text())
+    learnt["teacher"]["sha256"] = "0" * 64  # of another that was there before
+    path.write_text(json.dumps(learnt))
+    assert opened().left([student]) == [student]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("student.safetensors", lambda data: data[:-1] + b"x", "holds other weights than those"),
+        ("metrics.json", lambda data: b"{}", "records no mIoU"),
+        ("config.json", lambda data: data.replace(b'"seed": 0', b'"seed": 7'), "is of another run"),
+        ("config.json", lambda data: b'{"teacher": 5}', "is of another run"),
+    ],
+)
+def test_a_published_teacher_that_is_damaged(measured, opened, place, name, change, words):
+    source = published(measured, place)
+    path = source.done / name
+    path.write_bytes(change(path.read_bytes()))
+    for _ in range(2):
+        with pytest.raises(CwdError, match=words) as caught:
+            opened().train(source.run)
+        assert str(path) in str(caught.value)
+        assert f"delete {source.done} to train" in str(caught.value)
+    assert not RunFolder(paths.RUNS, source.run).done.exists()
+
+
+def test_a_disk_that_is_full_while_the_teacher_is_copied(measured, opened, place, monkeypatch):
+    source = published(measured, place)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "the source")
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(CwdError, match=r"partial/config\.json could not be written .*free"):
+        opened().train(source.run)
 
 
 @pytest.mark.parametrize("case", ["fresh", "other images"])

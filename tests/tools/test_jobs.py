@@ -18,10 +18,11 @@ from submitit.slurm.slurm import _make_sbatch_string
 from cwd import __main__
 from cwd.experiments.study import every_run, open_profile
 from cwd.system import paths
+from cwd.system.distributed import VARIABLES
 from cwd.system.errors import CwdError
 from cwd.tools import jobs, worker
-from cwd.tools.jobs import Crew, Settings
-from cwd.tools.train import chosen_runs, train_runs
+from cwd.tools.jobs import Crew
+from cwd.tools.train import Settings, chosen_runs, train_runs
 from cwd.tools.worker import Job
 from cwd.training.order import needed
 from cwd.training.run_folder import RunFolder
@@ -37,8 +38,8 @@ def place(tmp_path, data_root):
 def crew(place, tmp_path):
     """A crew for a list of runs, with settings."""
 
-    def call(*runs, **settings):
-        return Crew(runs, place, Settings(**settings), tmp_path / "jobs")
+    def call(*runs, workers=1, **settings):
+        return Crew(runs, place, workers, Settings(**settings), tmp_path / "jobs")
 
     return call
 
@@ -228,7 +229,7 @@ def sbatch(tmp_path, monkeypatch):
 def test_what_slurm_is_asked_for_and_refuses(crew, sbatch, student, place, tmp_path, monkeypatch):
     slurm = {"cluster": "slurm", "partition": "gpu", "minutes": 90, "gpus_per_run": 4}
     given = ("account=me", "cpus-per-task=32")
-    whole = crew(student, workers=8, parameters=given, **slurm)
+    whole = crew(student, workers=8, parameter=given, **slurm)
     whole.device = "auto"
     handle = whole.submit(Job((student,), place, processes=4))
     lines = set(sbatch.read_text().splitlines())
@@ -239,7 +240,8 @@ def test_what_slurm_is_asked_for_and_refuses(crew, sbatch, student, place, tmp_p
     assert handle.job_id == "12"
     # the name that submitit gives an option is sbatch's
     assert "--gpus-per-node=4" in _make_sbatch_string("x", place["runs"], gpus_per_node=4)
-    assert "gpus_per_node" not in Settings(**slurm).of_submitit("cpu")
+    whole.device = "cpu"
+    assert "gpus_per_node" not in whole.parameters()
     (tmp_path / "bin" / "sbatch").write_text("#!/bin/sh\necho invalid partition >&2; exit 1\n")
     with pytest.raises(CwdError, match=r"SLURM refused the job .*check --partition"):
         crew(student, **slurm).go()
@@ -250,12 +252,12 @@ def test_what_slurm_is_asked_for_and_refuses(crew, sbatch, student, place, tmp_p
 
 def test_which_runs_are_meant(tmp_path):
     workspace = open_profile("smoke", str(tmp_path), device="cpu")
-    table = chosen_runs(workspace, "table5", None, "", 0)
+    table = chosen_runs(workspace, study_name="table5")
     assert {run.recipe for run in table} >= {"", "PI + HO + CW_f"}
-    assert chosen_runs(workspace, "all", None, "", 0) == every_run(workspace)
-    (one,) = chosen_runs(workspace, "table2", "CW_f", "PSPNet-MBV2(0.35)", 3)
+    assert chosen_runs(workspace, study_name="all") == every_run(workspace)
+    (one,) = chosen_runs(workspace, recipe="CW_f", network="PSPNet-MBV2(0.35)", seed=3)
     assert (one.recipe, one.seed, one.network) == ("CW_f", 3, "PSPNet-MBV2(0.35)")
-    assert chosen_runs(workspace, "table2", "", "", 0) == [workspace.profile.student]
+    assert chosen_runs(workspace, recipe="") == [workspace.profile.student]
 
 
 def test_the_command_hands_the_runs_to_workers(monkeypatch, tmp_path, capsys):
@@ -266,23 +268,54 @@ def test_the_command_hands_the_runs_to_workers(monkeypatch, tmp_path, capsys):
 
     monkeypatch.setattr(Crew, "go", go)
     monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
-    words = ["cwd", "train", "--profile", "smoke", "--data-root", str(tmp_path), "--seeds", "5"]
+    words = ["cwd", "train", "--profile", "smoke", "--data-root", str(tmp_path)]
     words += ["--device", "cpu", "--recipe", "CW_f", "--workers", "3", "--retries", "0"]
-    words += ["--parameter", "mail-type=END=1"]
     monkeypatch.setattr(sys, "argv", words)
     assert __main__.main() == 0
     (whole,) = handed
     assert [run.recipe for run in whole.waiting] == ["", "", "CW_f"]
     assert whole.place["data_root"] == tmp_path
     assert (whole.place["device"], whole.place["allow_weak_teacher"]) == ("cpu", True)
-    assert whole.settings == Settings(workers=3, retries=0, parameters=["mail-type=END=1"])
-    words += ["--parameter", "account"]
+    assert (whole.workers, whole.settings) == (3, Settings(workers=3, retries=0, parameter=()))
+    words += ["--cluster", "slurm", "--parameter", "account"]
     assert __main__.main() == 2
     assert "write name=value" in capsys.readouterr().err
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    del words[-2:]
+    del words[-4:]
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")  # torchrun sets more
+    assert __main__.main() == 0
+    for name in VARIABLES:
+        monkeypatch.setenv(name, "1")
     assert __main__.main() == 2
     assert "torchrun's processes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("--seed 1", "--seed is for one run: give --recipe"),
+        ("--network PSPNet-R18", "--network is for one run"),
+        ("--recipe CW_f --seeds 0,1", "--seeds is for many runs: leave it or --recipe out"),
+        ("--recipe CW_f --study table3", "--study is for many runs"),
+        ("--partition gpu", "--partition is SLURM's: add --cluster slurm"),
+        ("--minutes 5 --cluster local", "--minutes is SLURM's"),
+        ("--parameter account=me --workers 1", "--parameter is SLURM's"),
+    ],
+)
+def test_an_option_that_would_not_be_used(monkeypatch, capsys, place, given, sentence):
+    words = ["cwd", "train", "--profile", "smoke", "--data-root", str(place["data_root"])]
+    monkeypatch.setattr(sys, "argv", words + given.split())
+    assert __main__.main() == 2
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_is_finished_is_said_whatever_trains_the_rest(monkeypatch, tmp_path, capsys, workers):
+    workspace = open_profile("smoke", str(tmp_path), device="cpu")
+    monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
+    finish(paths.RUNS, workspace.profile.student)
+    train_runs(workspace, [workspace.profile.student], workers=workers)
+    said = "alone, seed 0: finished at commit 0123456, which isn't here; kept in"
+    assert said in capsys.readouterr().err
 
 
 FOLLOWER = """
@@ -311,23 +344,14 @@ def test_a_worker_ends_with_what_started_it(started):
 
 def test_more_workers_than_make_sense():
     with pytest.raises(CwdError, match=r"^100000 workers are too many .* give at most \d+\.$"):
-        jobs.Settings(workers=100_000)
+        Settings(workers=100_000)
 
 
 @pytest.mark.parametrize(
     ("given", "workers"),
-    [({}, 6), ({"gpus_per_run": 4}, 1), ({"gpus_per_run": 2}, 3), ({"cluster": "slurm"}, 1)],
-)
-def test_without_a_number_of_workers(monkeypatch, tmp_path, sbatch, given, workers):
-    handed = []
-
-    def go(crew):
-        handed.append(crew)
-
-    monkeypatch.setattr(Crew, "go", go)
+    [({}, 6), ({"gpus_per_run": 4}, 1), ({"gpus_per_run": 2}, 3), ({"cluster": "slurm"}, 1),
+     ({"workers": 1}, 0), ({"workers": 1, "retries": 2}, 1), ({"cluster": "local"}, 6)],
+)  # fmt: skip
+def test_how_many_at_once(monkeypatch, sbatch, given, workers):
     monkeypatch.setattr("cwd.tools.train.side_by_side", lambda device: 6)
-    workspace = open_profile("smoke", str(tmp_path), device="cpu")
-    monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
-    jobs_of = {"workers": None, "cluster": "", "gpus_per_run": 1} | given
-    train_runs(workspace, [workspace.profile.student], **jobs_of)
-    assert handed[0].settings.workers == workers
+    assert Settings(**given).at_once("cpu") == workers

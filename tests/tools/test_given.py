@@ -1,0 +1,140 @@
+"""What is given is used, or refused in a sentence: profiles, seeds, modes, paths, variables."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import yaml
+from invented import QUICK
+
+from cwd.config.run import Data
+from cwd.experiments import open_profile, study
+from cwd.experiments.sections import read_seeds
+from cwd.system import distributed, paths
+from cwd.system.device import training_threads
+from cwd.system.errors import CwdError
+from cwd.system.progress import VARIABLE, report
+from cwd.training.provenance import first_weights
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """Open a profile with these changes, or of this text, in a file of this name."""
+
+    def call(changes, name="tiny.yaml", **given):
+        path = tmp_path / name
+        text = changes if isinstance(changes, str) else yaml.safe_dump(QUICK | changes)
+        path.write_text(text)
+        return open_profile(str(path), **{"data_root": str(tmp_path)} | given)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ("about: one\nabout: two\n", "the key 'about' stands twice: keep one"),
+        ("a: " + "[" * 5000, "is no valid YAML (maximum recursion depth exceeded"),
+        ({"student_seeds": [0]}, "has student_seeds and no students"),
+        ({"student": {"network": "PSPNet-R18", "stands_for": "x"}}, "unknown key 'stands_for'"),
+        ({"student": {"network": "PSPNet-R18", "init": ""}}, "init is '', expected a text that"),
+        ({"student": {"network": "PSPNet-R18", "init": "a\0b"}}, "is no path"),
+        ({"student": {"network": "PSPNet-R18", "init": "~nosuchuser/x"}}, "is no path"),
+        ({"seeds": ["1_0"]}, "expected different whole numbers"),
+    ],
+)
+def test_profiles(opened, changes, sentence):
+    with pytest.raises(CwdError) as caught:
+        opened(changes)
+    assert sentence in str(caught.value)
+    assert "tiny.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["runs.yaml", "cache.yml", "report.yaml", "..yaml", "...yaml"])
+def test_names_of_profiles_whose_results_would_lie_elsewhere(opened, name):
+    with pytest.raises(CwdError, match="has a name that its results can't have"):
+        opened({}, name)
+
+
+def test_a_profiles_ending_may_be_written_large(opened):
+    assert opened({}, "Mine.YAML").profile.name == "Mine"
+
+
+@pytest.mark.parametrize("text", ["1_0", "-0", "\u0661", "+1", "1e3", "", "0,,1", "9" * 20, True])
+def test_seeds_that_python_alone_would_read(text):
+    with pytest.raises(ValueError, match="expected different whole numbers"):
+        read_seeds(text)
+
+
+@pytest.mark.parametrize("mode", [0, False, "old", "all fresh"])
+def test_modes(opened, mode):
+    with pytest.raises(CwdError, match="is unknown: use one of core, all, fresh"):
+        opened({}, mode=mode)
+    assert opened({}, mode="").mode == opened({}, mode=None).mode == "core"
+
+
+@pytest.mark.parametrize("root", ["~nosuchuser/data", "a\0b"])
+def test_data_roots(opened, root):
+    with pytest.raises(CwdError, match="is no path"):
+        opened({}, data_root=root)
+    assert opened({}, data_root=2017).data_root == paths.ROOT / "2017"  # papermill's number
+
+
+def test_first_weights_with_a_long_name(opened):
+    workspace = opened({"student": {"network": "PSPNet-R18", "init": "x" * 300}})
+    with pytest.raises(CwdError, match="the first weights of PSPNet-R18 in profile tiny"):
+        workspace.profile.check_weights()
+
+
+def test_a_recipe_of_any_length_has_a_folder(student, teacher):
+    terms = "PI(T=1.5) + CW_s(T=1.25, weight=2.5) + CW_f(T=1.75, weight=3.5)"
+    terms += " + MIMIC_f(weight=1.125) + MIMIC_s(weight=1.125) + AT_f(weight=1.125) + AT_s(p=3)"
+    terms += " + PA_f(weight=1.125) + PA_s(weight=1.125) + LOCAL_f(weight=1.125)"
+    run = replace(student, recipe=terms, teacher=teacher)
+    other = replace(run, recipe=terms.replace("LOCAL_f", "LOCAL_s"))
+    assert len(f".{run.name}.partial.0000000.tmp") < 255
+    assert run.name != other.name
+
+
+def test_a_tiny_teacher_is_stopped_early_too(opened):
+    one = {"steps": 1, "batch": 4, "crop": [32, 64]}
+    teacher = {"network": "PSPNet-R18(0.25)", "schedule": {"steps": 1}}
+    workspace = opened({"schedule": one, "teacher": teacher, "investigations": True})
+    assert [row.runs[0].schedule.steps for row in study("schools", workspace).rows[-4:-3]] == [1]
+
+
+@pytest.mark.parametrize(("said", "threads"), [("0", 1), ("abc", 1), ("", 1), ("2", 3), ("4,2", 3)])
+def test_threads(monkeypatch, said, threads):
+    before = torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    torch.set_num_threads(3)
+    with training_threads("cpu"):
+        assert torch.get_num_threads() == threads
+    torch.set_num_threads(before)
+
+
+def test_progress_that_nobody_can_read_is_shown_here(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "missing" / "file"))
+    report("run finished")
+    assert capsys.readouterr().err == "run finished\n"
+
+
+def test_one_of_torchruns_variables_alone(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    assert not distributed.launched()
+    assert distributed.open_fabric("cpu", "32-true").world_size == 1
+
+
+def test_public_first_weights_have_a_checksum():
+    network = torch.nn.Module()
+    network.backbone, network.init_report = torch.nn.Linear(2, 1), {"matched": [], "ignored": []}
+    one = first_weights("imagenet", network)
+    assert first_weights("random", network) == {"from": "random"}
+    assert first_weights("imagenet", network) == one
+    network.backbone.weight.data[0, 0] += 1
+    assert first_weights("imagenet", network)["sha256"] != one["sha256"]
+
+
+def test_data_without_a_name():
+    with pytest.raises(CwdError, match="name is '', expected a text that isn't empty"):
+        Data("")
