@@ -21,7 +21,7 @@ from cwd.experiments.table import Row
 from cwd.system import paths
 from cwd.system.device import pick_device
 from cwd.system.errors import CwdError
-from cwd.system.files import copy_file, save_figure, write_atomic, write_json
+from cwd.system.files import copy_file, save_figure, write_atomic, write_json, write_text
 from cwd.system.progress import report
 from cwd.training.loop import train_together
 from cwd.training.order import groups, needed
@@ -32,6 +32,7 @@ from cwd.training.tasks import task_of
 # What becomes of runs that aren't on disk: those of `Workspace.core` are trained and the rest is
 # taken from the record; all are trained and compared with it; or there is no record.
 MODES = ("core", "all", "fresh")
+COPIED = "copied.txt"  # in the folder of a run that wasn't trained here
 # The paper's claim in one table, from one seed; AT is what its pictures compare CW with.
 CORE = ("", "PI", "CW_s", "CW_f", "AT_f")
 
@@ -103,10 +104,7 @@ class Workspace:
 
     def taken(self, run: Run) -> bool:
         """Whether a run on disk is a copy of one that comes with the code."""
-        published, folder = RunFolder(paths.WEIGHTS, run), RunFolder(paths.RUNS, run)
-        if not (published.finished and folder.finished):
-            return False
-        return folder.provenance == published.provenance
+        return (RunFolder(paths.RUNS, run).done / COPIED).is_file()
 
     def outdated(self, run: Run) -> bool:
         """Whether a finished run has to be trained again.
@@ -211,6 +209,7 @@ class Workspace:
             if not folder.finished:
                 for name in FILES:
                     copy_file(published.done / name, folder.partial / name)
+                write_text(folder.partial / COPIED, f"from {published.done}\n")
                 folder.complete()
         report(f"{run.title}: taken from {paths.for_people(published.done)}")
         return True
