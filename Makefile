@@ -35,7 +35,7 @@ help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "Variables: PROFILE=$(PROFILE) DATA_ROOT=$(DATA_ROOT) SEEDS=0,1,2 DEVICE=$(DEVICE)" \
-		"WORKERS=$(WORKERS) DATASET=$(DATASET) PYTHON=$(PYTHON)"
+		"WORKERS=$(WORKERS) MODE=core|all|fresh DATASET=$(DATASET) PYTHON=$(PYTHON)"
 
 first: .venv/.installed ## a first table beside the paper's, trained in minutes
 	@$(RUN) -m cwd first --profile "$(PROFILE)" $(if $(WORKERS),--workers "$(WORKERS)") \

@@ -100,7 +100,7 @@ def test_timed_and_trained_from_end_to_end(workspace, capsys):
     assert times.loc["", "parameters"] == times.loc["PI", "parameters"] == 0
     assert times.loc["MGD_b", "parameters"] > times.loc["CW_f", "parameters"] > 0
     assert beyond.timed(workspace).equals(times)  # kept
-    runs = chosen_runs(workspace, "equal_time", None, "", 0)
+    runs = chosen_runs(workspace, study_name="equal_time")
     assert {run.recipe for run in runs} == {*times.index}
     image, pulls = beyond.pulls(workspace, ["CW_f", "CIRKD_f", "MGD_b"])
     assert image.dtype == torch.uint8

@@ -6,6 +6,7 @@ import subprocess
 import tomllib
 from itertools import chain
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -54,6 +55,19 @@ def test_variables_reach_the_command():
     said = make("-n", "reproduce", "PROFILE=a", "DATA_ROOT=b c", "SEEDS=0,1", "DEVICE=cpu")
     for option in ('--profile "a"', '--data-root "b c"', '--seeds "0,1"', '--device "cpu"'):
         assert option in said
+
+
+@pytest.mark.parametrize(
+    ("given", "mode"),
+    [
+        ("", ""), ("ALL=1", "all"), ("ALL=0", ""), ("FRESH=no", ""), ("MODE=fresh", "fresh"),
+        ("MODE=all ALL=yes", "all"),
+        ("ALL=1 FRESH=1", "all fresh"), ("ALL=maybe", "maybe"),  # which `reproduce` refuses
+    ],
+)  # fmt: skip
+def test_modes_reach_the_command(given, mode):
+    for target in ("reproduce", "first"):
+        assert f'--mode "{mode}"' in make("-n", target, *given.split())
 
 
 def test_continuous_integration_runs_the_test_command():
