@@ -15,7 +15,7 @@ from cwd.experiments.claims.judging import CLAIMS, layout, verdict
 from cwd.experiments.profile import load_profile
 from cwd.experiments.records import Records
 from cwd.experiments.rows_losses import BARE
-from cwd.experiments.study import STUDIES, study
+from cwd.experiments.study import studies_of, study
 from cwd.recipes.parse import parse_recipe
 
 T_2 = 4.30265  # Student's t, two degrees of freedom, 97.5 %
@@ -121,7 +121,8 @@ def test_every_dataset_counts(tmp_path):
 
 
 def test_claims_ask_for_recipes_that_the_studies_train():
-    rows = [row for name in STUDIES for row in study(name, Invented({})).rows]
+    source = Invented({})
+    rows = [row for name in studies_of(source.profile) for row in study(name, source).rows]
     trained = {run.recipe for row in rows for run in row.runs}
     named = ("better", "worse", "recipe", "others", "loss")
     for claim in CLAIMS:

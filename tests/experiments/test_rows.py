@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 from invented import Invented, TwoStarts
 
-from cwd.experiments import STUDIES, Workspace, every_run, study
+from cwd.experiments import Workspace, every_run, study
 from cwd.experiments.profile import Student, load_profile
 from cwd.experiments.rows_losses import class_comparison, table1
+from cwd.experiments.study import studies_of
 from cwd.recipes.parse import parse_recipe
 from cwd.system import paths
 from cwd.system.errors import CwdError
@@ -83,14 +84,10 @@ def test_controls_are_the_four_normalisations_with_two_metrics():
 def test_a_run_is_trained_once_for_all_tables_and_from_every_seed():
     source = Invented({})
     several = ("table6", "table7", "table8", "table9", "transformation")
-    several += (
-        "longer",
-        "schools",
-        "unaugmented",
-        "equal_time",
-    )  # whose schedules and teachers differ
+    # whose schedules and teachers differ
+    several += ("longer", "schools", "unaugmented", "equal_time")
     keys = defaultdict(set)
-    for name in [name for name in STUDIES if name not in several]:
+    for name in [n for n in studies_of(source.profile) if n not in several]:
         teacher, *rows = study(name, source).rows
         assert teacher.runs == (source.profile.teacher,)
         assert len({row.label for row in rows}) == len(rows)
