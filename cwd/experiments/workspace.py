@@ -141,7 +141,9 @@ class Workspace:
         runs = list(dict.fromkeys(runs))
         found = [self.find(run)["provenance"] for run in runs if self._elsewhere(run)]
         places = Counter(map(recorded_at, found))
-        said = f"{len(runs) - len(found)} of {len(runs)} runs were measured here"
+        done = [run for run in runs if RunFolder(paths.RUNS, run).finished]
+        here = sum(not self._elsewhere(run) for run in done)  # optional runs may be nowhere
+        said = f"{here} of {len(runs)} runs were measured here"
         said += "".join(f"; {count} are recorded, {place}" for place, count in places.items())
         return f"{said}."
 
