@@ -1,5 +1,6 @@
 """Tables: rows of runs, and how their results are laid out beside the paper's numbers."""
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -80,6 +81,22 @@ class Table:
             **means.add_prefix("our ").reindex(labels),
         }
         return pd.DataFrame(known, labels).assign(**columns)
+
+
+def shown(table: pd.DataFrame) -> str:
+    """A table as HTML, as a notebook shows it: measured rows, no empty column, no NaN.
+
+    What was saved has all of it.
+    """
+    if "seeds" in table and table["seeds"].any():
+        table = table[table["seeds"] > 0]
+    return table.dropna(axis=1, how="all").to_html(na_rep="", border=0)
+
+
+def show_tables() -> None:
+    """Let the kernel, if this is one, show every table as `shown` does."""
+    if (kernel := sys.modules.get("IPython")) and (shell := kernel.get_ipython()):
+        shell.display_formatter.formatters["text/html"].for_type(pd.DataFrame, shown)
 
 
 def method_row(

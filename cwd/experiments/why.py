@@ -46,6 +46,22 @@ def compared_rows(table: Study, one: str, other: str) -> str:
     return f"{which} ({len(apart)} seed{'s' * (len(apart) > 1)})."
 
 
+def extremes(table: Study) -> str:
+    """Which of a table's measured rows gains most over its student, and which least; a sentence."""
+    results = table.results()
+    by_seed = results.pivot(index="seed", columns="row", values=results.columns[2])
+    known = [row for row in table.rows if {row.label, row.student} <= set(by_seed)]
+    gains = {row.label: (by_seed[row.label] - by_seed[row.student]).mean() for row in known}
+    if not gains:
+        return "no row was measured."
+    most, least = max(gains, key=gains.get), min(gains, key=gains.get)
+    above = sum(gain > 0 for gain in gains.values())
+    return (
+        f"{above} of {len(gains)} rows gain over the student alone; {most} gains most, "
+        f"{gains[most]:+.2f}, {least} least, {gains[least]:+.2f}."
+    )
+
+
 def split_gains(table: Study) -> pd.DataFrame:
     """A table's gains in IoU over the student alone, over classes that it had learnt and others.
 

@@ -17,7 +17,7 @@ from cwd.data.decoded import DecodedDataset
 from cwd.experiments.profile import Profile, load_profile
 from cwd.experiments.records import Records
 from cwd.experiments.sections import Detection, Transformation, read_seeds
-from cwd.experiments.table import Row
+from cwd.experiments.table import Row, show_tables
 from cwd.system import paths
 from cwd.system.device import pick_device
 from cwd.system.errors import CwdError
@@ -273,6 +273,7 @@ def open_profile(
         raise CwdError(f"mode {mode!r} is unknown: use one of {', '.join(MODES)}.")
     root = paths.below_root(_given(data_root, "CWD_DATA_ROOT", "data"))
     torch.set_float32_matmul_precision("high")
+    show_tables()
     return Workspace(chosen, root, device, mode)
 
 

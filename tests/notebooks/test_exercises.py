@@ -12,6 +12,13 @@ WRONG = {
     "iou": "def class_iou(counts):\n    return 100 * counts.diag() / counts.sum(dim=1)",  # recall
     "shift": "def changed(y):\n    return 2 * y",
     "gradient": "def gradient(p, q):\n    return p - q",
+    "accuracy": "prediction = [1] + [0] * 8 + [1]",
+    "log-softmax": "temperature = 1.0",
+    "swapped": 'guess = "both"',
+    "large-t": "def limit(s, t):\n    return (s - t).square().mean() / 2",  # not centred
+    "interval": "interval = (2 - 1.96 / 3**0.5, 2 + 1.96 / 3**0.5)",  # as of many seeds
+    "weights": "weight = 10 / 19",
+    "scale": 'unmoved = {"AT", "PA", "CW"}',
     "pi-gradient": "def gradient(y_s, y_t):\n    return y_s - y_t",
     "critic": "def changed(s):\n    return s.flip(3)",
 }

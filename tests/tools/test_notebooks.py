@@ -14,8 +14,8 @@ GUARD = "NBVAL_CHECK_OUTPUT"
 
 
 def test_the_notebooks_are_there():
-    numbers = [f"{number:02}" for number in range(9)]
-    expected = ["start", *numbers, "A1", "A2", "rivals", "99"]
+    expected = ["start", "00", "01", "02", "03", "04", "05", "06", "07", "08", "A1", "A2"]
+    expected += ["laboratory", "rivals", "99"]
     assert [path.stem.partition("_")[0] for path in find_notebooks(paths.NOTEBOOKS)] == expected
     assert sorted(find_notebooks(paths.NOTEBOOKS)) == NOTEBOOKS
 
@@ -54,7 +54,7 @@ def test_one_parameters_cell(book):
     statements = ast.parse(cell.source).body
     assert all(isinstance(s, ast.AnnAssign) for s in statements)
     names = [s.target.id for s in statements]
-    assert names == ["profile", "data_root", "seeds", "device", "mode"]
+    assert names[:5] == ["profile", "data_root", "seeds", "device", "mode"]  # more are its own
     assert all(isinstance(ast.literal_eval(s.value), str) for s in statements)
 
 
