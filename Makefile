@@ -14,6 +14,8 @@ SEED = 0
 SPLIT = test
 LOG =
 ADDRESS =
+LAB =
+OFFLINE =
 PYTHON = $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && \
 	echo $$p && break; done)
@@ -29,7 +31,7 @@ given = $(if $(filter command,$(origin $(1))),--$(2) "$($(1))")
 # the kernel named python3 is .venv's, whatever kernels the user has elsewhere
 export JUPYTER_PREFER_ENV_PATH = 1
 
-.PHONY: help first plan reproduce train report readme smoke test lint lab data rehearse submission bench publish badges lock clean distclean
+.PHONY: help first plan reproduce train report readme smoke test lint lab data rehearse submission bench publish slides badges lock clean distclean
 
 help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -75,8 +77,11 @@ lint: .venv/.installed ## ruff (rules and format, notebooks too), and which room
 	$(RUN) -m ruff format --quiet --check .
 	@said=$$(.venv/bin/lint-imports --no-cache --no-logo 2>&1) || { echo "$$said"; exit 1; }
 
-lab: .venv/.installed ## JupyterLab in notebooks/
-	@cd notebooks && ../$(RUN) -m jupyterlab
+# Copies, so that a checkout stays clean; those that are there already are the reader's own work.
+lab: .venv/.installed ## JupyterLab on working copies of the notebooks, in build/lab/
+	@mkdir -p build/lab && for book in notebooks/*.ipynb; do \
+		test -e "build/lab/$${book##*/}" || cp "$$book" build/lab/; done
+	@cd build/lab && ../../$(RUN) -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB)
 
 data: .venv/.installed ## get DATASET into DATA_ROOT, or check the one that is there
 	@$(RUN) -m cwd data "$(DATASET)" --data-root "$(DATA_ROOT)"
@@ -93,6 +98,13 @@ bench: .venv/.installed ## speed of loss, training step and loader, as ratios
 
 publish: .venv/.installed ## put the outputs of build/PROFILE into the committed notebooks
 	@$(RUN) -m cwd publish --profile "$(PROFILE)"
+
+# What turns slides and draws equations comes from the network when the page is opened; with OFFLINE=1
+# it is fetched now, which needs npm, and the folder build/slides is all that a talk needs.
+MODULES = reveal.js@4.0.2 requirejs@2.3.7 mathjax@2.7.9
+slides: .venv/.installed ## a talk from the notebooks' tagged cells; OFFLINE=1 for a room without network
+	@$(if $(OFFLINE),npm install --silent --no-save --prefix build/slides $(MODULES))
+	@$(RUN) -m cwd slides $(if $(OFFLINE),--modules node_modules)
 
 # The links that open the first notebook in a browser need the address of a public repository, and so
 # does that notebook where it is a single file.
@@ -117,8 +129,8 @@ lock: ## renew requirements.lock from pyproject.toml (LOCK_WITH="torch==...")
 	! grep -n '@' build/lock/new
 	mv build/lock/new requirements.lock && rm -rf build/lock
 
-clean: ## remove results, keep trained runs and decoded datasets
-	@for folder in build/*; do case "$$folder" in build/runs|build/cache) ;; *) rm -rf "$$folder";; esac; done
+clean: ## remove results, keep trained runs, decoded datasets and build/lab
+	@for folder in build/*; do case "$$folder" in build/runs|build/cache|build/lab) ;; *) rm -rf "$$folder";; esac; done
 
 distclean: ## remove results, trained runs, decoded datasets and .venv
 	rm -rf .venv build *.egg-info

@@ -250,6 +250,17 @@ def export(
 
 
 @app.command()
+def slides(
+    modules: Annotated[str, typer.Option(help="folder of npm packages beside the page")] = "",
+) -> None:
+    """A talk of twelve slides, from the notebooks' tagged cells."""
+    _needs_checkout("slides", "the notebooks")
+    from cwd.tools.slides import write_slides
+
+    print("open", paths.for_people(write_slides(modules)))
+
+
+@app.command()
 def bench() -> None:
     """Speed of loss, training step and loader, as ratios in one run."""
     from cwd.tools.bench import bench

@@ -13,7 +13,6 @@ SPATIAL, CHANNEL = "#6f7f8f", "#e17c05"
 HEAT = "magma"  # of channels
 PRINTED = {"marker": "D", "facecolor": "none", "edgecolor": INK}  # the paper's numbers
 ABOVE = {"loc": "lower left", "bbox_to_anchor": (0, 1)}  # a legend over a panel's left corner
-FINE = 20  # square inches of a small figure
 ALONE = {"color": STUDENT, "linestyle": ":", "label": "student alone"}  # a line
 
 sns.set_theme(
@@ -46,9 +45,8 @@ def method_colour(name: str) -> str:
 def panels(
     rows: int, columns: int, width: float, height: float, **shared: Any
 ) -> tuple[Figure, np.ndarray]:
-    """A figure of so many inches, and its axes [rows, columns]; a small one is drawn finer."""
-    options = shared | {"dpi": 150} if width * height < FINE else shared
-    return plt.subplots(rows, columns, figsize=(width, height), squeeze=False, **options)
+    """A figure of so many inches, and its axes [rows, columns]."""
+    return plt.subplots(rows, columns, figsize=(width, height), squeeze=False, **shared)
 
 
 def bare(axes: Axes, title: str = "") -> Axes:

@@ -122,7 +122,7 @@ def first(profile: str, *, workers: int | None = 1, **place: Any) -> None:
         raise CwdError(f"profile {workspace.profile.name} has no segmentation networks: use quick.")
     _train_core(workspace, workers)
     print("make reproduce   the notebooks, with every other row as recorded")
-    print("make lab         the notebooks in JupyterLab, first notebooks/02_method.ipynb")
+    print("make lab         the notebooks in JupyterLab, first start.ipynb")
 
 
 def _train_core(workspace: Workspace, workers: int | None) -> None:
