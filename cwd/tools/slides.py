@@ -28,7 +28,7 @@ def write_slides(modules: str = "") -> Path:
     for path in find_notebooks(paths.NOTEBOOKS):
         for cell in nbformat.read(path, as_version=4).cells:
             for tag in KINDS.keys() & set(cell.metadata.get("tags", [])):
-                del cell["id"]  # two notebooks may have the same
+                cell["id"] = f"slide-{len(cells)}"  # two notebooks may have the same
                 cell.metadata["slideshow"] = {"slide_type": KINDS[tag]}
                 cells.append(cell)
     if not cells:
