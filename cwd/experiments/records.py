@@ -49,7 +49,7 @@ class Records:
         path = self.path(run)
         if not os.path.lexists(path):
             return None
-        found = read_json(path, _remedy(path), forms.RECORDS[task_of(run.network).measure])
+        found = read_json(path, _remedy(path), forms.RECORD_FORMS[task_of(run.network).measure])
         if key_of(found["run"]) != run.key:
             raise CwdError(f"{path} is the record of another run: {_remedy(path)}.")
         return found

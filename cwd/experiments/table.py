@@ -56,7 +56,6 @@ class Table:
         return table.dropna(axis=1, how="all") if self.sparse else table
 
     def _summary(self, rows: tuple[Row, ...], results: pd.DataFrame) -> pd.DataFrame:
-        """All that is known of each row, one line a label."""
         labels, main = [row.label for row in rows], self.measures[0]
         by_row = results.groupby("row", sort=False)
         seeds = by_row[main].count().reindex(labels, fill_value=0)

@@ -101,7 +101,6 @@ def _spread(values: pd.Series, sign: str) -> str:
 
 
 def _markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown, and an empty line after it."""
     cells = [header, ["---"] * len(header), *lines]
     return "\n".join("| " + " | ".join(line) + " |" for line in cells) + "\n"
 

@@ -17,10 +17,10 @@ from cwd.experiments.study import every_run
 from cwd.experiments.workspace import Workspace
 from cwd.system import paths
 from cwd.system.errors import CwdError
-from cwd.system.files import copy_file, write_json, write_text
+from cwd.system.files import copy_file, sha256, write_json, write_text
 from cwd.system.progress import report
 from cwd.training.provenance import recorded_at
-from cwd.training.run_folder import FILES, WEIGHTS, RunFolder
+from cwd.training.run_folder import FILES, PARTS, WEIGHTS, RunFolder
 from cwd.training.tasks import task_of
 
 HANDED_OUT = 16e6  # bytes of a teacher that comes with the code, at most
@@ -111,16 +111,17 @@ def publish_teacher(run: Run | None) -> list[Path]:
     if not (folder and folder.finished) or (folder.done / WEIGHTS).stat().st_size > HANDED_OUT:
         return []
     target, known, metrics = paths.WEIGHTS / run.name, folder.provenance, folder.metrics
-    target.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         copy_file(folder.done / name, target / name)
     size, schedule = "x".join(str(int(side)) for side in run.data.size or ()), run.schedule
+    images = known.get("images", dict.fromkeys(PARTS, "all"))  # runs of earlier versions lack it
     about = {
         "network": run.network, "name": run.name, "title": f"{run.data.name} {size}",
         "parameters": metrics["parameters"] / 1e6, "miou": metrics["miou"], "split": run.data.split,
-        "data": f"{run.data.name} of {size}, {known['images']['train']} images",
-        "steps": schedule.steps, "batch": schedule.batch, "images": known["images"]["val"],
-        "made": recorded_at(known), "sha256": known["sha256"], "classes": len(metrics["class_iou"]),
+        "data": f"{run.data.name} of {size}, {images['train']} images",
+        "steps": schedule.steps, "batch": schedule.batch, "images": images["val"],
+        "made": recorded_at(known), "sha256": sha256(target / WEIGHTS),
+        "classes": len(metrics["class_iou"]),
     }  # fmt: skip
     write_text(target / "README.md", CARD.format(**about))
     return [*(target / name for name in FILES), target / "README.md"]

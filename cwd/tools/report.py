@@ -1,10 +1,10 @@
 """Every table, figure and verdict from recorded results, without training: `make report`."""
 
 import base64
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import matplotlib.pyplot as plt
 import nbformat
@@ -65,7 +65,6 @@ def report(*, results: Path = paths.RESULTS, output: Path = paths.BUILD / "repor
 
 
 def _origins(source: Records) -> pd.DataFrame:
-    """How many runs were measured on what: hardware, versions, commit."""
     lines = []
     for found in filter(None, map(source.find, every_run(source))):
         session = found["provenance"]["sessions"][-1]
@@ -83,48 +82,47 @@ def _origins(source: Records) -> pd.DataFrame:
 
 def render(source: Records, folder: Path) -> list[str]:
     """Write a profile's tables and figures; returns what could not be, in words."""
-    tables, missing = {}, []
-    studies = {name: study(name, source) for name in studies_of(source.profile)}
+    missing, studies = [], {name: study(name, source) for name in studies_of(source.profile)}
+    tables, measured = {name: table.table() for name, table in studies.items()}, {}
     for name, table in studies.items():
-        if name == "table4":
-            tables["table4_class_iou"] = class_comparison(table.class_iou())
-        tables[name] = table.table()
+        known = set(table.results()["row"])
+        rows = tuple(row for row in table.rows if row.label in known)
+        measured[name] = replace(table, rows=rows)
         due = [row for row in table.rows[2:] if row.runs]  # others are cited
-        count = sum(row not in _measured(table).rows for row in due)
-        if count:
+        if count := sum(row not in rows for row in due):
             missing.append(f"{count} of {len(due)} rows of {name}, not measured")
     claims = verdicts(source)
     tables |= {"claims": layout(claims), "claims_not_run": layout(claims, run=False)}
+    if table4 := studies.get("table4"):
+        tables["table4_class_iou"] = class_comparison(table4.class_iou())
     if speed := source.beside(paths.DETECTION_COSTS):
         networks = pd.DataFrame(speed["networks"])
         tables["detector_speed"] = networks.set_index(["detector", "role"])
     if channels := source.beside(paths.CHANNELS):
         tables["channels"] = summary(pd.DataFrame(channels["lines"]))
+    figures = {}
     if costs := source.beside(paths.COSTS):
         tables["loss_slopes"] = pd.DataFrame(costs["slopes"]).set_index("loss")
         tables["step_shares"] = step_shares(pd.DataFrame(costs["step"]["seconds"]))
+        grid = pd.DataFrame(costs["grid"]["costs"])
+        figures["loss_time"] = complexity.growth(grid, "seconds")
+        figures["loss_memory"] = complexity.growth(grid, "bytes")
+        figures["step_shares"] = complexity.shares(tables["step_shares"])
     elif source.profile.student:
         missing.append("the costs of notebook 05, not recorded")
     for name, frame in tables.items():
         write_atomic(folder / "tables" / f"{name}.csv", frame.to_csv)
-    for name, figure in _figures(studies, claims, costs):
+    for name, figure in itertools.chain(figures.items(), _figures(measured, tables, claims)):
         save_figure(figure, folder / "figures" / f"{name}.png")
         plt.close(figure)
     return missing
 
 
-def _measured(table: Study) -> Study:
-    """The study without the rows that were not measured."""
-    found = set(table.results()["row"])
-    return replace(table, rows=tuple(row for row in table.rows if row.label in found))
-
-
 def _figures(
-    studies: dict[str, Study], claims: pd.DataFrame, costs: dict[str, Any] | None
+    measured: dict[str, Study], tables: dict[str, pd.DataFrame], claims: pd.DataFrame
 ) -> Iterator[tuple[str, Figure]]:
     """Figures by name; of a table, if two rows at least and the student alone were measured."""
-    part = {name: _measured(table) for name, table in studies.items()}
-    enough = {n: t for n, t in part.items() if len(t.rows) > 3 and t.rows[1].student is None}
+    enough = {n: t for n, t in measured.items() if len(t.rows) > 3 and t.rows[1].student is None}
     if {"temperature", "weight"} <= enough.keys():
         names = {"temperature": "temperature", "loss weight": "weight"}
         panels = {t: (enough[n].results(), enough[n].values()) for t, n in names.items()}
@@ -138,22 +136,13 @@ def _figures(
     if table := enough.get("table6"):
         yield "table6", comparisons.frontier(table.table(), table.source.profile.data.name)
     if "table9" in enough:
-        whole = studies["table9"].table()
-        yield "table9_gains", comparisons.gain_panels(whole, "paper, COCO")
-        yield "table9_sizes", detection.by_size(whole)
-    if "transformation" in enough:
-        whole = studies["transformation"].table()
-        if whole["our gain"].notna().any():
-            abstract = comparisons.gain_panels(whole, "abstract, full data", 2.7)
-            yield "transformation_gains", abstract
+        yield "table9_gains", comparisons.gain_panels(tables["table9"], "paper, COCO")
+        yield "table9_sizes", detection.by_size(tables["table9"])
+    if "transformation" in enough and tables["transformation"]["our gain"].notna().any():
+        abstract = comparisons.gain_panels(tables["transformation"], "abstract, full data", 2.7)
+        yield "transformation_gains", abstract
     if claims["unit"].isin(PERCENT).any():
         yield "claims", comparisons.forest(claims)
-    if costs:
-        grid = pd.DataFrame(costs["grid"]["costs"])
-        shares = step_shares(pd.DataFrame(costs["step"]["seconds"]))
-        yield "loss_time", complexity.growth(grid, "seconds")
-        yield "loss_memory", complexity.growth(grid, "bytes")
-        yield "step_shares", complexity.shares(shares)
 
 
 def _pictures() -> Iterator[tuple[str, bytes]]:

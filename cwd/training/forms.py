@@ -13,85 +13,51 @@ Seconds = Annotated[FiniteFloat, Field(ge=0)]
 Digits = Annotated[str, Field(pattern="^[0-9a-f]+$")]
 
 
-class _Settings(TypedDict):
+def mapping(**entries: Any) -> Any:
+    """The form of a mapping with these entries, and maybe others, by their types."""
+    return TypedDict("Mapping", entries)
+
+
+class Config(TypedDict):
+    """Settings of a run, of which `cwd.config.run.key_of` makes its key."""
+
+    data: dict[str, Any]
     schedule: dict[str, Any]
+    teacher: "Config | None"
 
 
-class _Config(_Settings):  # of which `cwd.config.run.key_of` makes a key
-    teacher: _Settings | None
+# `cwd.training.provenance.session`
+SESSION = mapping(
+    commit=Digits | None,
+    dirty=bool | None,
+    versions=mapping(torch=str, python=str),
+    hardware=mapping(device=str, name=str, threads=int, processes=NotRequired[int]),
+    seconds=NotRequired[Seconds],
+)
+# `cwd.training.results.origin`
+PROVENANCE = mapping(
+    dataset=mapping(train=str, val=str),
+    pixels=NotRequired[mapping(train=str, val=str)],
+    images=NotRequired[mapping(train=int, val=int)],
+    init=NotRequired[dict[str, Any]],
+    precision=str,
+    sha256=NotRequired[Digits],
+    seconds=Seconds,
+    sessions=Annotated[list[SESSION], Field(min_length=1)],
+)
+# of each task by its measure, `cwd.evaluation`; None: of what there isn't
+_classes = Annotated[dict[str, Percent | None], Field(min_length=1)]
+_boxes = {"ap": Percent} | dict.fromkeys(("ap50", "ap75", "ap_s", "ap_m", "ap_l"), Percent | None)
+METRICS = {
+    "miou": mapping(miou=Percent, macc=Percent, class_iou=_classes, parameters=int),
+    "ap": mapping(**_boxes, parameters=int),
+    "mask_ap": mapping(mask_ap=Percent, **_boxes, parameters=int),
+    "top1": mapping(top1=Percent, parameters=int),
+}
 
-
-class _Parts(TypedDict):
-    train: str
-    val: str
-
-
-class _Hardware(TypedDict):
-    device: str
-    name: str
-    threads: int
-    processes: NotRequired[int]
-
-
-class _Versions(TypedDict):
-    torch: str
-    python: str
-
-
-class Session(TypedDict):
-    """Where something was measured, see `cwd.training.provenance.session`; how long it took."""
-
-    commit: Digits | None
-    dirty: bool | None
-    versions: _Versions
-    hardware: _Hardware
-    seconds: NotRequired[Seconds]
-
-
-class _Provenance(TypedDict):  # see `cwd.training.results.origin`
-    dataset: _Parts
-    pixels: NotRequired[_Parts]
-    init: NotRequired[dict[str, Any]]
-    precision: str
-    sha256: NotRequired[Digits]
-    seconds: Seconds
-    sessions: Annotated[list[Session], Field(min_length=1)]
-
-
-class _Metrics(TypedDict):
-    parameters: int
-
-
-class _Segmentation(_Metrics):  # see `cwd.evaluation.miou.evaluate`
-    miou: Percent
-    macc: Percent
-    class_iou: Annotated[dict[str, Percent | None], Field(min_length=1)]  # None: not there
-
-
-class _Boxes(_Metrics):  # see `cwd.evaluation.coco_ap.scores`
-    ap: Percent
-    ap50: Percent | None
-    ap75: Percent | None
-    ap_s: Percent | None
-    ap_m: Percent | None
-    ap_l: Percent | None
-
-
-class _Masks(_Boxes):
-    mask_ap: Percent
-
-
-class _Classes(_Metrics):  # see `cwd.evaluation.top1.evaluate`
-    top1: Percent
-
-
-CONFIG, PROVENANCE = TypeAdapter(_Config), TypeAdapter(_Provenance)
-# by the measure of a task: its metrics, and all of a run in one file
-_KINDS = {"miou": _Segmentation, "ap": _Boxes, "mask_ap": _Masks, "top1": _Classes}
-METRICS = {measure: TypeAdapter(kind) for measure, kind in _KINDS.items()}
-RECORDS = {
-    measure: TypeAdapter(
-        TypedDict("_Record", {"run": _Config, "metrics": kind, "provenance": _Provenance})
-    )
-    for measure, kind in _KINDS.items()
+CONFIG_FORM, PROVENANCE_FORM = TypeAdapter(Config), TypeAdapter(PROVENANCE)
+METRICS_FORMS = {measure: TypeAdapter(form) for measure, form in METRICS.items()}
+RECORD_FORMS = {  # all of a run in one file
+    measure: TypeAdapter(mapping(run=Config, metrics=form, provenance=PROVENANCE))
+    for measure, form in METRICS.items()
 }

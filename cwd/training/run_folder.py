@@ -64,7 +64,7 @@ class RunFolder:
         for name in FILES:
             if not (self.done / name).is_file():
                 raise CwdError(f"{self.done / name} is missing: {self._remedy}.")
-        if key_of(self.read_json(CONFIG, forms.CONFIG)) != self.run.key:
+        if key_of(self.read_json(CONFIG, forms.CONFIG_FORM)) != self.run.key:
             raise CwdError(f"{self.done / CONFIG} is of another run: {self._remedy}.")
         return True
 
@@ -126,12 +126,12 @@ class RunFolder:
     @property
     def metrics(self) -> dict[str, Any]:
         """What was measured, see `cwd.training.tasks.base.Task.evaluate`."""
-        return self.read_json(METRICS, forms.METRICS[task_of(self.run.network).measure])
+        return self.read_json(METRICS, forms.METRICS_FORMS[task_of(self.run.network).measure])
 
     @property
     def provenance(self) -> dict[str, Any]:
         """Where the result came from, see `cwd.training.results.origin`."""
-        return self.read_json(PROVENANCE, forms.PROVENANCE)
+        return self.read_json(PROVENANCE, forms.PROVENANCE_FORM)
 
     @property
     def record(self) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def verdicts(profile: str | Workspace | Records) -> pd.DataFrame:
     return table.reindex(columns=[*columns, "verdict", "why not"])
 
 
-def side_by_side(source: Workspace) -> pd.DataFrame:
+def verdicts_by_profile(source: Workspace) -> pd.DataFrame:
     """The verdict on every claim in this profile, and in each other one that is recorded.
 
     Profiles of real images come first. With the verdict stands n, of seeds or of students.
