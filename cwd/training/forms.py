@@ -21,8 +21,8 @@ def mapping(**entries: Any) -> Any:
 class Config(TypedDict):
     """Settings of a run, of which `cwd.config.run.key_of` makes its key."""
 
-    data: dict[str, Any]
     schedule: dict[str, Any]
+    data: dict[str, Any]
     teacher: "Config | None"
 
 
@@ -49,10 +49,10 @@ PROVENANCE = mapping(
 _classes = Annotated[dict[str, Percent | None], Field(min_length=1)]
 _boxes = {"ap": Percent} | dict.fromkeys(("ap50", "ap75", "ap_s", "ap_m", "ap_l"), Percent | None)
 METRICS = {
-    "miou": mapping(miou=Percent, macc=Percent, class_iou=_classes, parameters=int),
-    "ap": mapping(**_boxes, parameters=int),
-    "mask_ap": mapping(mask_ap=Percent, **_boxes, parameters=int),
-    "top1": mapping(top1=Percent, parameters=int),
+    "miou": mapping(parameters=int, miou=Percent, macc=Percent, class_iou=_classes),
+    "ap": mapping(parameters=int, **_boxes),
+    "mask_ap": mapping(parameters=int, mask_ap=Percent, **_boxes),
+    "top1": mapping(parameters=int, top1=Percent),
 }
 
 CONFIG_FORM, PROVENANCE_FORM = TypeAdapter(Config), TypeAdapter(PROVENANCE)

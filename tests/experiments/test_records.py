@@ -42,7 +42,7 @@ def without(mapping, name):
     [
         *((part, odd, f"for {part}") for part in ("run", "metrics", "provenance")
           for odd in ([], "3", None)),
-        ("metrics", {}, "no metrics.miou"),
+        ("metrics", {}, "no metrics.parameters"),
         ("metrics", without(SCORES, "class_iou"), "no metrics.class_iou"),
         *(("metrics", SCORES | {"miou": odd}, "for metrics.miou")
           for odd in (1e9, -1.0, True, None, "3", math.nan)),

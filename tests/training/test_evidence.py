@@ -225,7 +225,7 @@ def test_a_folder_with_the_files_of_another_run(go, student):
     with pytest.raises(CwdError, match=r"config\.json is of another run: put it back, or delete"):
         _ = second.finished
     (second.done / CONFIG).write_text('{"teacher": 3}')
-    with pytest.raises(CwdError, match=r"config\.json has no data: put it back"):
+    with pytest.raises(CwdError, match=r"config\.json has no schedule: put it back"):
         _ = second.finished
 
 
