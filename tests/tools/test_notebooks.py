@@ -15,7 +15,7 @@ GUARD = "NBVAL_CHECK_OUTPUT"
 
 def test_the_notebooks_are_there():
     expected = ["start", "00", "01", "02", "03", "04", "05", "06", "07", "08", "A1", "A2"]
-    expected += ["laboratory", "rivals", "99"]
+    expected += ["B1", "laboratory", "rivals", "99"]
     assert [path.stem.partition("_")[0] for path in find_notebooks(paths.NOTEBOOKS)] == expected
     assert sorted(find_notebooks(paths.NOTEBOOKS)) == NOTEBOOKS
 
