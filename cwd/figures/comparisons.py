@@ -46,7 +46,8 @@ def gains(results: pd.DataFrame, paper: Mapping[str, float | None], *, rival: st
     ours = results[results["row"].isin(order)]
     ours = ours.assign(gain=ours["miou"] - ours["seed"].map(student))
     means = ours.groupby("row")["gain"].mean().reindex(order)
-    figure, ((axes,),) = style.panels(1, 1, 7, 0.32 * len(order) + 1.4)
+    width = max(7, 5 + 0.075 * max(map(len, order)))  # room for the longest recipe
+    figure, ((axes,),) = style.panels(1, 1, width, 0.32 * len(order) + 1.4)
     axes.axvline(0, **style.ALONE)
     if rival:
         axes.axvline(means[rival], color=style.TEACHER, linestyle=":", label=f"{rival}, mean")
