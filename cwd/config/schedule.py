@@ -34,7 +34,7 @@ class BaseSchedule:
 
     steps: Count
     batch: Count  # images a step, over all processes
-    lr: Number
+    lr: Positive
     momentum: Fraction = 0.9
     weight_decay: Number = 5e-4
     flip: Switch = True
@@ -58,7 +58,7 @@ class Schedule(BaseSchedule):
 
     steps: Count = 40_000
     batch: Count = 8
-    lr: Number = 0.01
+    lr: Positive = 0.01
     crop: Size = (512, 512)  # height, width in pixels
     scale: Range = (0.7, 2.1)  # random scale
     power: Number = 0.9  # of the poly schedule
@@ -86,7 +86,7 @@ class DetectionSchedule(BaseSchedule):
 
     steps: Count = 175_920
     batch: Count = 16
-    lr: Number = 0.02
+    lr: Positive = 0.02
     weight_decay: Number = 1e-4
     short: Side = 800  # pixels of an image's short side
     long: Side = 1333  # most pixels of its long side
@@ -120,7 +120,7 @@ class ClassificationSchedule(BaseSchedule):
 
     steps: Whole = 500_400  # 100 epochs of 5,004 full batches; 0: weights as they come
     batch: Count = 256
-    lr: Number = 0.1
+    lr: Positive = 0.1
     weight_decay: Number = 1e-4
     crop: Side = 224  # pixels of a side
     short: Side = 256  # pixels of an image's short side, of which the middle crop is measured

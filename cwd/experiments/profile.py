@@ -62,6 +62,13 @@ class Profile:
                 f"has no {' and no '.join(missing)}: segmentation needs all of {', '.join(own)}; a "
                 "profile without it needs pairs of other networks in detection or transformation"
             )
+        pairs = [(self.teacher, run) for run in (self.student, *(s.run for s in self.students))]
+        pairs += [(pair.teacher, pair.student) for pair in self.pairs]
+        if same := [run for teacher, run in pairs if run and run == teacher]:
+            raise ValueError(
+                f"has {same[0].network} as teacher and as student, trained alike: give the student "
+                "another network, start or schedule"
+            )
 
     @property
     def parts(self) -> tuple[Detection | Transformation, ...]:

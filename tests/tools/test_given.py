@@ -40,6 +40,8 @@ def opened(tmp_path):
         ({"student": {"network": "PSPNet-R18", "init": ""}}, "init is '', expected a text that"),
         ({"student": {"network": "PSPNet-R18", "init": "a\0b"}}, "is no path"),
         ({"student": {"network": "PSPNet-R18", "init": "~nosuchuser/x"}}, "is no path"),
+        ({"student": QUICK["teacher"]}, "as teacher and as student, trained alike"),
+        ({"schedule": {"steps": 1, "batch": 1, "lr": 0}}, "lr is 0, expected a number above 0"),
         ({"seeds": ["1_0"]}, "expected different whole numbers"),
     ],
 )
