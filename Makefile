@@ -69,8 +69,9 @@ smoke: .venv/.installed ## all notebooks in minutes, with numbers that mean noth
 # Unit tests in processes of one thread, with the datasets of DATA_ROOT; then the notebooks, whose
 # small scenes are drawn into data/ because DATA_ROOT may be read-only.
 test: lint ## lint, unit tests, and what the notebooks print
-	CWD_DATA_ROOT="$(DATA_ROOT)" OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --maxprocesses 4
-	CWD_PROFILE=smoke $(RUN) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=600 notebooks
+	CWD_DATA_ROOT="$(DATA_ROOT)" OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
+	CWD_PROFILE=smoke OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope \
+		--nbval-lax --nbval-current-env --nbval-cell-timeout=600 notebooks
 
 lint: .venv/.installed ## ruff (rules and format, notebooks too), and which room imports which
 	$(RUN) -m ruff check --quiet .

@@ -25,6 +25,9 @@ from cwd.recipes.parse import parse_recipe
 from cwd.system.errors import CwdError
 from cwd.tools.reproduce import choose, find_notebooks, fitting
 from cwd.training.loop import train
+from cwd.training.tasks.detection import DETECTION
+
+pytestmark = pytest.mark.xdist_group("detection_task")  # what they share is made once
 
 DATA = Data("scenes", size=(64, 96), train=8, val=3)
 SCHEDULE = DetectionSchedule(
@@ -75,13 +78,17 @@ def test_every_method_trains(go, kind):
     assert source["teacher"]["ap"] == go(student_of(kind, 0.25)).metrics["ap"]
 
 
-def test_reppoints_learns_a_few_images_by_heart(go):
-    data = Data("scenes", size=(128, 160), train=4, val=4, split="train")
+def test_reppoints_learns_a_few_images_by_heart(go, data_root):
+    data = Data("scenes", size=(128, 160), train=4, val=1)
     schedule = DetectionSchedule(
         steps=250, batch=4, short=128, long=160, lr=0.1, warmup=20, drops=(0.8, 0.95), clip=10.0,
         flip=False, precision="fp32",
     )  # fmt: skip
-    metrics = go(Run(data, "RepPoints-R18(0.25, fpn=32)", schedule)).metrics
+    run = Run(data, "RepPoints-R18(0.25, fpn=32)", schedule)
+    folder, (learnt, _) = go(run), DETECTION.open_data(run.data, data_root)
+    network = build_network(run.network, learnt.num_classes)
+    folder.load_into(network)
+    metrics = DETECTION.evaluate(network.eval(), learnt, schedule)
     assert metrics["ap50"] > 80  # measured: 96
     assert metrics["ap"] > 50  # 74
 
