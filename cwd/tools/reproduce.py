@@ -142,7 +142,7 @@ def _train_first(workspace: Workspace, workers: int | None) -> None:
         _train_core(workspace, workers)
     if workers != 1:
         asked = every_run(workspace, optional=workspace.trains_optional)
-        left = [run for run in asked if not workspace.recorded(run)]
+        left = [run for run in asked if not (run in workspace.core or workspace.recorded(run))]
         train_runs(workspace, left, workers=workers)
 
 

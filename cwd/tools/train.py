@@ -120,7 +120,8 @@ def train_runs(workspace: Workspace, runs: Iterable[Run], **jobs: Any) -> None:
     workers = settings.at_once(workspace.device)
     # copies what comes with the code, before workers look for it
     left = workspace.left(dict.fromkeys(each for run in runs for each in (*needed(run), run)))
-    finished = [RunFolder(paths.RUNS, run) for run in dict.fromkeys(runs) if run not in left]
+    done = [run for run in dict.fromkeys(runs) if run not in left and not workspace.taken(run)]
+    finished = [RunFolder(paths.RUNS, run) for run in done]
     for said, count in Counter(finished_at(folder.provenance) for folder in finished).items():
         what = finished[0].run.title if len(runs) == 1 else f"{count} of {len(set(runs))} runs"
         report(f"{what}: {said}; kept in {paths.for_people(paths.RUNS)}")
