@@ -4,7 +4,7 @@ import copy
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cwd.models.classification import Classifier, load_classifier
@@ -16,7 +16,7 @@ from cwd.models.segmentation import SegmentationNetwork
 from cwd.models.weights import check_values, is_public, load_backbone, read_weights
 from cwd.system import paths
 from cwd.system.errors import CwdError
-from cwd.system.own_code import load_function, named
+from cwd.system.own_code import load_function, named, running
 
 OTHERS = {kind.__name__: kind for kind in (FasterRCNN, MaskRCNN, RetinaNet, RepPoints, Classifier)}
 
@@ -66,7 +66,7 @@ def _own(name: str, num_classes: int, init: str, device: str | None) -> nn.Modul
     if init != "random":
         raise CwdError(f"{name}: init {init} is for our networks: load weights in the function.")
     build, _ = load_function(name)
-    with torch.device(device or torch.get_default_device()):
+    with torch.device(device or torch.get_default_device()), running(name):
         network = build(num_classes)
     found = getattr(network, "num_classes", None)
     if not isinstance(network, nn.Module) or found is None:
@@ -79,8 +79,19 @@ def _own(name: str, num_classes: int, init: str, device: str | None) -> nn.Modul
             f"{name} gives a network with {found} classes, and there are {num_classes}: build it "
             "for the number that the function is given."
         )
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise CwdError(f"{name} gives a network with nothing to learn: leave its layers trainable.")
     network.name, network.init_report = name, {"matched": [], "ignored": []}
     return network
+
+
+def whole_tensors(network: nn.Module) -> dict[str, Tensor]:
+    """A network's tensors as safetensors takes them: on the CPU, and none in another's memory.
+
+    A layer that a network has under two names has its tensors under both.
+    """
+    whole = {"memory_format": torch.contiguous_format}
+    return {name: value.cpu().clone(**whole) for name, value in network.state_dict().items()}
 
 
 def load_network_weights(network: nn.Module, path: Path) -> None:

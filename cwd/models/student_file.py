@@ -2,23 +2,33 @@
 
 import contextlib
 import json
+import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field, TypeAdapter
 from safetensors import SafetensorError, safe_open
 from torch import nn
+from typing_extensions import TypedDict
 
 from cwd.models.build import build_network, load_network_weights
 from cwd.models.weights import MEAN, STD, read_weights
 from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.system.extras import Lazy
-from cwd.system.files import read_json
+from cwd.system.files import check_form, read_json
 from cwd.system.own_code import load_file, named
 
 WEIGHTS, CONFIG = "student.safetensors", "config.json"  # of a run's folder
 HUB = "hf://"
 hub = Lazy("huggingface_hub")
+_three = Annotated[list[float], Field(min_length=3, max_length=3)]  # of red, green and blue
+_rgb = Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=3, max_length=3)]
+_size = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=2)]
+# of what `described` writes
+ABOUT = {"run": str, "network": str, "classes": list[str], "palette": list[_rgb] | None}
+ABOUT |= {"size": _size, "code": dict[str, str], "mean": _three, "std": _three}
+FORM = TypeAdapter(TypedDict("About", ABOUT))
 
 
 def described(run: Any, dataset: Any) -> dict[str, str]:
@@ -46,7 +56,10 @@ def _header(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, "pt") as file:
             found = file.metadata() or {}
-        return json.loads(found["student"]) if "student" in found else found
+        about = json.loads(found["student"]) if "student" in found else found
+        if not isinstance(about, dict):
+            raise ValueError(f"its header is {about!r:.40}")
+        return about
     except (OSError, ValueError, SafetensorError) as error:
         raise CwdError(f"{path} can't be read ({error}): give a student's file.") from error
 
@@ -66,6 +79,9 @@ def read_description(path: Path) -> dict[str, Any]:
     """
     found = _header(path)
     if "network" in found:
+        check_form(found, FORM, path, "export the student again")
+        if found["palette"] and len(found["palette"]) != len(found["classes"]):
+            raise CwdError(f"{path} has not a colour a class: export the student again.")
         return found
     last = read_weights(path).get("classifier.weight", ())
     if "run" not in found or not (path.parent / CONFIG).is_file() or not len(last):
@@ -103,7 +119,7 @@ def load(path: str | Path) -> nn.Module:
     The network has what its file says as `about`, its classes' names as `classes`, and `mean` and
     `std` of the images that it expects. What can't be found or isn't as it was is a `CwdError`.
     """
-    path = _fetched(str(path)) if str(path).startswith(HUB) else Path(path).expanduser()
+    path = _fetched(str(path)) if str(path).startswith(HUB) else Path(os.path.expanduser(path))
     path = path / WEIGHTS if path.is_dir() else path
     about = read_description(path)
     own = own_file(about, path)

@@ -92,15 +92,21 @@ def read_json(path: Path, remedy: str, form: TypeAdapter | None = None) -> dict[
         raise CwdError(f"{path} can't be read ({error}): {remedy}.") from error
     if not isinstance(found, dict):
         raise CwdError(f"{path} holds {found!r:.40} where a mapping was expected: {remedy}.")
+    if form:
+        check_form(found, form, path, remedy)
+    return found
+
+
+def check_form(found: Any, form: TypeAdapter, path: Path, remedy: str) -> None:
+    """Refuse what a file holds, if it isn't of a form, by the `CwdError` of `read_json`."""
     try:
-        _ = form and form.validate_python(found, strict=True)
+        form.validate_python(found, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         fault = f"{first['input']!r:.40} for {place} ({first['msg'].lower()})"
         fault = f"no {place}" if first["type"] == "missing" else fault
         raise CwdError(f"{path} has {fault}: {remedy}.") from None
-    return found
 
 
 def save_figure(figure: Any, path: Path) -> None:

@@ -11,19 +11,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from cwd.config.settings import Size, read
 from cwd.data.scenes import draw_scene
 from cwd.data.transforms import normalise
 from cwd.evaluation.miou import upsample
-from cwd.models.build import count_parameters
+from cwd.models.build import count_parameters, whole_tensors
 from cwd.models.student_file import CONFIG, WEIGHTS, own_file, push
 from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.system.extras import Lazy
 from cwd.system.files import make_folder, read_json, write_atomic, write_text
 from cwd.tools.predict import open_student
+from cwd.training.forms import CONFIG_FORM, METRICS_FORMS, PROVENANCE_FORM
 from cwd.training.run_folder import METRICS, PROVENANCE
 
 onnxruntime, _onnx, _onnxscript = Lazy("onnxruntime"), Lazy("onnx"), Lazy("onnxscript")
@@ -104,9 +107,9 @@ def export(
     of the Hugging Face hub is uploaded. Returns the folder, `build/export/RUN` if None.
     """
     student, file = open_student(source)
-    high, wide = size or student.about["size"]
+    high, wide = read(Size, size or tuple(student.about["size"]), "size")
     folder = make_folder(out or paths.BUILD / "export" / student.about["run"])
-    weights = {name: value.contiguous() for name, value in student.state_dict().items()}
+    weights = whole_tensors(student)
     header = {"student": json.dumps(student.about)}
     write_atomic(folder / WEIGHTS, lambda to: save_file(weights, to, header))
     own = own_file(student.about, file)
@@ -128,10 +131,11 @@ def export(
 def card(student: nn.Module, record: Path, size: tuple[int, int], agreed: dict[str, float]) -> str:
     """A model card, in Markdown: what a student's file and its run's folder know of it."""
 
-    def known(name: str) -> dict[str, Any]:
-        return read_json(record / name, "restore it") if (record / name).is_file() else {}
+    def known(name: str, form: TypeAdapter) -> dict[str, Any]:
+        return read_json(record / name, "restore it", form) if (record / name).is_file() else {}
 
-    about, run, metrics = student.about, known(CONFIG), known(METRICS)
+    about, run = student.about, known(CONFIG, CONFIG_FORM)
+    metrics = known(METRICS, METRICS_FORMS["miou"])
     facts = {"network": about["network"], "parameters": f"{count_parameters(student):,}"}
     if run and metrics:
         data, teacher, schedule = run["data"], run["teacher"], run["schedule"]
@@ -140,7 +144,7 @@ def card(student: nn.Module, record: Path, size: tuple[int, int], agreed: dict[s
         facts["data"] = f"{data['name']}, measured on {metrics['images']} images of {data['split']}"
         facts["mIoU"] = f"{metrics['miou']:.2f} %"
         facts |= {key: run[key] for key in ("init", "seed")}
-    if sessions := known(PROVENANCE).get("sessions"):
+    if sessions := known(PROVENANCE, PROVENANCE_FORM).get("sessions"):
         facts |= {"commit": sessions[-1]["commit"], "torch": sessions[-1]["versions"]["torch"]}
     lines = ["---", "library_name: cwd", "pipeline_tag: image-segmentation", "---", ""]
     lines += [f"# {about['run']}", "", "| | |", "| --- | --- |"]

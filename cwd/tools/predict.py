@@ -1,6 +1,7 @@
 """A student at work on images: the class of every pixel, as a label image and as an overlay."""
 
 import math
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,11 +15,13 @@ from cwd.data.datasets import LAYOUTS
 from cwd.evaluation.miou import PIXELS, predict
 from cwd.models.names import SEGMENTATION, kind_of
 from cwd.models.student_file import CONFIG, WEIGHTS, load
+from cwd.models.weights import MEAN, STD
 from cwd.system import paths
 from cwd.system.device import pick_device
 from cwd.system.errors import CwdError
 from cwd.system.files import read_json, sha256, write_atomic
 from cwd.system.progress import report
+from cwd.training.forms import CONFIG_FORM
 from cwd.training.run_folder import PROVENANCE
 
 TILE, MARGIN = 1024, 128  # pixels to a side; and of its edge, which other tiles know better
@@ -32,8 +35,8 @@ def open_student(source: str) -> tuple[nn.Module, Path]:
     """
     if source.startswith("hf://"):
         return load(source), Path(source)
-    named = Path(source).expanduser()
-    places = (named, paths.below_root(named), paths.RUNS / named, paths.WEIGHTS / named)
+    named = Path(os.path.expanduser(source))
+    places = (named, paths.below_root(source), paths.RUNS / named, paths.WEIGHTS / named)
     files = [place / WEIGHTS if place.is_dir() else place for place in places]
     file = next((file for file in files if file.is_file()), None)
     if file is None:
@@ -48,8 +51,10 @@ def open_student(source: str) -> tuple[nn.Module, Path]:
     student = load(file)
     if (kind := kind_of(student.name)) != SEGMENTATION:
         raise CwdError(f"{file} holds {kind}: predict and export are for {SEGMENTATION}.")
+    if (tuple(student.mean), tuple(student.std)) != (MEAN, STD):
+        raise CwdError(f"{file} is for images of another normalisation: call the network yourself.")
     if student.about["palette"] is None and file.with_name(CONFIG).is_file():
-        layout = LAYOUTS[read_json(file.with_name(CONFIG), remedy)["data"]["name"]]
+        layout = LAYOUTS[read_json(file.with_name(CONFIG), remedy, CONFIG_FORM)["data"]["name"]]
         student.classes = student.about["classes"] = list(layout.classes)
         student.about["palette"] = layout.palette.tolist()
     return student, file
@@ -66,6 +71,21 @@ def found_images(places: Iterable[str]) -> list[Path]:
             if files.setdefault(file.stem, file) != file:
                 raise CwdError(f"{files[file.stem]} and {file} have one name: take one at a time.")
     return list(files.values())
+
+
+def _outputs(image: Path, out: Path) -> tuple[Path, Path]:
+    return out / f"{image.stem}.png", out / f"{image.stem}_overlay.png"
+
+
+def _check_outputs(images: Sequence[Path], out: Path) -> None:
+    """Refuse a folder where one image's files would be written over an image, or another's."""
+    written, read = {}, {image.resolve() for image in images}
+    for image in images:
+        for path in _outputs(image, out):
+            if path.resolve() in read:
+                raise CwdError(f"{path} is one of the images: give another folder as --out.")
+            if (other := written.setdefault(path, image)) != image:
+                raise CwdError(f"{other} and {image} would both be written to {path}: rename one.")
 
 
 def spans(length: int, tile: int, margin: int) -> Iterator[tuple[slice, slice]]:
@@ -111,6 +131,9 @@ def predict_images(source: str, images: Sequence[str], out: Path, device: str = 
     """
     student, _ = open_student(source)
     files, place = found_images(images), torch.device(pick_device(device))
+    _check_outputs(files, out)
+    if student.about["palette"] is None:
+        raise CwdError(f"{source} has no colours for its classes: export it again from its run.")
     palette = np.array(student.about["palette"], np.uint8)
     student = student.to(place, memory_format=torch.channels_last)
     for number, file in enumerate(files, start=1):
@@ -120,7 +143,7 @@ def predict_images(source: str, images: Sequence[str], out: Path, device: str = 
         labels = Image.fromarray(classes)
         labels.putpalette(palette.flatten().tolist())
         overlay = Image.fromarray((pixels // 2 + palette[classes] // 2).astype(np.uint8))
-        for name, image in ((file.stem, labels), (f"{file.stem}_overlay", overlay)):
-            write_atomic(out / f"{name}.png", lambda to, image=image: image.save(to, "png"))
+        for path, image in zip(_outputs(file, out), (labels, overlay), strict=True):
+            write_atomic(path, lambda to, image=image: image.save(to, "png"))
         report(f"predicting {number}/{len(files)}", transient=True)
     return len(files)

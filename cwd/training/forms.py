@@ -21,8 +21,12 @@ def mapping(**entries: Any) -> Any:
 class Config(TypedDict):
     """Settings of a run, of which `cwd.config.run.key_of` makes its key."""
 
-    schedule: dict[str, Any]
-    data: dict[str, Any]
+    network: str
+    recipe: str
+    init: str
+    seed: int
+    schedule: mapping(steps=int, batch=int)
+    data: mapping(name=str, split=str)
     teacher: "Config | None"
 
 

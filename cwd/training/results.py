@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from safetensors.torch import save_file
 
-from cwd.models.build import count_parameters
+from cwd.models.build import count_parameters, whole_tensors
 from cwd.models.student_file import described
 from cwd.system.errors import CwdError
 from cwd.system.files import sha256, write_atomic, write_json
@@ -68,7 +68,7 @@ def write(student: Student, metrics: dict[str, Any], dataset: Any) -> None:
     # a network that is measured as it comes has no steps, and no history but its columns
     history = pd.DataFrame(student.history.rows or {"step": [], "lr": []})
     write_atomic(path / HISTORY, lambda file: history.to_csv(file, index=False))
-    weights = {k: v.contiguous().cpu() for k, v in student.network.state_dict().items()}
+    weights = whole_tensors(student.network)
     header = described(run, dataset)
     write_atomic(path / WEIGHTS, lambda file: save_file(weights, file, header))
     write_json(path / CONFIG, asdict(run))

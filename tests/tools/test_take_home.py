@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from cwd import models
@@ -106,11 +107,17 @@ def test_images_of_any_size(size):
 
 
 def test_what_predict_refuses(tmp_path, scene):
+    (tmp_path / "two").mkdir()
+    for name in ("a", "a_overlay"):
+        shutil.copy(scene[1], tmp_path / "two" / f"{name}.png")
     for source, places, words in (
         ("nothing", ["a.png"], "there is no student 'nothing'"),
+        ("~no_one/run", ["a.png"], "'~no_one/run' is no path"),
+        (PUBLISHED.name, [str(tmp_path / "two")], "would both be written to"),
+        (PUBLISHED.name, [str(tmp_path / "two" / ".." / "a.png")], "is one of the images"),
         (PUBLISHED.name, [str(tmp_path)], "holds no images"),
         (PUBLISHED.name, [str(scene[1]), str(tmp_path / "b" / "street.jpg")], "have one name"),
-        (PUBLISHED.name, [str(tmp_path / "a.png")], "can't be decoded"),
+        (PUBLISHED.name, [str(tmp_path / "b" / "a.png")], "can't be decoded"),
     ):
         with pytest.raises(CwdError, match=words):
             predict_images(source, places, tmp_path, "cpu")
@@ -172,6 +179,8 @@ def test_a_format_that_gives_something_else_is_an_error(monkeypatch, tmp_path):
         export(PUBLISHED.name, ["onnx"], tmp_path, (32, 32))
     assert not (tmp_path / "student.onnx").exists()
     (tmp_path / "a").write_text("")
+    with pytest.raises(CwdError, match=r"size is \(-3, 64\), give at least 1"):
+        export(PUBLISHED.name, [], tmp_path, (-3, 64))
     with pytest.raises(CwdError, match="by nan"):
         agreement(tmp_path / "a", np.full((1, 2, 1, 1), np.nan), np.ones((1, 2, 1, 1)))
 
@@ -199,6 +208,25 @@ def test_what_load_refuses(finished, tmp_path):
     ):
         with pytest.raises(CwdError, match=words):
             models.load(tmp_path / name)
+    state = load_file(finished.done / "student.safetensors")
+    with safe_open(finished.done / "student.safetensors", "pt") as file:
+        about = json.loads(file.metadata()["student"])
+    for change, words in (
+        (None, "its header is None"),
+        ({"classes": 19}, "has 19 for classes"),
+        ({"mean": [0.5]}, r"has \[0.5\] for mean"),
+        ({"size": [0, 64]}, "has 0 for size.0"),
+        ({"palette": [[1, 2, 256]]}, r"has 256 for palette.0.2"),
+        ({"palette": [[1, 2, 3]]}, "has not a colour a class"),
+    ):
+        header = {"student": json.dumps(change and about | change)}
+        save_file(state, tmp_path / "changed.safetensors", header)
+        with pytest.raises(CwdError, match=words):
+            models.load(tmp_path / "changed.safetensors")
+    other = tmp_path / "other.safetensors"
+    save_file(state, other, {"student": json.dumps(about | {"mean": [0.5] * 3})})
+    with pytest.raises(CwdError, match="of another normalisation"):
+        predict_images(str(other), [], tmp_path)
     path = finished.done / "provenance.json"
     path.write_text(path.read_text().replace(json.loads(path.read_text())["sha256"], "0" * 64))
     with pytest.raises(CwdError, match="other weights than those that were measured"):
@@ -210,8 +238,9 @@ from torch import nn
 from cwd.models import Taps
 
 def build(num_classes):
-    layers = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, num_classes, 1))
-    return Taps(layers, feature="1")
+    twice = nn.Conv2d(4, 4, 1)  # which the network has under two names
+    last = nn.Conv2d(4, num_classes, 1)
+    return Taps(nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), twice, twice, nn.ReLU(), last), feature="3")
 """
 
 
