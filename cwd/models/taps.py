@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cwd.losses.maps import whole
 from cwd.models.segmentation import SegmentationOutput
 from cwd.system.errors import CwdError
 
@@ -55,7 +56,7 @@ class Taps(nn.Module):
         name: str = "",
     ) -> None:
         super().__init__()
-        self.network, self.multiple = network, multiple
+        self.network, self.multiple = network, whole("multiple", multiple)
         self.name = name or type(network).__name__
         others = {"backbone": backbone, "aux": aux}
         self.taps = {"score": score, "feature": feature} | {k: v for k, v in others.items() if v}
@@ -71,7 +72,7 @@ class Taps(nn.Module):
         for role, name in self.taps.items():
             if name in known and (name or role == "score"):
                 continue
-            near = difflib.get_close_matches(name, known, n=4, cutoff=0.3)
+            near = difflib.get_close_matches(str(name), known, n=4, cutoff=0.3)
             children = [child for child, _ in self.network.named_children()]
             raise CwdError(
                 f"{self.name} has no module {name!r} to tap as {role}: use a name of its "
@@ -123,6 +124,12 @@ class Taps(nn.Module):
         ]
         try:
             out = self.network(images)
+        except RuntimeError as error:
+            shown = " ".join(str(error).split())
+            raise CwdError(
+                f"{self.name} fails on images {list(images.shape)} ({shown}): give it a size that "
+                "it takes, or a `multiple`."
+            ) from error
         finally:
             for handle in handles:
                 handle.remove()

@@ -44,10 +44,21 @@ class OwnLoss(nn.Module):
 
     def forward(self, student_map: Tensor, teacher_map: Tensor, target: Any = None) -> Tensor:
         maps = matched(student_map, teacher_map, same_channels=self.aligned)
-        value = self.loss(*maps, target)
-        if not isinstance(value, Tensor) or value.ndim:
+        seen = [given for given in (*maps, target) if isinstance(given, Tensor)]
+        before = [given._version for given in seen]
+        with own_code.running(f"loss {self.symbol}"):
+            value = self.loss(*maps, target)
+        if before != [given._version for given in seen]:  # other terms and runs see them, too
+            raise CwdError(
+                f"loss {self.symbol} changes its maps or the target in place: work on a copy, such "
+                "as teacher_map.clone()."
+            )
+        if not isinstance(value, Tensor) or value.ndim or value.is_complex():
             shape = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise CwdError(f"loss {self.symbol} gives {shape}: give a scalar, such as a mean.")
+            kind = f"{value.dtype} " if isinstance(value, Tensor) and value.is_complex() else ""
+            raise CwdError(
+                f"loss {self.symbol} gives {kind}{shape}: give a scalar, such as a mean."
+            )
         return value
 
 
@@ -86,6 +97,9 @@ def loss(
         raise CwdError(f'@loss("{symbol}"): the taps are {taps}, give some of {known}.')
 
     def register(made: Any) -> Any:
+        if (other := REGISTERED.get(symbol, made)).__module__ != made.__module__:
+            file = _functions(other)[0].__code__.co_filename
+            raise CwdError(f'@loss("{symbol}"): {file} has a loss of that symbol: choose another.')
         file = _functions(made)[0].__code__.co_filename
         linecache.checkcache(file)
         _FILES[file] = "".join(linecache.getlines(file))

@@ -3,9 +3,11 @@
 What such a file imports from other files isn't part of the digest: one file holds what matters.
 """
 
+import contextlib
 import hashlib
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +21,18 @@ _LOADED: dict[Path, tuple[str, ModuleType]] = {}  # the text that was run, and w
 def digest(text: str) -> str:
     """Sixteen hexadecimal digits of a text's SHA-256."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def running(what: str) -> Iterator[None]:
+    """Make a `CwdError` of whatever goes wrong in a reader's code; it may even end the process."""
+    try:
+        yield
+    except CwdError:
+        raise
+    except (Exception, SystemExit) as error:
+        shown = " ".join(f"{type(error).__name__}: {error}".split())
+        raise CwdError(f"{what} fails when it is run ({shown}): mend it.") from error
 
 
 def load_file(path: str | Path) -> tuple[ModuleType, str]:
@@ -36,13 +50,8 @@ def load_file(path: str | Path) -> tuple[ModuleType, str]:
         module = ModuleType(f"own_{path.stem}_{digest(str(path))}")
         module.__file__ = str(path)
         sys.modules[module.__name__] = module
-        try:
+        with running(str(path)):
             exec(compile(text, str(path), "exec"), vars(module))
-        except CwdError:
-            raise
-        except Exception as error:  # whatever the file does
-            shown = f"{type(error).__name__}: {error}"
-            raise CwdError(f"{path} fails when it is run ({shown}): mend it.") from error
         _LOADED[path] = text, module
     return _LOADED[path][1], digest(text)
 

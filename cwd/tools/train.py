@@ -52,9 +52,10 @@ class Settings:
                 "cluster, or with --cluster local."
             )
         cores = len(os.sched_getaffinity(0))
-        if self.cluster != "slurm" and (self.workers or 1) > MOST_WORKERS * cores:
+        processes = (self.workers or 1) * self.gpus_per_run
+        if self.cluster != "slurm" and processes > MOST_WORKERS * cores:
             raise CwdError(
-                f"{self.workers} workers are too many for this machine's {cores} cores: give at "
+                f"{processes} workers are too many for this machine's {cores} cores: give at "
                 f"most {MOST_WORKERS * cores}."
             )
         if launched() and self._jobs:

@@ -29,6 +29,7 @@ from cwd.recipes import loss
 def mine(student_map, teacher_map, target):
     return (student_map - teacher_map).square().mean()
 """
+FROZEN = "\nmade = build\ndef build(k):\n    return made(k).requires_grad_(False)"
 PROFILE = """
 about: mine
 data: {{name: scenes, size: [32, 64], train: 12, val: 4}}
@@ -92,6 +93,9 @@ def test_an_edited_network_is_another_run(mine, place):
         ("my_net.py", "import nothing", "fails when it is run"),
         ("my_net.py", NETWORK.format(classes="7"), "7 classes, and there are 19"),
         ("my_net.py", "def build(num_classes):\n    return 3", "gives a int, no network"),
+        ("my_net.py", "def build():\n    pass", "build fails when it is run .TypeError"),
+        ("my_net.py", "import sys\nsys.exit(0)", "my_net.py fails when it is run .SystemExit: 0"),
+        ("my_net.py", NETWORK.format(classes="num_classes") + FROZEN, "nothing to learn"),
         ("my_loss.py", LOSS.format(weight=-1), "weight is -1"),
         ("my_loss.py", LOSS.format(weight=1).replace("MINE", "CW"), "a loss of this package"),
     ],

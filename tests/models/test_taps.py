@@ -81,7 +81,7 @@ def test_segmentation_models_network_at_a_size_that_it_does_not_take():
     odd = IMAGES[:, :, :50, :90]
     whole = F.interpolate(odd, (64, 96), mode="bilinear")
     torch.testing.assert_close(taps(odd).score, network(whole))
-    with pytest.raises(RuntimeError):
+    with pytest.raises(CwdError, match=r"FPN fails on images \[2, 3, 50, 90\].*`multiple`"):
         Taps(network, **names).eval()(odd)
 
 
@@ -111,6 +111,8 @@ def test_a_network_stays_as_it_was():
     [
         ({"feature": "clasifier.3"}, "no module 'clasifier.3' to tap as feature.* classifier.3"),
         ({"feature": ""}, "no module '' to tap as feature"),
+        ({"feature": 3}, "no module 3 to tap as feature"),
+        ({"feature": "classifier.3", "multiple": 0}, "multiple=0 counts nothing"),
         ({"feature": "classifier.4", "score": "classifier.3"}, "256 channels.* 5 classes.*exchang"),
         ({"feature": "classifier.3", "score": "backbone.layer1"}, "256 channels.*tap its last"),
         ({"feature": "classifier.3", "num_classes": 6}, "5 channels.* 6 classes: build it for"),

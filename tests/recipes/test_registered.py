@@ -137,6 +137,21 @@ def test_a_loss_that_gives_no_scalar():
         values("MINE_s")
 
 
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (lambda s, t, y: (s - t.zero_()).mean(), "MINE changes its maps or the target in place"),
+        (lambda s, t, y: (s - t).mean() + y.add_(1).sum(), "MINE changes its maps or the target"),
+        (lambda s, t, y: torch.fft.fft(s - t).mean(), r"complex64 \[\]: give a scalar"),
+        (lambda s, t, y: s @ t[..., :3].missing, "loss MINE fails when it is run .AttributeError"),
+    ],
+)
+def test_a_loss_that_goes_wrong(made, words):
+    loss("MINE")(made)
+    with pytest.raises(CwdError, match=words):
+        values("MINE_s")
+
+
 FILE = """
 from cwd.recipes import loss
 
@@ -179,6 +194,14 @@ def test_a_file_that_is_refused(tmp_path, text, words):
         load_losses(path)
     with pytest.raises(CwdError, match="can't be read"):
         load_losses(tmp_path / "other.py")
+
+
+def test_two_files_with_one_symbol(tmp_path):
+    files = tmp_path / "a.py", tmp_path / "b.py"
+    for file in files:
+        file.write_text(FILE.format(weight=2.0))
+    with pytest.raises(CwdError, match=r"a.py has a loss of that symbol"):
+        load_losses(*files)
 
 
 @pytest.fixture

@@ -342,9 +342,10 @@ def test_a_worker_ends_with_what_started_it(started):
     leader.wait()
 
 
-def test_more_workers_than_make_sense():
+@pytest.mark.parametrize("option", ["workers", "gpus_per_run"])
+def test_more_workers_than_make_sense(option):
     with pytest.raises(CwdError, match=r"^100000 workers are too many .* give at most \d+\.$"):
-        Settings(workers=100_000)
+        Settings(**{option: 100_000})
 
 
 @pytest.mark.parametrize(
