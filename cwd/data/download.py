@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cwd.config.run import OWN
-from cwd.data.base import Dataset, Layout, ahead, readable
+from cwd.config.run import OWN, Data
+from cwd.data.base import Dataset, Layout, ahead, both_parts, readable
 from cwd.data.classification.folders import FOLDER_LAYOUTS, build_folders
 from cwd.data.datasets import LAYOUTS, build_dataset, large
 from cwd.data.decoded import is_cached, load_cached
@@ -52,6 +52,8 @@ def _obtained(name: str, root: Path, layout: Layout, build: Callable[..., Datase
         if build is build_dataset and large(layout) and is_cached(dataset, paths.CACHE):
             load_cached(dataset, paths.CACHE).verify()
         counts.append(f"{len(dataset)} {split}")
+    if layout.own:
+        both_parts(Data(name, root=str(root)), lambda split: build(name, root, split))
     said = (
         f"{name} is in {dataset.root}: {', '.join(counts)}, {dataset.num_classes} classes; every "
         "file decoded and checked."
@@ -84,6 +86,11 @@ def _check(dataset: Dataset) -> str:
         sizes.add(size)
         counts.update(dict(labels.T.tolist()))
     ends = " to ".join(f"{width}x{height}" for height, width in sorted({min(sizes), max(sizes)}))
-    whole = max(1, sum(counts[label] for label in range(dataset.num_classes)))
-    shares = (f"{c} {100 * counts[k] / whole:.1f}%" for k, c in enumerate(dataset.classes))
+    whole = sum(counts[label] for label in range(dataset.num_classes))
+    if not whole and getattr(dataset.layout, "own", False):
+        raise CwdError(
+            f"{dataset.root} has nothing labelled in {dataset.split}, to learn or measure: label "
+            "some of its images."
+        )
+    shares = (f"{c} {100 * counts[k] / max(1, whole):.1f}%" for k, c in enumerate(dataset.classes))
     return f"{dataset.split}: {ends} pixels; {', '.join(shares)}"

@@ -1,6 +1,7 @@
 """A dataset of one's own: images and label images by split, and classes in a table."""
 
 import re
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -45,10 +46,11 @@ def read_classes(root: Path) -> dict[str, Any]:
     path = root / TABLE
     try:
         content = path.read_bytes()
-        table = pd.read_csv(
-            path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False
-        )
-    except (OSError, ValueError) as error:
+        with warnings.catch_warnings(action="error"):  # of a line with more than the columns
+            table = pd.read_csv(
+                path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False
+            )
+    except (OSError, ValueError, pd.errors.ParserWarning) as error:
         raise CwdError(f"{path} can't be read ({error}): {LAYOUT_WORDS}") from error
 
     def wrong(what: str) -> CwdError:

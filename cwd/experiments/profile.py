@@ -51,7 +51,10 @@ class Profile:
     def __post_init__(self) -> None:
         load_losses(*self.losses)
         for recipe in self.recipes:
-            parse_recipe(recipe)
+            if not parse_recipe(recipe):
+                raise ValueError(
+                    "has an empty recipe: leave it out, its table has the student alone"
+                )
         own = ("data", "schedule", "teacher", "student", "seeds")
         missing = [name for name in own if getattr(self, name) in (None, ())]
         some = len(missing) < len(own) or self.students

@@ -44,6 +44,7 @@ PROVENANCE = mapping(
     pixels=NotRequired[mapping(train=str, val=str)],
     images=NotRequired[mapping(train=int, val=int)],
     init=NotRequired[dict[str, Any]],
+    teacher=NotRequired[dict[str, Any] | None],
     precision=str,
     sha256=NotRequired[Digits],
     seconds=Seconds,

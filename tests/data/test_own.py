@@ -116,6 +116,7 @@ def test_images_that_could_be_meant_in_several_ways(own):
         ("8e,no", "8e,yes", "1 classes that aren't ignored, expected 2 to"),
         ("9,car,#00008e,no", "", None),
         ("9,car", "9,", "has 9,,#00008e,no"),
+        ("8e,no", "8e,no,yes", "classes.csv can't be read"),
     ],
 )
 def test_tables_that_say_nothing(own, old, new, words):
@@ -135,6 +136,11 @@ def test_tables_that_say_nothing(own, old, new, words):
         (lambda at: save(at / "images/train/2.jpg", image(1, (12, 8))), "the label of 2 images"),
         (lambda at: save(at / "labels/train/2.png", labels([8], (12, 8))), "label 8, which .*csv"),
         (lambda at: save(at / "labels/train/2.png", labels([7], (8, 12))), "12x8 pixels and its"),
+        (
+            lambda at: save(at / "labels/val/1.png", labels([255], (10, 16))),
+            "nothing labelled in val",
+        ),
+        (lambda at: save(at / "images/val/1.png", image(0, (10, 16))), "measure on images that"),
         (lambda at: (at / "classes.csv").unlink(), "classes.csv can't be read"),
         (lambda at: (at / "labels").rename(at / "masks"), "holds no folder .*put images into"),
     ],

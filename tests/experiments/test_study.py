@@ -63,6 +63,7 @@ def test_the_papers_schedule_is_the_default(write):
     [
         ({"name": "mine"}, "mine.yaml has the unknown key 'name'"),
         ({"sede": 1}, "mine.yaml has the unknown key 'sede', write one of name, about"),
+        ({"recipes": ["CW_s", " "]}, "mine.yaml has an empty recipe: leave it out"),
         ({"seeds": []}, "mine.yaml: seeds is [], expected different whole numbers"),
         ({"seeds": [0, 0]}, "seeds is [0, 0]"),
         ({"seeds": "one"}, "seeds is 'one'"),

@@ -292,6 +292,7 @@ def test_a_history_that_is_none(go, student, text):
         ("pixels", 5), ("sha256", 5), ("sha256", None), ("sessions", [5]), ("sessions", "x"),
         ("sessions", []), ("sessions", [{"commit": "--output=written"}]),
         ("sessions", [{"commit": 5}]), ("seconds", "long"), ("seconds", math.nan),
+        ("teacher", 3),
     ],
 )  # fmt: skip
 def test_provenance_of_another_form(go, student, name, value):
