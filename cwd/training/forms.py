@@ -21,13 +21,13 @@ def mapping(**entries: Any) -> Any:
 class Config(TypedDict):
     """Settings of a run, of which `cwd.config.run.key_of` makes its key."""
 
+    schedule: mapping(steps=int, batch=int)
+    data: mapping(name=str, split=str)
+    teacher: "Config | None"
     network: str
     recipe: str
     init: str
     seed: int
-    schedule: mapping(steps=int, batch=int)
-    data: mapping(name=str, split=str)
-    teacher: "Config | None"
 
 
 # `cwd.training.provenance.session`
