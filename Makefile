@@ -66,11 +66,12 @@ readme: .venv/.installed ## README's tables, from data/results
 smoke: .venv/.installed ## all notebooks in minutes, with numbers that mean nothing
 	@$(REPRODUCE) --profile smoke --workers 1
 
+PARALLEL = --numprocesses auto --maxprocesses 4
 # Unit tests in processes of one thread, with the datasets of DATA_ROOT; then the notebooks, whose
 # small scenes are drawn into data/ because DATA_ROOT may be read-only.
 test: lint ## lint, unit tests, and what the notebooks print
-	CWD_DATA_ROOT="$(DATA_ROOT)" OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
-	CWD_PROFILE=smoke OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope \
+	CWD_DATA_ROOT="$(DATA_ROOT)" OMP_NUM_THREADS=1 $(RUN) -m pytest $(PARALLEL) --dist loadgroup
+	CWD_PROFILE=smoke OMP_NUM_THREADS=1 $(RUN) -m pytest $(PARALLEL) --dist loadscope \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=600 notebooks
 
 lint: .venv/.installed ## ruff (rules and format, notebooks too), and which room imports which
