@@ -13,7 +13,6 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
-from safetensors import SafetensorError
 
 from cwd.system.errors import CwdError
 
@@ -33,7 +32,7 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except (OSError, RuntimeError) as error:
         raise unwritable(path, error) from error
     finally:
         with contextlib.suppress(OSError):
@@ -41,7 +40,7 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def unwritable(path: Path, error: Exception) -> CwdError:
-    """What is raised for a failed write; torch and safetensors have errors of their own."""
+    """What is raised for a failed write; torch has errors of its own."""
     if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
         remedy = "move away what is in its place"
     elif isinstance(error, OSError) and error.errno not in FULL:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import TypeAdapter
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from cwd.config.settings import Size, read
@@ -111,7 +111,7 @@ def export(
     folder = make_folder(out or paths.BUILD / "export" / student.about["run"])
     weights = whole_tensors(student)
     header = {"student": json.dumps(student.about)}
-    write_atomic(folder / WEIGHTS, lambda to: save_file(weights, to, header))
+    write_atomic(folder / WEIGHTS, lambda to: to.write_bytes(save(weights, header)))
     own = own_file(student.about, file)
     if own and own.parent != folder.resolve():  # what builds it goes with it
         shutil.copyfile(own, folder / own.name)

@@ -127,7 +127,7 @@ def predict_images(source: str, images: Sequence[str], out: Path, device: str = 
     """Write two files for each image, NAME.png and NAME_overlay.png; returns how many images.
 
     The first has the number of its class at every pixel, and the classes' colours as its palette;
-    the second shows these over the image.
+    the second shows these over the image. Both are upright where a camera turned its image.
     """
     student, _ = open_student(source)
     files, place = found_images(images), torch.device(pick_device(device))
@@ -137,7 +137,7 @@ def predict_images(source: str, images: Sequence[str], out: Path, device: str = 
     palette = np.array(student.about["palette"], np.uint8)
     student = student.to(place, memory_format=torch.channels_last)
     for number, file in enumerate(files, start=1):
-        pixels = decode(file, "RGB")
+        pixels = decode(file, "RGB", own=True)
         seen = torch.from_numpy(pixels).permute(2, 0, 1).to(place)
         classes = label(student, seen).cpu().numpy().astype(np.uint8)
         labels = Image.fromarray(classes)

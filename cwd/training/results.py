@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from cwd.models.build import count_parameters, whole_tensors
 from cwd.models.student_file import described
@@ -70,7 +70,7 @@ def write(student: Student, metrics: dict[str, Any], dataset: Any) -> None:
     write_atomic(path / HISTORY, lambda file: history.to_csv(file, index=False))
     weights = whole_tensors(student.network)
     header = described(run, dataset)
-    write_atomic(path / WEIGHTS, lambda file: save_file(weights, file, header))
+    write_atomic(path / WEIGHTS, lambda file: file.write_bytes(save(weights, header)))
     write_json(path / CONFIG, asdict(run))
     known = student.origin | {"sha256": sha256(path / WEIGHTS)}
     known |= {"seconds": student.account(), "sessions": student.sessions}

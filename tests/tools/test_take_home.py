@@ -69,6 +69,20 @@ def test_a_published_student_labels_a_street(scene, tmp_path):
     assert np.abs(overlay - expected).max() <= 1
 
 
+def test_an_image_is_labelled_upright(scene, tmp_path):
+    drawn, path = scene
+    turned = Image.Exif()
+    turned[0x0112] = 6  # a quarter to the right when it is shown
+    sideways = Image.fromarray(np.rot90(drawn.image).copy())
+    sideways.save(tmp_path / "turned.png", exif=turned)
+    predict_images(PUBLISHED.name, [str(path), str(tmp_path / "turned.png")], tmp_path, "cpu")
+    for end in ("", "_overlay"):
+        upright, found = (
+            np.array(Image.open(tmp_path / f"{n}{end}.png")) for n in ("street", "turned")
+        )
+        assert (found == upright).all()
+
+
 @pytest.mark.parametrize(("length", "tile", "margin"), [(300, 64, 8), (64, 64, 8), (65, 64, 16)])
 def test_tiles_cover_an_axis_once(length, tile, margin):
     kept = np.zeros(length, int)
@@ -250,6 +264,7 @@ def test_a_student_of_ones_own_network_goes_home_with_what_builds_it(place, stud
     run = type(student)(student.data, f"{file}:build", student.schedule)
     done = train(run, runs=paths.RUNS, data_root=data_root, device="cpu").done
     folder = export(run.name, [], place / "out")
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1  # who reads one reads all
     file.rename(place / "moved.py")
     with pytest.raises(CwdError, match=r"needs the .*my_net.py that it was trained with"):
         models.load(done)
