@@ -76,7 +76,7 @@ class Taps(nn.Module):
             children = [child for child, _ in self.network.named_children()]
             raise CwdError(
                 f"{self.name} has no module {name!r} to tap as {role}: use a name of its "
-                f"named_modules(), such as {', '.join(near or children)}."
+                f"named_modules(), such as {', '.join(filter(None, near)) or ', '.join(children)}."
             )
 
     @torch.no_grad()

@@ -26,8 +26,9 @@ class Distiller(nn.Module):
         alignments: the channel alignments by term.
 
     Raises:
-        CwdError: the two networks are for different classes, or have no such map; later, a map has
-            other channels than its network said, or the teacher is in training mode again.
+        CwdError: the two networks are for different classes, share weights, or have no such map;
+            later, a map has other channels than its network said, a label is out of range, or the
+            teacher is in training mode again.
     """
 
     def __init__(
@@ -56,6 +57,11 @@ class Distiller(nn.Module):
                     f"the {role}, a {type(network).__name__}, doesn't say where its maps are: give "
                     'Taps(network, score="...", feature="..."), from cwd.models.'
                 )
+        weights = [{*getattr(network, "parameters", tuple)()} for network in (student, teacher)]
+        if weights[0] & weights[1]:
+            raise CwdError(
+                "student and teacher share weights, which would be frozen: build a second network."
+            )
         if student.num_classes != teacher.num_classes:
             raise CwdError(
                 f"the student has {student.num_classes} classes and the teacher "
@@ -107,7 +113,7 @@ class Distiller(nn.Module):
     def _check_labels(self, target: Any) -> None:
         """Refuse classes that the networks don't have; once, since to look makes a GPU wait."""
         if self.classes and isinstance(target, Tensor) and target.ndim == 3:
-            wrong = target[(target >= self.classes) & (target != IGNORED)]
+            wrong = target[((target < 0) | (target >= self.classes)) & (target != IGNORED)]
             if wrong.numel():
                 raise CwdError(
                     f"the target has the label {wrong[0]} and the networks {self.classes} classes: "

@@ -110,9 +110,9 @@ def test_a_network_stays_as_it_was():
     ("names", "words"),
     [
         ({"feature": "clasifier.3"}, "no module 'clasifier.3' to tap as feature.* classifier.3"),
-        ({"feature": ""}, "no module '' to tap as feature"),
         ({"feature": 3}, "no module 3 to tap as feature"),
         ({"feature": "classifier.3", "multiple": 0}, "multiple=0 counts nothing"),
+        ({"feature": ""}, "no module '' to tap as feature.*such as backbone, classifier"),
         ({"feature": "classifier.4", "score": "classifier.3"}, "256 channels.* 5 classes.*exchang"),
         ({"feature": "classifier.3", "score": "backbone.layer1"}, "256 channels.*tap its last"),
         ({"feature": "classifier.3", "num_classes": 6}, "5 channels.* 6 classes: build it for"),
@@ -162,8 +162,13 @@ def test_what_a_distiller_refuses():
         Distiller("CW_s", nn.Sequential(), teacher)
     with pytest.raises(CwdError, match=r"MGD_b looks at a map.* Taps\(network, backbone="):
         Distiller("MGD_b", Taps(deeplab(), feature="classifier.3"), teacher)
+    with pytest.raises(CwdError, match="share weights"):
+        Distiller("CW_s", student, student)
+    assert all(p.requires_grad for p in student.parameters())
     out = student(IMAGES)
     distiller = Distiller("CW_s", student, teacher)
+    with pytest.raises(CwdError, match="label -1 and the networks 5 classes"):
+        distiller(out, teacher(IMAGES), torch.tensor([0, -1, 255, 4]).view(1, 2, 2))
     with pytest.raises(CwdError, match="label 5 and the networks 5 classes: give 0 to 4, and 255"):
         distiller(out, teacher(IMAGES), torch.tensor([0, 4, 255, 5]).view(1, 2, 2))
     assert distiller(out, teacher(IMAGES), torch.tensor([0, 4, 255, 1]).view(1, 2, 2))["CW_s"] > 0
