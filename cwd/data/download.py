@@ -1,5 +1,6 @@
 """Getting a dataset, and checking what was got: `make data DATASET=...`."""
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -85,7 +86,9 @@ def _check(dataset: Dataset) -> str:
             )
         sizes.add(size)
         counts.update(dict(labels.T.tolist()))
-    ends = " to ".join(f"{width}x{height}" for height, width in sorted({min(sizes), max(sizes)}))
+    by_area = sorted(sizes, key=lambda size: (math.prod(size), size))
+    ends = dict.fromkeys([by_area[0], by_area[-1]])
+    ends = " to ".join(f"{width}x{height}" for height, width in ends)
     whole = sum(counts[label] for label in range(dataset.num_classes))
     if not whole and getattr(dataset.layout, "own", False):
         raise CwdError(

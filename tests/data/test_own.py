@@ -161,8 +161,8 @@ def test_the_table_belongs_to_the_checksum(own):
 def test_what_make_data_says(own):
     said = download.obtain("folder", own.parent / "own").splitlines()
     assert said[0].startswith(f"folder is in {own}: 2 train, 1 val, 2 classes")
-    # of 160 + 96 pixels 27 + 16 are road and twice as many car
-    assert said[1] == "train: 16x10 to 8x12 pixels; road 33.3%, car 66.7%"
+    # from the smallest to the largest; of 160 + 96 pixels 27 + 16 are road and twice as many car
+    assert said[1] == "train: 8x12 to 16x10 pixels; road 33.3%, car 66.7%"
     assert len(said) == 3
 
 
@@ -189,5 +189,5 @@ def test_own_boxes(own):
     assert dataset.classes == ("plate", "mug")
     assert dataset[0].objects.labels.tolist() == [1]
     said = download.obtain("folder", own).splitlines()
-    assert said[1].startswith("train: 16x10 to 8x12")
+    assert said[1].startswith("train: 8x12 to 16x10")
     assert said[4] == "train: 16x10 pixels; plate 0.0%, mug 100.0%"
