@@ -75,10 +75,12 @@ def test_an_image_is_labelled_upright(scene, tmp_path):
     turned[0x0112] = 6  # a quarter to the right when it is shown
     sideways = Image.fromarray(np.rot90(drawn.image).copy())
     sideways.save(tmp_path / "turned.png", exif=turned)
-    predict_images(PUBLISHED.name, [str(path), str(tmp_path / "turned.png")], tmp_path, "cpu")
+    predict_images(
+        PUBLISHED.name, [str(path), str(tmp_path / "turned.png")], tmp_path / "out", "cpu"
+    )
     for end in ("", "_overlay"):
         upright, found = (
-            np.array(Image.open(tmp_path / f"{n}{end}.png")) for n in ("street", "turned")
+            np.array(Image.open(tmp_path / "out" / f"{n}{end}.png")) for n in ("street", "turned")
         )
         assert (found == upright).all()
 
