@@ -67,10 +67,13 @@ smoke: .venv/.installed ## all notebooks in minutes, with numbers that mean noth
 	@$(REPRODUCE) --profile smoke --workers 1
 
 PARALLEL = --numprocesses auto --maxprocesses 4
+# starts two processes, once for all its tests
+SEVERAL = tests/training/test_distributed.py
 # Unit tests in processes of one thread, with the datasets of DATA_ROOT; then the notebooks, whose
 # small scenes are drawn into data/ because DATA_ROOT may be read-only.
 test: lint ## lint, unit tests, and what the notebooks print
-	CWD_DATA_ROOT="$(DATA_ROOT)" OMP_NUM_THREADS=1 $(RUN) -m pytest $(PARALLEL) --dist loadgroup
+	CWD_DATA_ROOT="$(DATA_ROOT)" OMP_NUM_THREADS=1 $(RUN) -m pytest $(PARALLEL) --ignore $(SEVERAL)
+	CWD_DATA_ROOT="$(DATA_ROOT)" OMP_NUM_THREADS=1 $(RUN) -m pytest $(SEVERAL)
 	CWD_PROFILE=smoke OMP_NUM_THREADS=1 $(RUN) -m pytest $(PARALLEL) --dist loadscope \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=600 notebooks
 

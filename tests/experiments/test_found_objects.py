@@ -23,8 +23,6 @@ from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.tools.report import render
 
-pytestmark = pytest.mark.xdist_group("found_objects")  # what they share is made once
-
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory, data_root):

@@ -19,8 +19,6 @@ from cwd.models.build import build_network
 from cwd.system import paths
 from cwd.system.timing import laps, peak_bytes
 
-pytestmark = pytest.mark.xdist_group("loss_costs")  # what they share is made once
-
 FLOAT = 4  # bytes
 
 

@@ -27,8 +27,6 @@ from cwd.tools.export import agreement, export
 from cwd.tools.predict import label, predict_images, spans
 from cwd.training.loop import train
 
-pytestmark = pytest.mark.xdist_group("take_home")  # what they share is made once
-
 PUBLISHED = next(paths.WEIGHTS.glob("PSPNet*"))  # of an earlier version, without a description
 IMAGENET = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 

@@ -17,8 +17,6 @@ from cwd.evaluation.top1 import counted, evaluate, scores
 from cwd.models.classification import ClassificationOutput
 from cwd.system.errors import CwdError
 
-pytestmark = pytest.mark.xdist_group("classification_task")  # what they share is made once
-
 SCHEDULE = ClassificationSchedule(
     steps=4, batch=4, crop=32, short=36, lr=0.05, checkpoint_every=2, precision="fp32"
 )

@@ -27,8 +27,6 @@ from cwd.tools.reproduce import choose, find_notebooks, fitting
 from cwd.training.loop import train
 from cwd.training.tasks.detection import DETECTION
 
-pytestmark = pytest.mark.xdist_group("detection_task")  # what they share is made once
-
 DATA = Data("scenes", size=(64, 96), train=8, val=3)
 SCHEDULE = DetectionSchedule(
     steps=4, batch=2, short=64, long=96, warmup=2, checkpoint_every=2, clip=10.0

@@ -18,8 +18,6 @@ from cwd.models.build import build_network
 from cwd.system import distributed, sync_layers
 from cwd.training.run_folder import RunFolder
 
-pytestmark = pytest.mark.xdist_group("distributed")  # what they share is made once
-
 SCRIPT = Path(__file__).parents[1] / "together.py"
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
