@@ -84,10 +84,7 @@ def turn(training: Training, student: Student) -> None:
     """One step of a run that is trained by itself: its batch, its teacher's maps, its update."""
     student.learnt.train()
     step = student.done % student.schedule.steps  # the schedule may have fewer
-    batch, target = training.batches(step)
-    with training.fabric.autocast():
-        taught = training.teacher(batch) if student.run.teacher else None
-    student.step(step, batch, target, taught)
+    student.step(step, *training.seen(step, training.teacher if student.run.teacher else None))
     student.done += 1
 
 

@@ -87,6 +87,17 @@ class Workspace:
         return self.profile.teacher, *(self.profile.run(recipe, seed) for recipe in CORE)
 
     @property
+    def place(self) -> dict[str, Any]:
+        """The arguments of `cwd.training.loop.train` besides the run."""
+        return {
+            "runs": paths.RUNS,
+            "data_root": self.data_root,
+            "device": self.device,
+            "allow_weak_teacher": self.profile.allow_weak_teacher,
+            "log": self.log,
+        }
+
+    @property
     def records(self) -> Records:
         """What was measured of the profile, on disk and recorded; it never trains."""
         return Records(self.profile, paths.RUNS)
@@ -177,11 +188,8 @@ class Workspace:
             return
         self.profile.check_weights()
         self.train_now(each for run in left for each in needed(run))
-        place = {"runs": paths.RUNS, "data_root": self.data_root, "device": self.device}
-        place |= {"log": self.log}
-        place |= {"allow_weak_teacher": self.profile.allow_weak_teacher}
         for group in groups(left):
-            for error in train_together(group, **place).values():
+            for error in train_together(group, **self.place).values():
                 raise error
 
     def left(self, runs: Iterable[Run]) -> list[Run]:

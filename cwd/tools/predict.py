@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from cwd.data.base import decode
+from cwd.data.base import channels_first, decode
 from cwd.data.datasets import LAYOUTS
 from cwd.evaluation.miou import PIXELS, predict
 from cwd.models.names import SEGMENTATION, kind_of
-from cwd.models.student_file import CONFIG, WEIGHTS, load
+from cwd.models.student_file import CONFIG, HUB, WEIGHTS, load
 from cwd.models.weights import MEAN, STD
 from cwd.system import paths
 from cwd.system.device import pick_device
@@ -33,7 +33,7 @@ def open_student(source: str) -> tuple[nn.Module, Path]:
 
     `source` is a run's name, its folder, or a student's file; or "hf://name/of-it", without a file.
     """
-    if source.startswith("hf://"):
+    if source.startswith(HUB):
         return load(source), Path(source)
     named = Path(os.path.expanduser(source))
     places = (named, paths.below_root(source), paths.RUNS / named, paths.WEIGHTS / named)
@@ -138,7 +138,7 @@ def predict_images(source: str, images: Sequence[str], out: Path, device: str = 
     student = student.to(place, memory_format=torch.channels_last)
     for number, file in enumerate(files, start=1):
         pixels = decode(file, "RGB", own=True)
-        seen = torch.from_numpy(pixels).permute(2, 0, 1).to(place)
+        seen = channels_first(pixels).to(place)
         classes = label(student, seen).cpu().numpy().astype(np.uint8)
         labels = Image.fromarray(classes)
         labels.putpalette(palette.flatten().tolist())

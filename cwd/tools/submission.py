@@ -10,7 +10,7 @@ from PIL import Image
 
 from cwd.config.run import Run
 from cwd.data import cityscapes
-from cwd.data.base import decode
+from cwd.data.base import photograph
 from cwd.data.datasets import LAYOUTS
 from cwd.data.scenes.draw import scenes_root
 from cwd.evaluation.miou import predict
@@ -56,7 +56,7 @@ def submission(run: Run, data_root: Path, split: str, device: str, output: Path)
     def write(path: Path) -> None:
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
             for number, image in enumerate(images, start=1):
-                pixels = torch.from_numpy(decode(image, "RGB")).permute(2, 0, 1)[None]
+                pixels = photograph(image)[None]
                 classes = predict(network, pixels.to(place))[0].cpu().numpy()
                 buffer = io.BytesIO()
                 Image.fromarray(LABEL_IDS[classes]).save(buffer, "png")

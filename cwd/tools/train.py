@@ -132,7 +132,4 @@ def train_runs(workspace: Workspace, runs: Iterable[Run], **jobs: Any) -> None:
     from cwd.tools.jobs import Crew  # noqa: PLC0415 (submitit is for jobs only)
 
     workspace.profile.check_weights()
-    place = {"runs": paths.RUNS, "data_root": workspace.data_root, "device": workspace.device}
-    place |= {"allow_weak_teacher": workspace.profile.allow_weak_teacher}
-    place |= {"log": workspace.log}
-    Crew(runs, place, workers, settings).go()
+    Crew(runs, workspace.place, workers, settings).go()

@@ -146,13 +146,10 @@ class Training:
         for step in range(began, self.schedule.steps):
             if not (active := [student for student in self.students if student.done == step]):
                 continue
-            batch, target = self.batches(step)
-            batch = batch.contiguous(memory_format=torch.channels_last)
-            with self.fabric.autocast():
-                teacher_out = self.teacher(batch) if self.teacher else None
+            seen = self.seen(step, self.teacher)
             for student in active:
                 with noted(self.failed, student.run):
-                    self.advance(student, step, batch, target, teacher_out)
+                    self.advance(student, step, *seen)
             now = time.monotonic()
             for student in active:  # each has its share: all together took what it took
                 student.seconds += (now - last) / len(active)
@@ -171,6 +168,13 @@ class Training:
         title = self.students[0].run.title + (f" and {others} more" if others else "")
         line = f"{title}  {done}/{self.schedule.steps}  {rate:.1f} steps/s  "
         report(f"{line}{left // 60:.0f}:{left % 60:02.0f} left", transient=True)
+
+    def seen(self, step: int, teacher: Teacher | None) -> tuple[torch.Tensor, Any, Any]:
+        """What students see at a step: images, targets, and a teacher's output or None."""
+        batch, target = self.batches(step)
+        batch = batch.contiguous(memory_format=torch.channels_last)
+        with self.fabric.autocast():
+            return batch, target, teacher(batch) if teacher else None
 
     def advance(self, student: Student, step: int, *seen: Any) -> None:
         """One step of a student, a look at its losses now and then, and its checkpoint."""
