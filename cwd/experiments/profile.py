@@ -43,7 +43,8 @@ class Profile:
     detection: Detection | None = None  # the detectors of Table 9
     transformation: Transformation | None = None  # the networks of the second paper
     investigations: Switch = False  # whether notebook 08's runs belong to it
-    beyond: Seeds = ()  # of the student in notebook 07's tables; none: it has none of them
+    deciding: Seeds = ()  # of it in the tables that most claims rest on; none: the same
+    beyond: Seeds = ()  # of it in notebook 07's tables; none: it has none of them
     losses: tuple[Text, ...] = ()  # files with losses of one's own, see `cwd.recipes.registered`
     recipes: tuple[Text, ...] = ()  # of the study "own"
     allow_weak_teacher: Switch = False  # see `cwd.training.loop.train`
@@ -96,7 +97,7 @@ class Profile:
         transformation = self.transformation and replace(self.transformation, seeds=seeds)
         own = {"seeds": seeds} if self.student else {}
         own |= {"student_seeds": seeds} if self.students else {}
-        own |= {"beyond": seeds} if self.beyond else {}
+        own |= {name: seeds for name in ("deciding", "beyond") if getattr(self, name)}
         return replace(self, detection=detection, transformation=transformation, **own)
 
     def run(self, recipe: str, seed: int, student: Run | None = None) -> Run:

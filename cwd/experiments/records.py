@@ -122,5 +122,5 @@ def recorded_profiles(results: Path | None = None) -> list[Profile]:
 def every_seed(profile: Profile) -> Profile:
     """The profile with all its seeds for every student, since more may have been measured."""
     others = (seed for part in profile.parts for seed in part.seeds)
-    seeds = *profile.seeds, *profile.student_seeds, *others
+    seeds = *profile.seeds, *profile.deciding, *profile.student_seeds, *others
     return profile.seeded(tuple(dict.fromkeys(seeds)))

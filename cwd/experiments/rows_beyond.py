@@ -1,6 +1,5 @@
 """What came after the paper: rows at equal steps, and at equal time once a step was timed."""
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -24,12 +23,12 @@ def scaled(recipe: str, factor: float) -> str:
 
 def beyond(profile: Profile, rows: Mapping[str, str]) -> tuple[Row, ...]:
     """The methods of `tables.yaml`, recipes by name, at each of `FACTORS`."""
-    profile = replace(profile, seeds=profile.beyond)
-    made = [replace(row, printed={"weights": "", "recipe": ""}) for row in compared(profile, {})]
+    alone = compared(profile, {}, "beyond")
+    made = [replace(row, printed={"weights": "", "recipe": ""}) for row in alone]
     for name, recipe in rows.items():
         for words, factor in FACTORS.items():
             spelled, label = scaled(recipe, factor), f"{name}, {words}"
-            (row,) = compared(profile, {label: {"recipe": spelled}})[2:]
+            (row,) = compared(profile, {label: {"recipe": spelled}}, "beyond")[2:]
             printed = {"method": name, "weights": words, "recipe": spelled}
             made.append(replace(row, printed=printed))
     return tuple(made)
@@ -42,20 +41,16 @@ def step_times(profile: Profile) -> dict[str, Any] | None:
 
 
 def equal_time(profile: Profile) -> tuple[Row, ...]:
-    """Each recipe, and the student alone, for as many steps as fit into two budgets of time.
+    """Each recipe, and the student alone, for as many steps as fit into the time of CWD's.
 
-    The budgets are the student's steps at CWD's pace, and at that of the slowest recipe. Before
-    steps are timed there are no rows but the teacher and the student.
+    Before steps are timed there are no rows but the teacher and the student.
     """
-    profile, times = replace(profile, seeds=profile.beyond), step_times(profile)
-    made = [replace(row, printed={"budget": ""}) for row in compared(profile, {})]
-    seconds, steps = times["seconds"] if times else {}, profile.student.schedule.steps
-    budgets = {"CWD's time": seconds.get(CWD), "the slowest's": max(seconds.values(), default=0)}
-    for (budget, most), (recipe, taken) in itertools.product(budgets.items(), seconds.items()):
-        name, fitting = recipe or "student", max(1, round(steps * most / taken))
-        runs = [profile.run(recipe, seed) for seed in profile.seeds]
+    times, steps = step_times(profile), profile.student.schedule.steps
+    made = list(compared(profile, {}, "beyond"))
+    for recipe, taken in (times["seconds"] if times else {}).items():
+        fitting = max(1, round(steps * times["seconds"][CWD] / taken))
+        runs = [profile.run(recipe, seed) for seed in profile.beyond]
         runs = [replace(run, schedule=replace(run.schedule, steps=fitting)) for run in runs]
-        printed = {"budget": budget, "method": name, "steps": fitting}
-        alone = f"student, {budget}" if recipe else None
-        made.append(Row(f"{name}, {budget}", None, tuple(runs), student=alone, printed=printed))
+        alone, printed = "student" if recipe else None, {"steps": fitting}
+        made.append(Row(recipe or "student", None, tuple(runs), student=alone, printed=printed))
     return tuple(made)

@@ -16,12 +16,15 @@ from cwd.recipes.notation import NOTATION
 BARE = {"PI_s": "PI", "HO_s": "HO"}
 
 
-def compared(profile: Profile, rows: Mapping[str, Any]) -> tuple[Row, ...]:
+def compared(
+    profile: Profile, rows: Mapping[str, Any], seeds: str = "seeds"
+) -> tuple[Row, ...]:
     """The teacher, the student alone, and the student with each recipe, from every seed.
 
-    `rows` are those of a table of `tables.yaml`.
+    `rows` and `seeds` are those of a table of `tables.yaml`.
     """
     alone, made = f"student {profile.student.network}", []
+    starts = getattr(profile, seeds) or profile.seeds
     own = {"teacher": f"teacher {profile.teacher.network}", "student": alone}
     for name, entry in ({"teacher": None, "student": None} | rows).items():
         known = entry if isinstance(entry, dict) else {"paper": entry}
@@ -32,7 +35,7 @@ def compared(profile: Profile, rows: Mapping[str, Any]) -> tuple[Row, ...]:
             number = float(printed[column])
         if name != "teacher":
             recipe = "" if name == "student" else known.get("recipe", name)
-            runs = tuple(profile.run(BARE.get(recipe, recipe), seed) for seed in profile.seeds)
+            runs = tuple(profile.run(BARE.get(recipe, recipe), seed) for seed in starts)
         student = None if name in own else alone
         made.append(Row(own.get(name, name), number, runs, known.get("value"), student, printed))
     return tuple(made)

@@ -29,7 +29,8 @@ def _tables() -> dict[str, Table]:
     tables = {}
     for name, entry in yaml.safe_load(Path(__file__).with_name("tables.yaml").read_text()).items():
         listed = {"beyond": beyond}.get(name, compared)  # of recipes that the file names
-        rows = made.get(name) or partial(listed, rows=entry["rows"])
+        seeds = {"seeds": entry.pop("seeds")} if "seeds" in entry else {}
+        rows = made.get(name) or partial(listed, rows=entry["rows"], **seeds)
         more = {"more": partial(costs, SOURCES[name][1])} if name in SOURCES else {}
         tables[name] = Table(**entry | more | {"rows": rows})
     return tables

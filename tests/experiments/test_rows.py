@@ -86,13 +86,15 @@ def test_a_run_is_trained_once_for_all_tables_and_from_every_seed():
     several = ("table6", "table7", "table8", "table9", "transformation")
     # whose schedules and teachers differ
     several += ("longer", "schools", "unaugmented", "equal_time")
+    decide = ("table2", "table3", "table4", "table5", "temperature")  # claims rest on these
     keys = defaultdict(set)
     for name in [n for n in studies_of(source.profile) if n not in several]:
         teacher, *rows = study(name, source).rows
         assert teacher.runs == (source.profile.teacher,)
         assert len({row.label for row in rows}) == len(rows)
         for row in rows:
-            assert [run.seed for run in row.runs] == list(source.profile.seeds)
+            assert len(row.runs) == (5 if name in decide else 3)
+            assert [run.seed for run in row.runs] == list(range(len(row.runs)))
             for run in row.runs:
                 keys[run.recipe, run.seed].add(run.key)
     assert {len(same) for same in keys.values()} == {1}

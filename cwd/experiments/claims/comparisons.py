@@ -89,13 +89,12 @@ def greater(evidence: Evidence, better: Names, worse: Names, classes: Names = ()
 
 
 def at_equal_time(evidence: Evidence, better: Names, worse: Names) -> list[Finding]:
-    """As `greater`, each recipe trained for as many steps as fit into the same time."""
+    """As `greater`, each recipe trained for as many steps as fit into the time of CWD's."""
     rows = evidence.tables.get("equal_time", {})
-    budgets = filter(None, dict.fromkeys(row.printed["budget"] for row in rows.values()))
-    return [
-        evidence.rows(f"{one} - {other}, {time}", *(rows[f"{r}, {time}"] for r in (one, other)))
-        for one, other, time in itertools.product(better, worse, budgets)
-    ]
+    if len(rows) < 3:  # no step was timed
+        return []
+    pairs = itertools.product(better, worse)
+    return [evidence.rows(f"{one} - {other}", rows[one], rows[other]) for one, other in pairs]
 
 
 def within(evidence: Evidence, recipe: str, others: Names, margin: float) -> list[Finding]:
