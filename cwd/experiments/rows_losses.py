@@ -16,9 +16,7 @@ from cwd.recipes.notation import NOTATION
 BARE = {"PI_s": "PI", "HO_s": "HO"}
 
 
-def compared(
-    profile: Profile, rows: Mapping[str, Any], seeds: str = "seeds"
-) -> tuple[Row, ...]:
+def compared(profile: Profile, rows: Mapping[str, Any], seeds: str = "seeds") -> tuple[Row, ...]:
     """The teacher, the student alone, and the student with each recipe, from every seed.
 
     `rows` and `seeds` are those of a table of `tables.yaml`.

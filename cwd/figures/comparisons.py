@@ -124,28 +124,45 @@ def sweeps(
     return figure
 
 
+VERDICT_LOOKS = {
+    "supported": ("#2a9d5c", "o"),
+    "contradicted": (style.TEACHER, "X"),
+    "undecided": ("#8d99a6", "s"),
+}
+
+
 def forest(table: pd.DataFrame) -> Figure:
-    """The measured difference and 95 % interval behind every one of the `verdicts` in percent."""
+    """The measured difference and 95 % interval behind every one of the `verdicts` in percent.
+
+    Claims that a difference is greater than 0; and, on an axis of their own, that it is within a
+    margin, which is shaded.
+    """
     shown = table[(table["verdict"] != "not run") & table["unit"].isin(PERCENT)]
-    places = np.arange(len(shown))
-    figure, ((axes,),) = style.panels(1, 1, 9.5, 0.42 * len(shown) + 1.1)
-    axes.axvline(0, color=style.INK, linewidth=0.8)
-    limit = 2.2 * max(1.0, shown["ours"].abs().max())
-    looks = {
-        "supported": ("#2a9d5c", "o"),
-        "contradicted": (style.TEACHER, "X"),
-        "undecided": ("#8d99a6", "s"),
-    }
-    for name, (colour, marker) in looks.items():
-        lines, at = shown[shown["verdict"] == name], places[shown["verdict"] == name]
-        ends = (lines[end].clip(-limit, limit) for end in ("low", "high"))
-        axes.hlines(at, *ends, color=colour, linewidth=2)
-        axes.scatter(lines["ours"], at, color=colour, marker=marker, s=45, zorder=3, label=name)
-    axes.scatter(shown["paper"].astype(float), places, s=36, label="paper", **style.PRINTED)
-    words = "difference in percent: mean, 95 % interval; cut where it leaves the panel"
-    axes.set(xlim=(-limit, limit), xlabel=words)
-    style.lines_of(axes, shown["claim"])
-    axes.legend(ncols=4, loc="lower right", bbox_to_anchor=(1, 1))
+    within = shown["margin"].notna()
+    kinds = [part for part in (shown[~within], shown[within]) if len(part)]
+    heights = [len(part) + 1 for part in kinds]
+    figure, grid = style.panels(
+        len(kinds), 1, 9.5, 0.42 * sum(heights) + 1.2, height_ratios=heights
+    )
+    for (axes,), part in zip(grid, kinds, strict=True):
+        places = np.arange(len(part))
+        limit = 2.2 * max(1.0, part["ours"].abs().max())
+        axes.axvline(0, color=style.INK, linewidth=0.8)
+        axes.barh(places, 2 * part["margin"], 0.9, -part["margin"], color=style.STUDENT, alpha=0.15)
+        for name, (colour, marker) in VERDICT_LOOKS.items():
+            lines, at = part[part["verdict"] == name], places[part["verdict"] == name]
+            ends = (lines[end].clip(-limit, limit) for end in ("low", "high"))
+            axes.hlines(at, *ends, color=colour, linewidth=2)
+            axes.scatter(lines["ours"], at, color=colour, marker=marker, s=45, zorder=3, label=name)
+        axes.scatter(part["paper"].astype(float), places, s=36, label="paper", **style.PRINTED)
+        axes.set(xlim=(-limit, limit))
+        style.lines_of(axes, part["claim"])
+    grid[0, 0].legend(ncols=4, loc="lower right", bbox_to_anchor=(1, 1))
+    grid[0, 0].set_xlabel(
+        "difference in percent: mean, 95 % interval; cut where it leaves the panel"
+    )
+    if len(kinds) > 1:
+        grid[-1, 0].set_xlabel("the same; shaded: the claim's margin")
     return figure
 
 

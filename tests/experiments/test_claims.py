@@ -75,6 +75,14 @@ def test_the_comparison_furthest_from_the_claim_decides(tmp_path):
     assert line.paper == pytest.approx(73.52 - 71.23)  # the same comparison
 
 
+def test_the_authors_logs_stand_beside_the_verdict(tmp_path):
+    table = verdicts(recorded(tmp_path, Invented({})))
+    # 73.03 at T = 1, from 72.86 (T = 2) to 73.99 (T = 8) at the others
+    assert find(table, "T = 1 is the best").logged == "-0.96 to +0.17, 9 pairs"
+    assert find(table, "not sensitive to the loss weight").logged == "+0.80, 1 pair"  # 72.23 at 40
+    assert find(table, "KL beats L2").logged == ""
+
+
 def test_a_claim_with_a_missing_run_is_not_run(tmp_path):
     table = verdicts(recorded(tmp_path, Invented({"CW_f": (52.0, 52.1, 51.9)})))
     assert set(table["verdict"]) == {"not run"}

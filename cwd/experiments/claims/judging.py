@@ -10,6 +10,7 @@ weights and see the same batches. The interval is Student's t at 95 % over those
 - not run: a run that the claim needs was not measured.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from cwd.experiments.claims.comparisons import Evidence
 from cwd.experiments.claims.interval import Finding
 from cwd.experiments.profile import load_profile
 from cwd.experiments.records import Records, recorded_profiles
+from cwd.experiments.table import paper
 from cwd.experiments.workspace import Workspace
 from cwd.system import paths
 
@@ -39,6 +41,7 @@ class Claim:
     kind: str  # of comparison, a function of `comparisons`
     given: Mapping[str, Any]  # to it
     needs: str  # what is missing where it can't be made
+    logs: tuple[str, str] | None = None  # of the authors: one's query, and those it stands against
 
     def findings(self, evidence: Evidence) -> list[Finding]:
         """One for everything that is compared; none if runs of one of them are missing."""
@@ -51,8 +54,9 @@ def _read() -> tuple[Claim, ...]:
     claims = []
     for line in listed["claims"]:
         text, where, needs = line.pop("claim"), line.pop("where"), line.pop("needs", "")
+        logs = line.pop("logs", None)
         ((kind, given),) = line.items()
-        claims.append(Claim(text, where, kind, given, needs or listed["needs"][kind]))
+        claims.append(Claim(text, where, kind, given, needs or listed["needs"][kind], logs))
     return tuple(claims)
 
 
@@ -82,7 +86,8 @@ def verdicts(profile: str | Workspace | Records) -> pd.DataFrame:
         profile = Records(known, paths.RUNS)
     evidence = Evidence(profile)
     table = pd.DataFrame([_line(claim, claim.findings(evidence)) for claim in CLAIMS])
-    columns = ["claim", "where", "paper", "decided by", "ours", "sd", "low", "high", "n", "unit"]
+    numbers = ["ours", "sd", "low", "high", "margin", "n"]
+    columns = ["claim", "where", "paper", "logged", "decided by", *numbers, "unit"]
     return table.reindex(columns=[*columns, "verdict", "why not"])
 
 
@@ -103,6 +108,7 @@ def verdicts_by_profile(source: Workspace) -> pd.DataFrame:
 
 def _line(claim: Claim, findings: Sequence[Finding]) -> dict[str, Any]:
     line = {"claim": claim.text, "where": claim.where, "verdict": verdict(findings)}
+    line["logged"] = logged(*claim.logs) if claim.logs else ""
     if not findings:
         return line | {"why not": claim.needs}
     failed = [finding for finding in findings if finding.fails(len(findings))]
@@ -115,9 +121,18 @@ def _line(claim: Claim, findings: Sequence[Finding]) -> dict[str, Any]:
         "sd": least.sd,
         "low": low,
         "high": high,
+        "margin": least.margin,
         "n": len(least.differences),
         "unit": least.unit,
     }
+
+
+def logged(ones: str, others: str) -> str:
+    """Differences in mIoU of the authors' logs, single runs on Cityscapes, between two queries."""
+    values = (paper("authors_logs").query(query)["miou"] for query in (ones, others))
+    apart = [one - other for one, other in itertools.product(*values)]
+    span = signed(min(apart)) + (f" to {signed(max(apart))}" if len(apart) > 1 else "")
+    return f"{span}, {len(apart)} pair{'s' if len(apart) > 1 else ''}"
 
 
 def layout(table: pd.DataFrame, *, run: bool = True) -> pd.DataFrame:
@@ -125,12 +140,13 @@ def layout(table: pd.DataFrame, *, run: bool = True) -> pd.DataFrame:
     shown = table[(table["verdict"] != "not run") == run].set_index("claim")
     if not run:
         return shown[["where", "why not"]].rename(columns={"why not": "needs"})
-    paper, ours, low, high = (  # as texts, also where there is no line
+    printed, ours, low, high = (  # as texts, also where there is no line
         shown[name].map(signed).astype(str) for name in ("paper", "ours", "low", "high")
     )
     columns = {
         "verdict": shown["verdict"],
-        "paper": paper,
+        "paper": printed,
+        "authors' logs": shown["logged"],
         "ours": ours + ["" if pd.isna(sd) else f" ± {sd:.2f}" for sd in shown["sd"]],
         "95 % interval": low + " to " + high,
         "n": shown["n"].astype(int),
