@@ -71,7 +71,7 @@ def test_the_comparison_furthest_from_the_claim_decides(tmp_path):
     source = Invented(flat | {"PA_f": (54.0, 54.1, 53.9), "CW_f": (52.0, 52.1, 51.9)})
     line = find(verdicts(recorded(tmp_path, source)), "on the feature map, CW beats each")
     assert line.verdict == "contradicted"
-    assert line._asdict()["_4"] == "CW_f - PA_f, of 6"
+    assert line._asdict()["_5"] == "CW_f - PA_f, of 6"
     assert line.paper == pytest.approx(73.52 - 71.23)  # the same comparison
 
 
@@ -125,7 +125,7 @@ def test_every_dataset_counts(tmp_path):
     recorded(tmp_path, there)
     line = find(verdicts(records), "feature map helps on every")
     assert line.verdict == "contradicted"
-    assert "camvid-cpu" in line._asdict()["_4"]
+    assert "camvid-cpu" in line._asdict()["_5"]
 
 
 def test_claims_ask_for_recipes_that_the_studies_train():
