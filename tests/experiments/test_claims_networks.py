@@ -71,5 +71,5 @@ def test_imagenet_beside_scratch():
             return {"miou": value + run.seed, "macc": 0.0, "class_iou": {}}
 
     (found,) = findings("pretrained", TwoStarts({}, profile=profile))
-    assert list(found.differences) == [5.0] * len(profile.seeds)
+    assert list(found.differences) == [5.0] * len(profile.deciding)
     assert found.paper == pytest.approx(74.87 - 70.04)
