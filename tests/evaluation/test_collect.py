@@ -99,9 +99,6 @@ def test_masks_come_back_to_the_image(named, name):
     result = evaluate(detector, dataset, **sizes)
     assert result["mask_ap50"] > {"scenes": 80, "coco": 99.9}[name]
     assert result["mask_ap_m"] > 90
-    other = evaluate(detector, named(name), **sizes)
-    assert other["ap"] == result["ap"]
-    assert "mask_ap" not in other
 
 
 @pytest.mark.parametrize("name", ["scenes", "coco"])

@@ -1,6 +1,7 @@
 """What holds for every loss on two maps, whichever it is; the holistic one has its own file."""
 
 import math
+import re
 from functools import partial
 
 import pytest
@@ -92,8 +93,10 @@ def test_maps_of_other_channels_and_batches(loss):
     else:
         with pytest.raises(CwdError, match="3 channels and the teacher map 4"):
             loss(student, teacher, TARGET)
-    with pytest.raises(CwdError, match="same batch"):
-        loss(student[:1], teacher, TARGET)
+    for odd, words in ((teacher[:1], "same batch"), (teacher[:, :, :0], "can't be compared"),
+                       ([1], "give two tensors")):  # fmt: skip
+        with pytest.raises(CwdError, match=words):
+            loss(student, odd, TARGET)
 
 
 @every
@@ -157,21 +160,40 @@ def test_compiled_equals_eager(loss):
     agree(torch.compile(loss, dynamic=False)(student, teacher, TARGET), eager, student)
 
 
+ODD = (0, -1, math.inf, math.nan, "1", None, [1], True)
+transformation = partial(losses.ChannelTransformation, 3, 4)
+generation = partial(losses.MaskedGeneration, 3, 4)
+contrast = partial(losses.DenseContrast, 3, 4)
+relations = partial(losses.CrossImageRelations, 3, 4, 5)
+
+
 @pytest.mark.parametrize(
     ("kind", "option", "values"),
     [
-        (ChannelWise, "temperature", (0, -1, math.inf, math.nan, "warm")),
-        (losses.AttentionTransfer, "p", (0, -1, math.inf, math.nan, "two")),
-        (losses.PairwiseAffinity, "pool_scale", (2, -0.1, math.nan, "half")),
+        *[(kind, "T", ODD) for kind in (ChannelWise, PixelWise)],
+        (losses.AttentionTransfer, "p", ODD),
+        (losses.PairwiseAffinity, "pool_scale", (2, -0.1, *ODD[3:])),
+        (losses.IntraClassVariation, "ignore_index", ("a", None, 1.5, True)),
         *[(kind, "metric", ("cosine",))
           for kind in (ChannelWise, PixelWise, losses.ChannelMean, losses.Unnormalised)],
-        (partial(losses.ChannelTransformation, 3, 4), "hidden", (-1.0, "many", math.nan)),
-        (partial(losses.ChannelTransformation, 3, 4), "kernel", (2, "3x3")),
-        (partial(losses.ChannelTransformation, 3, 4), "activation", ("gelu",)),
+        (transformation, "hidden", (-1.0, "many", math.nan)),
+        (transformation, "kernel", (2, "3x3")),
+        (transformation, "activation", ("gelu",)),
+        (generation, "masked", (1,)), (generation, "positions", ("all",)),
+        (contrast, "fd", (-1,)), (contrast, "T", (0,)), (contrast, "patch", (0.5,)),
+        (relations, "pixel", ("much",)), (relations, "regions", (0,)),
+        (losses.ClassRelations, "images", (math.inf,)),
+        (losses.BoundaryPrivileged, "edge", (math.nan,)),
+        (losses.BoundaryPrivileged, "window", (4,)),
+        (partial(losses.ChannelAlignment, 3, 7), "align", ("linear",)),
+        (PixelWise, "norm", ("sum",)),
     ],
 )  # fmt: skip
 def test_options_that_are_refused(kind, option, values):
-    symbol = "T" if option == "temperature" else option
+    argument = {"T": "temperature", "align": "style"}.get(option, option)
     for value in values:
-        with pytest.raises(CwdError, match=f"{symbol}={value} "):
-            kind(**{option: value})
+        with pytest.raises(CwdError) as error:
+            kind(**{argument: value})
+        said = f"{option}={value!r} " if option == "ignore_index" else f"{option}={value} "
+        assert str(error.value).startswith(said)
+        assert re.search(r": (give|use) .*\.$", str(error.value))

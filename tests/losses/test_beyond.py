@@ -11,6 +11,7 @@ from torch import nn
 
 from cwd.losses import (
     BoundaryPrivileged,
+    ChannelTransformation,
     ChannelWise,
     ClassRelations,
     CrossImageRelations,
@@ -249,6 +250,7 @@ def test_boundaries_by_hand():
 LEARNT = {
     "MGD": lambda: MaskedGeneration(3, 4),
     "AFDCD": lambda: DenseContrast(3, 4, fd=0.1, ctr=1, pool=1, patch=2, groups=2),
+    "CT": lambda: ChannelTransformation(3, 4),
     "CIRKD": lambda: CrossImageRelations(3, 4, 3, pixels=40, regions=5),
 }
 LABELS = torch.arange(32).view(2, 4, 4) % 4
@@ -365,25 +367,18 @@ def test_banks_are_filled_from_their_own_classes():
 
 
 @pytest.mark.parametrize(
-    ("make", "words"),
+    ("loss", "channels", "words"),
     [
-        (lambda: MaskedGeneration(3, 4, masked=1), "masked=1 is no share"),
-        (lambda: MaskedGeneration(3, 4, positions="all"), "positions=all is no weight"),
-        (lambda: DenseContrast(3, 4, fd=-1), "fd=-1 is no weight"),
-        (lambda: DenseContrast(3, 4, temperature=0), "T=0 is no temperature"),
-        (lambda: DenseContrast(3, 4, patch=0.5), "patch=0.5 counts nothing"),
-        (lambda: CrossImageRelations(3, 4, 5, pixel="much"), "pixel=much is no weight"),
-        (lambda: CrossImageRelations(3, 4, 5, regions=0), "regions=0 counts nothing"),
-        (lambda: ClassRelations(images=math.inf), "images=inf counts nothing"),
-        (lambda: BoundaryPrivileged(edge=math.nan), "edge=nan is no weight"),
-        (lambda: BoundaryPrivileged(window=4), "window=4 has no middle"),
-        (lambda: MaskedGeneration(3, 4)(*maps((1, 2, 4, 4))), "generator is for 3 channels"),
-        (lambda: DenseContrast(3, 3)(*maps((1, 3, 3, 4), torch.float32)), "patch=4 is larger"),
+        (MaskedGeneration(3, 4), (2, 2), "is for 3 channels: give"),
+        (DenseContrast(3, 3), (3, 3), "patch=4 is larger"),
+        (ChannelTransformation(3, 4), (5, 4), "is for 3 channels: give"),
+        (ChannelTransformation(3, 4), (3, 5), "has 4 channels and the teacher map 5"),
     ],
 )
-def test_what_is_refused(make, words):
+def test_maps_that_are_refused(loss, channels, words):
+    student, teacher = maps((1, channels[0], 3, 4), torch.float32, 0, channels[1])
     with pytest.raises(CwdError, match=words):
-        make()
+        loss(student, teacher)
 
 
 @pytest.mark.parametrize("loss", [BoundaryPrivileged(), LEARNT["CIRKD"]()], ids=["BPKD", "CIRKD"])

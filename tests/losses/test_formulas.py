@@ -55,33 +55,18 @@ def test_pi_as_released():
     student, teacher = torch.randn(2, 2, 19, 4, 4, dtype=torch.float64)
     ratio = PixelWise(norm="released")(student, teacher) / PixelWise()(student, teacher)
     assert ratio.item() == pytest.approx(1 / 19)
-    with pytest.raises(CwdError, match=r"^norm=sum is unknown: use one of paper, released\.$"):
-        PixelWise(norm="sum")
 
 
-@pytest.mark.parametrize("tau", [1.0, 4.0])
-@pytest.mark.parametrize("divergence", ["kl", "mse"])
-@pytest.mark.parametrize("norm_type", ["channel", "spatial", "channel_mean", "none"])
-def test_as_published_by_the_authors(norm_type, divergence, tau):
-    # irfanICMLL/TorchDistiller: CriterionCWD, but for `none`, which compares preds[0] only there
+@pytest.mark.parametrize("metric", ["kl", "l2"])
+@pytest.mark.parametrize(
+    ("kind", "parts"),
+    [(ChannelMean, lambda x: [[sum(v) / len(v)] for v in channels(x)]), (Unnormalised, positions)],
+)
+def test_activations_by_hand(kind, parts, metric):
     student, teacher = (x.abs() + 0.1 for x in maps())
-    b, c, h, w = student.shape
-    metric = "kl" if divergence == "kl" else "l2"
-    normalise, loss, count = {
-        "channel": (
-            lambda x: (x / tau).view(b, c, -1).softmax(-1),
-            ChannelWise(tau, metric),
-            b * c / tau**2,
-        ),
-        "spatial": (lambda x: (x / tau).softmax(1), PixelWise(tau, metric), b * h * w / tau**2),
-        "channel_mean": (lambda x: x.view(b, c, -1).mean(-1), ChannelMean(metric), b * c),
-        "none": (lambda x: x, Unnormalised(metric), b * h * w),
-    }[norm_type]
-    s, t = normalise(student), normalise(teacher.detach())
-    published = (
-        F.kl_div(s.log(), t, reduction="sum") if divergence == "kl" else (s - t).pow(2).sum()
-    )
-    agree(loss(student, teacher), published / count, student)
+    pairs = list(zip(parts(student), parts(teacher), strict=True))
+    expected = sum(METRICS[metric](t, s) for s, t in pairs) / len(pairs)
+    assert kind(metric)(student, teacher).item() == pytest.approx(expected, rel=1e-11)
 
 
 def test_mimic_by_hand():
@@ -102,16 +87,6 @@ def test_attention_transfer_by_hand(p):
     assert value == pytest.approx(total / 2, rel=1e-12)
 
 
-def test_attention_transfer_as_published():
-    # zagoruyko/attention-transfer: at() and at_loss()
-    def at(x):
-        return F.normalize(x.pow(2).mean(1).view(x.size(0), -1))
-
-    student, teacher = maps(teacher_channels=7)
-    published = (at(student) - at(teacher.detach())).pow(2).mean()
-    agree(AttentionTransfer()(student, teacher), published, student)
-
-
 @pytest.mark.parametrize("loss", [ChannelMean("kl"), Unnormalised("kl")])
 def test_activations_below_the_least_count_as_it(loss):
     negative, positive = torch.full((1, 1, 1, 2), -3.0), torch.full((1, 1, 1, 2), 2.0)
@@ -127,8 +102,6 @@ def test_alignment():
     published = ChannelAlignment(3, 7, "conv-bn-relu")
     assert published(x).min() == 0
     assert sum(p.numel() for p in published.parameters()) == 3 * 7 + 7 + 7
-    with pytest.raises(CwdError, match="align=linear"):
-        ChannelAlignment(3, 7, "linear")
 
 
 def local_distances(feature):
@@ -264,29 +237,6 @@ def test_intra_class_refuses_what_is_no_label(change, fault):
     target = labels()["ignored"]
     with pytest.raises(CwdError, match=fault):
         IntraClassVariation()(*maps(), change(target))
-
-
-@pytest.mark.parametrize("value", ["a", None, 1.5, True])
-def test_intra_class_refuses_what_is_no_ignored_label(value):
-    with pytest.raises(CwdError, match="is no label: give a whole number"):
-        IntraClassVariation(value)
-
-
-@pytest.mark.parametrize("value", [None, [1], True, "1", float("nan")])
-@pytest.mark.parametrize("loss", [ChannelWise, PixelWise, PairwiseAffinity, AttentionTransfer])
-def test_an_option_that_is_no_number(loss, value):
-    with pytest.raises(CwdError, match="give a"):
-        loss(value)
-
-
-@pytest.mark.parametrize("loss", [ChannelWise(), PairwiseAffinity(), LocalAffinity()])
-def test_what_is_no_map(loss):
-    student, teacher = maps()
-    for odd, fault in (([1], "give two tensors"), (teacher[:, :, :0], "can't be compared")):
-        with pytest.raises(CwdError, match=fault):
-            loss(student, odd)
-    with pytest.raises(CwdError, match="can't be compared"):
-        loss(student[:0], teacher[:0])
 
 
 @pytest.mark.parametrize("tau", [0.03, 1.0, 4.0, 1000.0])
