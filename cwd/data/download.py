@@ -74,7 +74,7 @@ def _check(dataset: Dataset) -> str:
     def look(index: int) -> tuple[tuple[int, ...], Tensor]:
         image, target = dataset[index]
         labels = torch.as_tensor(getattr(target, "labels", target))
-        return tuple(image.shape[1:]), torch.stack(labels.unique(return_counts=True))
+        return tuple(image.shape[1:]), labels.flatten().bincount()
 
     sizes = set()
     seen = ahead(look, range(len(dataset)), WAITING)
@@ -85,7 +85,7 @@ def _check(dataset: Dataset) -> str:
                 f"{official[1]}x{official[0]}: get the dataset again as it is distributed."
             )
         sizes.add(size)
-        counts.update(dict(labels.T.tolist()))
+        counts.update(dict(enumerate(labels.tolist())))
     by_area = sorted(sizes, key=lambda size: (math.prod(size), size))
     ends = dict.fromkeys([by_area[0], by_area[-1]])
     ends = " to ".join(f"{width}x{height}" for height, width in ends)

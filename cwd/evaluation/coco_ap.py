@@ -128,21 +128,17 @@ def scores(dataset: CocoDataset, detections: Sequence[Detections]) -> dict[str, 
     return result
 
 
-def precision_recall(
-    dataset: CocoDataset, detections: Sequence[Detections], iou: float = 0.5
-) -> pd.DataFrame:
-    """The curve under which the average precision is the area, at an overlap of `iou`.
+def precision_recall(dataset: CocoDataset, detections: Sequence[Detections]) -> pd.DataFrame:
+    """The curve under which `ap50` is the area.
 
     Returns:
         `recall` from 0 to 1 in 101 steps, and `precision` from 0 to 1: at that recall or a higher
         one at best, 0 where it isn't reached, mean over the classes that have objects.
 
     Raises:
-        CwdError: `iou` is no share, or no image has an object.
+        CwdError: no image has an object.
     """
-    if not 0 < iou <= 1:
-        raise CwdError(f"iou {iou} is no overlap: give a number above 0 and up to 1.")
-    curve = _coco(dataset, detections, iou=iou).eval["precision"][0, :, :, 0, -1]  # [101, K]
+    curve = _coco(dataset, detections).eval["precision"][0, :, :, 0, -1]  # [101, K]
     curve = curve[:, (curve > -1).all(axis=0)]
     if not curve.size:
         raise CwdError(f"{dataset.name} has no objects in {len(dataset)} images: use more images.")
@@ -202,9 +198,7 @@ def _entries(
     return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
-def _coco(
-    dataset: CocoDataset, detections: Sequence[Detections], *, masks: bool = False, iou: float = 0.0
-) -> Any:
+def _coco(dataset: CocoDataset, detections: Sequence[Detections], *, masks: bool = False) -> Any:
     """pycocotools' evaluation; its precision is [T, 101, K, 4, 3], by area and number too."""
     if len(detections) != len(dataset):
         raise CwdError(
@@ -216,8 +210,6 @@ def _coco(
         results = to_coco_results(dataset, detections, masks=masks)
         found = truth.loadRes(results) if results else coco_api.COCO()
         evaluation = cocoeval.COCOeval(truth, found, "segm" if masks else "bbox")
-        if iou:
-            evaluation.params.iouThrs = np.array([iou])
         evaluation.evaluate()
         evaluation.accumulate()
     return evaluation

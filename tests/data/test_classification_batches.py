@@ -1,14 +1,11 @@
 """Batches of classifiers: which crops, and the same from wherever one begins."""
 
 import math
-import shutil
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torchvision.transforms import RandomResizedCrop
 
 from cwd.config.schedule import ClassificationSchedule, DetectionSchedule, Schedule
 from cwd.data import fake_trees
@@ -81,27 +78,6 @@ def test_windows_try_by_try(size, scale):
         assert window(size, one, scale) == naive(size, one, scale)
 
 
-def test_windows_are_distributed_as_torchvisions():
-    size, scale, count = (120, 150), (0.08, 1.0), 4000
-    drawn = draw(count, torch.Generator().manual_seed(2))
-    ours = [window(size, Draws(*(part[row] for part in drawn)), scale) for row in range(count)]
-    torch.manual_seed(3)
-    image = torch.empty(3, *size)
-    theirs = [RandomResizedCrop.get_params(image, scale, (3 / 4, 4 / 3)) for _ in range(count)]
-    ours, theirs = np.array(ours, float), np.array(theirs, float)
-    error = np.sqrt(ours.var(0) / count + theirs.var(0) / count)
-    assert (np.abs(ours.mean(0) - theirs.mean(0)) < 4 * error).all()
-    assert np.allclose(ours.std(0), theirs.std(0), rtol=0.06)
-    assert np.abs(np.corrcoef(ours.T) - np.corrcoef(theirs.T)).max() < 0.08
-
-
-@pytest.mark.parametrize("size", [(10, 200), (200, 10)])
-def test_the_last_resort_is_torchvisions(size):
-    """No part of 90 % of such an image has a fitting aspect."""
-    ours = window(size, Draws(*map(torch.ones, ((10,), (10,), (2,), (1,)))), (0.9, 1.0))
-    assert ours == RandomResizedCrop.get_params(torch.empty(3, *size), (0.9, 1.0), (3 / 4, 4 / 3))
-
-
 @pytest.mark.parametrize("size", [(40, 48), (60, 36), (14, 90), (36, 36)])
 def test_the_middle(size):
     image = torch.from_numpy(fake_trees.image(1, size)).permute(2, 0, 1)
@@ -114,14 +90,6 @@ def test_the_middle(size):
     top, left = (round((side - 32) / 2) for side in whole)
     expected = resized[:, top : top + 32, left : left + 32]
     assert (out.float() - expected).abs().max() < 1.5  # rounded along each axis
-
-
-def test_a_damaged_image(dataset, tmp_path):
-    root = shutil.copytree(dataset.root, tmp_path / "imagenet")
-    path = root / dataset.names[3]
-    path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(CwdError, match="can't be decoded"):
-        ClassificationBatches(build_folders("imagenet", root, "train"), SCHEDULE, 0, "cpu")
 
 
 def test_the_rate():

@@ -12,7 +12,7 @@ from cwd.config.run import Data
 from cwd.data import datasets, decoded, fake_trees, segmentation
 from cwd.data.datasets import build_dataset
 from cwd.data.decoded import load_in_memory
-from cwd.data.fake_trees import SIZE, image, save
+from cwd.data.fake_trees import SIZE, image, labels, save
 from cwd.system.errors import CwdError
 
 FIRST, SECOND = "0001TP_006690.png", "0001TP_006720.png"
@@ -114,53 +114,53 @@ def test_what_is_not_there(tmp_path, camvid, cityscapes, name, split, word):
 
 
 @pytest.mark.parametrize(
-    ("damage", "word"),
+    ("tree", "damage", "word"),
     [
-        (lambda image, label: cut_short(image), "can't be decoded"),
-        (lambda image, label: cut_short(label), "can't be decoded"),
-        (lambda image, label: label.write_bytes(b""), "can't be decoded"),
-        (lambda image, label: label.unlink(), "is missing, the label of"),
-        (lambda image, label: image.unlink(), "is missing, the image of its list"),
-        (lambda _, label: save(label, np.full(SIZE, 12, np.uint8)), "label 12, expected 0 to 11:"),
-        (lambda _, label: save(label, np.zeros((10, 15), np.uint8)), "15x10 .* its image 16x10"),
-        (lambda _, label: save(label, image()), "is no label image"),
-        (lambda image, _: save(image, np.zeros(SIZE, np.uint16)), "more than 8 bits a channel"),
-        (lambda image, _: (image.parents[1] / "train.txt").write_bytes(b"\xff\xfe"), "no list of"),
-        (
-            lambda image, _: (image.parents[1] / "train.txt").write_text(f"{FIRST}\na/{FIRST} b"),
-            f"train.txt has {FIRST} in more than one line",
-        ),
+        ("camvid", lambda image, label: cut_short(image), "can't be decoded"),
+        ("camvid", lambda image, label: cut_short(label), "can't be decoded"),
+        ("camvid", lambda image, label: label.write_bytes(b""), "can't be decoded"),
+        ("camvid", lambda image, label: label.unlink(), "is missing, the label of"),
+        ("camvid", lambda image, label: image.unlink(), "is missing, the image of its list"),
+        ("camvid", lambda _, label: save(label, labels([12])), "label 12, expected 0 to 11:"),
+        ("camvid", lambda _, label: save(label, labels([0], (10, 15))), "15x10 .* its image 16x10"),
+        ("camvid", lambda _, label: save(label, image()), "is no label image"),
+        ("camvid", lambda image, _: save(image, np.zeros(SIZE, np.uint16)), "more than 8 bits"),
+        ("camvid", lambda image, _: listed(image, b"\xff\xfe"), "no list of"),
+        ("camvid", lambda image, _: listed(image, f"{FIRST}\na/{FIRST} b".encode()),
+         f"train.txt has {FIRST} in more than one line"),
+        ("cityscapes", lambda _, label: save(label, labels([40])), "label 40, expected 0 to 33"),
+        ("cityscapes", lambda _, label: shutil.rmtree(label.parents[2]),
+         "gtFine/train is missing, the labels of train: register"),
+        ("cityscapes", lambda image, _: image.parent.rename(image.parents[1] / "bochum"),
+         r"labelIds\.png has no image beside it"),
+        ("voc", lambda _, label: save(label, labels([21], (10, 16)), palette=True),
+         "has the label 21, expected 0 to 20 or 255"),
+        ("ade20k", lambda _, label: save(label, labels([151])), "label 151, expected 0 to 150"),
+        ("ade20k", lambda _, label: label.rename(label.with_name("ADE_train_00000009.png")),
+         r"ADE_train_00000009\.png has no image beside it"),
     ],
-)
-def test_camvid_damaged(camvid, damage, word):
-    damage(camvid / "train" / FIRST, camvid / "trainannot" / FIRST)
+)  # fmt: skip
+def test_a_damaged_dataset(tmp_path, tree, damage, word):
+    root = getattr(fake_trees, tree)(tmp_path / tree)
+    damage(*build_dataset(tree, root, "train").pairs[0])
     with pytest.raises(CwdError, match=word):
-        load_in_memory(build_dataset("camvid", camvid, "train"))
+        [*map(build_dataset(tree, root, "train").__getitem__, range(2))]
+
+
+def listed(image, content):
+    (image.parents[1] / "train.txt").write_bytes(content)
 
 
 def cut_short(path):
     path.write_bytes(path.read_bytes()[:-30])
 
 
-def test_cityscapes_damaged(cityscapes):
-    (label,) = (cityscapes / "gtFine").rglob("*labelIds.png")
-    save(label, np.full(SIZE, 40, np.uint8))
-    with pytest.raises(CwdError, match="has the label 40, expected 0 to 33"):
-        build_dataset("cityscapes", cityscapes, "train")[0]
-    shutil.rmtree(cityscapes / "gtFine")
-    with pytest.raises(CwdError, match=r"gtFine/train is missing, the labels of train: register"):
-        build_dataset("cityscapes", cityscapes, "train")
-
-
-def test_stray_and_misplaced_files_of_cityscapes(cityscapes):
+def test_stray_files_of_cityscapes(cityscapes):
     (cityscapes / "leftImg8bit/train/.DS_Store").write_text("")
     (cityscapes / "leftImg8bit/train/aachen/Thumbs.db").write_text("")
     (cityscapes / "gtFine/train/aachen/aachen_000000_000019_gtFine_color.png").write_text("")
     cityscapes = cityscapes.rename(cityscapes.with_name("Cityscapes"))
     assert len(build_dataset("cityscapes", cityscapes.parent, "train")) == 1
-    (cityscapes / "leftImg8bit/train/aachen").rename(cityscapes / "leftImg8bit/train/bochum")
-    with pytest.raises(CwdError, match=r"labelIds\.png has no image beside it"):
-        build_dataset("cityscapes", cityscapes, "train")
 
 
 def test_images_of_several_sizes_or_too_many(camvid, monkeypatch):

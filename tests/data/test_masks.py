@@ -2,9 +2,7 @@
 
 import numpy as np
 import pytest
-import torch
 from pycocotools import mask as rle
-from pycocotools.coco import COCO
 
 from cwd.data.detection.coco import build_coco
 from cwd.data.detection.masks import decoded, encoded, read_rle
@@ -35,23 +33,6 @@ def changed(coco, edit):
         return build_coco("coco", coco, "val", masks=True)
 
     return call
-
-
-@pytest.mark.parametrize("name", ["coco", "scenes"])
-@pytest.mark.parametrize("split", ["train", "val"])
-def test_masks_as_pycocotools_decodes_them(coco, drawn, name, split):
-    dataset = build_coco(name, {"coco": coco, "scenes": drawn}[name], split, masks=True)
-    theirs = COCO(str(dataset.file.path))
-    assert dataset.masked
-    for index, image_id in enumerate(dataset.image_ids):
-        _, objects = dataset[index]
-        expected = [theirs.annToMask(one) for one in theirs.imgToAnns[image_id]]
-        height, width = dataset.sizes[index].tolist()
-        assert objects.masks.dtype == torch.uint8
-        assert objects.masks.shape == (len(expected), height, width)
-        assert all((a.numpy() == b).all() for a, b in zip(objects.masks, expected, strict=True))
-    crowds = [dataset.annotated(index).crowd.sum() for index in range(len(dataset))]
-    assert sum(crowds) == (name == "coco")
 
 
 def test_masks_only_where_they_are_asked_for(changed, coco):

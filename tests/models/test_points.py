@@ -103,37 +103,29 @@ def test_nearest_cells_as_published():
     assert nearest_cells(where, boxes(*ALONE[7]))[-1] == 0
 
 
-def test_overlaps_by_hand():
-    objects = boxes(0, 0, 10, 10, 20, 0, 30, 10, -50, -50, -40, -40)
-    candidates = boxes(
-        *(0, 0, 10, 10),  # IoU 1 with the first
-        *(0, 0, 10, 5),  # 0.5, the limit
-        *(0, 0, 10, 4.5),  # 0.45, undecided
-        *(0, 0, 10, 4),  # 0.4, still undecided
-        *(0, 0, 10, 3.9),  # 0.39
-        *(20, 0, 30, 2),  # 0.2, but no candidate overlaps the second more
-        *(20, 8, 30, 10),  # as much
-        *(20, 0, 30, 1),
-        *(50, 50, 60, 60),  # nothing overlaps the third object, which gets nothing
-        *(5, 5, 5, 5),  # a box without area
-    )
-    expected = [0, 0, -2, -2, -1, 1, 1, -1, -1, -1]
-    assert best_overlaps(candidates, objects).tolist() == expected
-    # the one candidate is the first object's with IoU 0.9, and the best of the second with 0.6
-    candidate, first, second = boxes(0, 0, 10, 9), (0, 0, 10, 10), (0, 3, 10, 9)
-    assert best_overlaps(candidate, boxes(*first, *second)).tolist() == [1]
-    assert best_overlaps(candidate, boxes(*second, *first)).tolist() == [1]  # the last has it
+LIMITS = boxes(
+    *(0, 0, 10, 10),  # IoU 1 with the first
+    *(0, 0, 10, 5),  # 0.5, the limit
+    *(0, 0, 10, 4.5),  # 0.45, undecided
+    *(0, 0, 10, 4),  # 0.4, still undecided
+    *(20, 0, 30, 2),  # 0.2, but no candidate overlaps the second more
+    *(20, 8, 30, 10),  # as much
+    *(50, 50, 60, 60),  # nothing overlaps the third object, which gets nothing
+    *(5, 5, 5, 5),  # a box without area
+)
+BEST = (0, 0, 10, 10), (0, 3, 10, 9)  # of both, (0, 0, 10, 9) is the best: the last has it
 
 
 def test_overlaps_as_published():
-    seen = set()
+    cases = [(LIMITS, boxes(0, 0, 10, 10, 20, 0, 30, 10, -50, -50, -40, -40))]
+    cases += [(boxes(0, 0, 10, 9), boxes(*BEST[i], *BEST[1 - i])) for i in (0, 1)]
     for seed in range(10):
         objects = random_boxes(8, seed=seed)
         objects = torch.cat((objects, objects[:1]))  # a box twice
         candidates = random_boxes(200, seed=100 + seed)
         candidates = torch.cat((candidates, objects[:1] + 0.2, objects[:4] + 0.5, objects[3:5] + 3))
-        candidates = torch.cat((candidates, candidates[-3:]))  # equals
-        expected = plain_best(candidates.tolist(), objects.tolist())
-        assert best_overlaps(candidates, objects).tolist() == expected
-        seen.update(expected)
-    assert seen >= {-2, -1, 0, 8}
+        cases.append((torch.cat((candidates, candidates[-3:])), objects))  # equals
+    found = [best_overlaps(*case).tolist() for case in cases]
+    assert found == [plain_best(*(part.tolist() for part in case)) for case in cases]
+    assert found[:3] == [[0, 0, -2, -2, 1, 1, -1, -1], [1], [1]]
+    assert {value for each in found for value in each} >= {-2, -1, 0, 8}

@@ -246,15 +246,8 @@ def test_a_cell(shell):
     assert after("SCALE = 2", HELPER, CELL) == first
     with pytest.raises(CwdError, match="written in a cell"):
         files_of(["MINE"])
-
-
-def test_a_class_in_a_cell(shell):
-    cell = CELL.partition("def")[0] + CLASS
-    shell("import torch\nSTEP = 1")
-    shell(cell)
-    first = source("MINE")
-    shell("STEP = 2")
-    assert source("MINE") != first
+    first = after("import torch\nSTEP = 1", CELL.partition("def")[0] + CLASS)
+    assert after("STEP = 2") != first
 
 
 def test_a_loss_whose_source_is_nowhere():

@@ -177,7 +177,7 @@ def test_overhaul_is_zero_where_the_student_is_the_cut_teacher_or_both_are_negat
 def test_overhaul_gradient():
     student, teacher = detectors(teacher_widths=(3, 5, 4, 6))
     loss = FeatureOverhaul(student, teacher).double().eval()
-    s, t = seen(student, 1, (32, 32)), seen(teacher, 1, (32, 32), 1)
+    s, t = seen(student, 1, (16, 16)), seen(teacher, 1, (16, 16), 1)
 
     def value(*stages):
         return loss(s._replace(stages=list(stages)), t, [])
