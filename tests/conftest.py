@@ -1,15 +1,19 @@
 """What several tests need: small runs on a handful of scenes."""
 
 import os
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from invented import elsewhere
 
 from cwd.config.run import Data, Run
 from cwd.config.schedule import Schedule
-from cwd.system import paths
+from cwd.system.files import exclusive
 from cwd.training import checkpoint
+from cwd.training.loop import train
+from cwd.training.run_folder import RunFolder
 
 
 @pytest.fixture(scope="session")
@@ -18,7 +22,7 @@ def data_root(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("data")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def student() -> Run:
     """A student that trains in a second or two."""
     data = Data("scenes", size=(32, 64), train=12, val=4)
@@ -26,10 +30,35 @@ def student() -> Run:
     return Run(data, "PSPNet-R18(0.125)", schedule)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def teacher(student) -> Run:
     """A teacher that is another network than the student."""
     return Run(student.data, "PSPNet-R18(0.25)", student.schedule)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, data_root):
+    """Runs that are trained once for all tests, alone; nobody changes their folders."""
+    place = {"runs": tmp_path_factory.mktemp("trained"), "data_root": data_root, "device": "cpu"}
+
+    def call(run):
+        if run.teacher:
+            call(run.teacher)
+        return train(run, **place, allow_weak_teacher=True)
+
+    return call
+
+
+@pytest.fixture
+def finished(tmp_path, trained):
+    """A copy of a trained run in this test's folder of runs."""
+
+    def call(run):
+        runs = tmp_path / "runs"
+        shutil.copytree(trained(run).done, runs / run.name)
+        return RunFolder(runs, run)
+
+    return call
 
 
 @pytest.fixture
@@ -55,9 +84,13 @@ def interrupted(monkeypatch):
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """A checkout of which nothing was built, and a data root without data."""
-    for name in ("BUILD", "RUNS", "CACHE", "RESULTS", "WEIGHTS"):
-        monkeypatch.setattr(paths, name, tmp_path / name)
-    return tmp_path
+    return elsewhere(monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Who waits for a lock gives up at once."""
+    monkeypatch.setattr(exclusive.__wrapped__, "__defaults__", (0.05,))
 
 
 # read here: tests don't see the variable, which would go before the data roots they name

@@ -6,6 +6,7 @@ from cwd.config.run import Run
 from cwd.experiments.profile import Profile, load_profile
 from cwd.experiments.records import Records
 from cwd.experiments.rows_pairs import MEASURES, pairs_of
+from cwd.system import paths
 from cwd.system.files import write_json, write_text
 from cwd.training.run_folder import CONFIG, FILES, METRICS, RunFolder
 from cwd.training.run_folder import PROVENANCE as PROVENANCE_FILE
@@ -119,6 +120,13 @@ def finish(runs, run, metrics=SCORES, **provenance):
         write_text(folder.done / name, "")
     for name, part in zip((CONFIG, METRICS, PROVENANCE_FILE), known.values(), strict=True):
         write_json(folder.done / name, part)
+    return folder
+
+
+def elsewhere(patch, folder):
+    """Make a folder the place of all that is built and recorded."""
+    for name in ("BUILD", "RUNS", "CACHE", "RESULTS", "WEIGHTS"):
+        patch.setattr(paths, name, folder / name)
     return folder
 
 

@@ -20,7 +20,6 @@ from cwd.figures import detection
 from cwd.figures.style import CHANNEL, STUDENT
 from cwd.models.detection.outputs import Detections, Objects
 from cwd.system import paths
-from cwd.system.errors import CwdError
 from cwd.tools.report import render
 
 
@@ -144,11 +143,3 @@ def test_the_report_of_detectors_alone(tmp_path):
     written = {path.name for path in (tmp_path / "out").rglob("*.*")}
     assert {"table9.csv", "table9_gains.png", "table9_sizes.png", "claims.csv"} <= written
     assert "table2.csv" not in written
-
-
-def test_without_detectors(data_root):
-    workspace = Workspace(load_profile("camvid"), data_root)
-    with pytest.raises(CwdError, match="camvid has no detectors"):
-        _ = workspace.detection
-    with pytest.raises(CwdError, match="coco has no segmentation networks"):
-        _ = Workspace(load_profile("coco"), data_root).data

@@ -5,12 +5,15 @@ from collections import defaultdict
 from dataclasses import replace
 
 import pytest
-from invented import Invented, TwoStarts
+from invented import Invented, InventedTasks, TwoStarts
 
 from cwd.experiments import Workspace, every_run, study
 from cwd.experiments.profile import Student, load_profile
+from cwd.experiments.records import Records
 from cwd.experiments.rows_losses import class_comparison, table1
+from cwd.experiments.rows_pairs import MEASURES
 from cwd.experiments.study import studies_of
+from cwd.experiments.table import paper as printed
 from cwd.recipes.parse import parse_recipe
 from cwd.system import paths
 from cwd.system.errors import CwdError
@@ -149,6 +152,45 @@ def test_tables_7_and_8_leave_pi_and_ho_out():
     numbers = rows.loc[("PSPNet-MBV2", "", "CWD"), ["paper val mIoU", "paper mAcc"]]
     assert numbers.tolist() == [27.97, 37.16]
     assert rows.loc[("OCRNet", "", "reference"), "paper val mIoU"] == 43.70
+
+
+def test_table_9_has_the_papers_rows():
+    table = study("table9", InventedTasks({})).table()
+    paper = printed("table9_detection").set_index(["detector", "method"])
+    assert set(paper.index) < set(table.index)
+    students = [key for key in table.index if key[1] != "teacher"]
+    assert len(students) == 13
+    assert table.loc[students, "paper AP"].tolist() == paper.loc[students, "ap"].tolist()
+    assert table.loc[("RetinaNet", "CWD"), "paper gain"] == 3.4
+    cited = study("table9", Records(load_profile("camvid"))).table()  # which has no detectors
+    assert set(cited["status"]) == {"cited"}
+    assert len(cited) == 16
+
+
+class Detectors(InventedTasks):
+    """All of AP's measures are the same, but for large objects, of which there are none."""
+
+    def metrics(self, run):
+        found = super().metrics(run)
+        return found and dict.fromkeys(MEASURES, *found.values()) | {"ap_l": None}
+
+
+def test_gains_over_the_same_detectors_student():
+    known = {
+        ("RetinaNet", ""): (10.0, 12.0),
+        ("RetinaNet", "CW_fpn"): (15.0, 15.0),
+        ("FasterRCNN", "CW_fpn"): (50.0,),
+    }
+    source = Detectors(known)
+    source.profile = source.profile.seeded((0, 1))
+    table = study("table9", source).table()
+    row = table.loc[("RetinaNet", "CWD")]
+    assert (row["our AP (scenes)"], row["our gain"], row["seeds"], row["sd"]) == (15, 4, 2, 0)
+    assert math.isnan(row["our AP_L"])
+    assert table.loc[("RetinaNet", "student"), "sd"] == 1.41  # sqrt(2)
+    row = table.loc[("Faster R-CNN", "CWD")]
+    assert row["seeds"] == 1
+    assert math.isnan(row["our gain"])  # its student wasn't measured
 
 
 def test_the_cityscapes_profile_has_all_of_table_6():

@@ -1,5 +1,6 @@
 """Profiles, runs' names, and tables beside the paper's."""
 
+import functools
 import json
 import math
 from dataclasses import replace
@@ -19,6 +20,8 @@ from cwd.system.errors import CwdError
 from cwd.tools.record import record
 from cwd.training.run_folder import RunFolder
 
+NETWORK = "pairs", 0, "teacher", "network"
+
 
 def task(teacher, student, **changes):
     """A section of the second paper with one pair of classifiers or detectors."""
@@ -27,11 +30,21 @@ def task(teacher, student, **changes):
     return {"transformation": {"seeds": [0], "classification": part}}
 
 
+def detectors(value, *path):
+    """The smoke profile's detectors with a mistake in one place."""
+    section = yaml.safe_load((paths.PROFILES / "smoke.yaml").read_text())["detection"]
+    *outer, last = path
+    functools.reduce(lambda part, key: part[key], outer, section)[last] = value
+    return {"detection": section}
+
+
 @pytest.fixture
 def write(tmp_path):
-    def call(**changes):
-        path = tmp_path / "mine.yaml"
-        path.write_text(yaml.safe_dump(QUICK | changes))
+    """A profile's file: with these changes, or of this text."""
+
+    def call(text="", name="mine.yaml", **changes):
+        path = tmp_path / name
+        path.write_text(text or yaml.safe_dump(QUICK | changes))
         return str(path)
 
     return call
@@ -61,13 +74,15 @@ def test_the_papers_schedule_is_the_default(write):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"name": "mine"}, "mine.yaml has the unknown key 'name'"),
+        ({"text": "name: mine"}, "mine.yaml has the unknown key 'name'"),
         ({"sede": 1}, "mine.yaml has the unknown key 'sede', write one of name, about"),
         ({"recipes": ["CW_s", " "]}, "mine.yaml has an empty recipe: leave it out"),
         ({"seeds": []}, "mine.yaml: seeds is [], expected different whole numbers"),
         ({"seeds": [0, 0]}, "seeds is [0, 0]"),
         ({"seeds": "one"}, "seeds is 'one'"),
         ({"seeds": [1.5]}, "seeds is [1.5]"),
+        ({"seeds": True}, "seeds is True"),
+        ({"seeds": ""}, "seeds is ''"),
         ({"data": {"name": "scenes", "sise": [1, 2]}}, "data has the unknown key 'sise'"),
         ({"data": {"name": 3}}, "data: name is 3, expected a text"),
         ({"data": {"size": [32, 64]}}, "data: name is missing"),
@@ -104,29 +119,52 @@ def test_the_papers_schedule_is_the_default(write):
         (task("Classifier-R18", "Classifier-VGG"), "no network 'Classifier-VGG'"),
         (task("Classifier-R18", "Classifier-MBV1", schedule={"steps": 0}), "random weights"),
         ({"transformation": "seeds"}, "transformation is 'seeds', expected a mapping"),
+        (detectors("RetinaNet-R18", *NETWORK), "no pair of one kind: use two of FasterRCNN"),
+        (detectors("PSPNet-R18", *NETWORK), "no pair of one kind"),
+        (detectors("FasterRCNN-R99", *NETWORK), "R99"),
+        (detectors({"student": {"network": "RetinaNet-R18"}}, "pairs", 0), "teacher is missing"),
+        (detectors([], "pairs"), "pairs"),
+        (detectors([64, 64], "schedule", "crop"), "unknown key 'crop'"),
+        (detectors("wide", "schedule", "short"), "short is 'wide'"),
+        (detectors([0, 0], "seeds"), "detection: seeds is [0, 0]"),
+        (detectors(64, "data", "size"), "size is 64"),
+        ({"text": "about: one\nabout: two\n"}, "the key 'about' stands twice: keep one"),
+        ({"text": "a: " + "[" * 5000}, "is no valid YAML (maximum recursion depth exceeded"),
+        ({"text": "about: ["}, "is no valid YAML"),
+        ({"student_seeds": [0]}, "has student_seeds and no students"),
+        ({"student": {"network": "PSPNet-R18", "stands_for": "x"}}, "unknown key 'stands_for'"),
+        ({"student": {"network": "PSPNet-R18", "init": ""}}, "init is '', expected a text that"),
+        ({"student": {"network": "PSPNet-R18", "init": "a\0b"}}, "is no path"),
+        ({"student": {"network": "PSPNet-R18", "init": "~nosuchuser/x"}}, "is no path"),
+        ({"student": QUICK["teacher"]}, "as teacher and as student, trained alike"),
+        ({"schedule": {"lr": 0}}, "lr is 0, expected a number above 0"),
+        ({"seeds": ["1_0"]}, "expected different whole numbers"),
+        *(({"name": name}, "has a name that its results can't have") for name in (
+            "runs.yaml", "cache.yml", "report.yaml", "..yaml", "...yaml")),
     ],
-)
+)  # fmt: skip
 def test_mistakes_in_a_profile(write, changes, words):
     path = write(**changes)
     with pytest.raises(CwdError) as error:
         load_profile(path)
     assert words in str(error.value)
-    assert "mine.yaml" in str(error.value)
+    assert path.rpartition("/")[2] in str(error.value)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("kind", "given", "words"),
     [
-        lambda: Schedule(lr=math.inf),
-        lambda: Schedule(steps=True),
-        lambda: Data(3),
-        lambda: DetectionSchedule(short=800, long=300),
+        (Schedule, {"lr": math.inf}, "lr is inf"),
+        (Schedule, {"steps": True}, "steps is True"),
+        (Data, {"name": 3}, "name is 3"),
+        (Data, {"name": ""}, "name is '', expected a text that isn't empty"),
+        (DetectionSchedule, {"short": 800, "long": 300}, "short 800 and long 300"),
     ],
 )
-def test_settings_made_in_code_are_checked(make):
-    with pytest.raises(CwdError, match=r"lr is inf|steps is True|name is 3|short 800 and long 300"):
-        make()
+def test_settings_made_in_code_are_checked(kind, given, words):
+    with pytest.raises(CwdError, match=words):
+        kind(**given)
 
 
 def test_numbers_stay_as_they_were_written(write):
@@ -134,18 +172,17 @@ def test_numbers_stay_as_they_were_written(write):
     assert (repr(schedule.clip), repr(schedule.lr)) == ("10", "1.0")  # a key tells them apart
 
 
-def test_a_profile_that_is_not_there_or_no_yaml(tmp_path):
+def test_names_of_profiles(write):
+    assert open_profile(write(name="Mine.YAML")).profile.name == "Mine"
     with pytest.raises(CwdError, match=r"no profile 'quik': use one of .*quick"):
         load_profile("quik")
-    (tmp_path / "broken.yaml").write_text("about: [")
-    with pytest.raises(CwdError, match="no valid YAML"):
-        load_profile(str(tmp_path / "broken.yaml"))
 
 
 def test_seeds_of_the_command_line(write):
     assert open_profile(write(), seeds="2,5").profile.seeds == (2, 5)
-    with pytest.raises(CwdError, match="SEEDS"):
-        open_profile(write(), seeds="2,x")
+    for text in ("2,x", "1_0", "-0", "\u0661", "+1", "1e3", "0,,1", "9" * 20):
+        with pytest.raises(CwdError, match=r"SEEDS is .*expected different whole numbers"):
+            open_profile(write(), seeds=text)
 
 
 def test_a_device_that_is_not_there(write):
@@ -183,8 +220,12 @@ def test_a_recipe_needs_a_teacher(write):
 
 def test_a_study_trains_what_is_missing(write, data_root, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
-    place = open_profile(write(), data_root=str(data_root))
-    table3 = study("table3", place).train()
+    study("table3", open_profile(write(seeds=[0]), data_root=str(data_root))).train()
+    # a changed setting trains the runs that it touches, and no other
+    before = set((tmp_path / "runs").iterdir())
+    table3 = study("table3", open_profile(write(), data_root=str(data_root))).train()
+    new = set((tmp_path / "runs").iterdir()) - before
+    assert sorted(path.name.split("-s")[-1][0] for path in new) == ["1"] * 5
     table = table3.table()
     assert table["seeds"].tolist() == [1, 2, 2, 2, 2, 2]
     results = table3.results().set_index(["row", "seed"])["miou"]
@@ -192,13 +233,6 @@ def test_a_study_trains_what_is_missing(write, data_root, tmp_path, monkeypatch)
         mean = sum(results[row.label]) / len(row.runs)
         assert table.loc[row.label, "our mIoU (scenes)"] == pytest.approx(mean, abs=0.006)
     assert table3.class_iou().shape == (19, 6)
-
-    # a changed setting trains the runs that it touches, and no other
-    before = set((tmp_path / "runs").iterdir())
-    wider = open_profile(write(seeds=[0, 1, 2]), data_root=str(data_root))
-    study("table3", wider).train()
-    new = set((tmp_path / "runs").iterdir()) - before
-    assert sorted(path.name.split("-s")[-1][0] for path in new) == ["2"] * 5
 
 
 def test_an_unknown_study(write):

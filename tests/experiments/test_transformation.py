@@ -1,7 +1,6 @@
 """The second paper's four tasks: profiles, rows, claims, and which channels match."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,7 +23,7 @@ from cwd.experiments.rows_pairs import TASKS, overview, pairs_of
 from cwd.experiments.study import every_run, open_profile, studies_of, study
 from cwd.system import paths
 from cwd.system.errors import CwdError
-from cwd.tools.reproduce import find_notebooks, fitting
+from cwd.tools.reproduce import choose, find_notebooks, fitting
 from cwd.training.run_folder import RunFolder
 from cwd.training.tasks import task_of
 
@@ -79,28 +78,36 @@ def test_full_profiles_have_the_abstracts_students():
     assert set(overview(load_profile("imagenet"))["our student"]) == {"", "Classifier-MBV1"}
 
 
-def test_what_a_profile_without_segmentation_runs():
-    imagenet = load_profile("imagenet")
-    assert studies_of(imagenet) == ("transformation",)
-    assert {run.network for run in every_run(Records(imagenet))} == {
-        "Classifier-R50", "Classifier-MBV1",
-    }  # fmt: skip
-    books = [b.stem[:2] for b in fitting(find_notebooks(paths.NOTEBOOKS), imagenet)]
-    assert books == ["A2", "99"]
-    assert "A2" not in [
-        b.stem[:2] for b in fitting(find_notebooks(paths.NOTEBOOKS), load_profile("voc"))
-    ]
-    with pytest.raises(CwdError, match="no networks for table2"):
-        study("table2", Records(imagenet))
-    with pytest.raises(CwdError, match="no transformation section"):
-        _ = open_profile("voc").transformation
-
-
-def test_terms_that_are_not_for_classifiers():
-    pair = load_profile("smoke").transformation.classification
-    for recipe in ("CW_s", "IFV_f", "PI", "CW_fpn"):
-        with pytest.raises(CwdError, match=r"Classifier-MBV1.* is a classifier: .*CT_f"):
-            replace(pair.student, recipe=recipe, teacher=pair.teacher)
+def test_what_profiles_have_networks_for():
+    coco, imagenet, quick = (load_profile(name) for name in ("coco", "imagenet", "quick"))
+    books = find_notebooks(paths.NOTEBOOKS)
+    assert fitting(books, quick) == books
+    assert books[-1].stem == "99_claims"  # it speaks of all
+    for profile, numbers, studies, count in (
+        # Table 9's, Faster R-CNN's MIMIC and CT, and Mask R-CNN's five
+        (coco, ["A1", "A2", "99"], ("table9", "transformation"), 16 + 2 + 5),
+        (imagenet, ["A2", "99"], ("transformation",), 5),
+    ):
+        assert [book.stem[:2] for book in fitting(books, profile)] == numbers
+        assert studies_of(profile) == studies
+        assert len(every_run(Records(profile))) == count
+        with pytest.raises(CwdError, match="no networks for table2"):
+            study("table2", Records(profile))
+        with pytest.raises(CwdError, match=f"{profile.name} has no segmentation networks"):
+            _ = open_profile(profile.name).data
+    assert coco.find("RetinaNet-R50") == coco.detection.pairs[1].student
+    with pytest.raises(CwdError, match="RetinaNet-R50"):
+        coco.find("PSPNet-R18")
+    camvid = fitting(books, load_profile("camvid"))
+    assert not {"A1", "A2"} & {book.stem[:2] for book in camvid}
+    with pytest.raises(CwdError, match="A1 for this profile"):
+        choose(camvid, "A1")
+    for part, words in (
+        ("transformation", "no transformation section"),
+        ("detection", "detectors"),
+    ):
+        with pytest.raises(CwdError, match=f"camvid has .*{words}"):
+            getattr(open_profile("camvid"), part)
 
 
 def test_claims_compare_task_by_task():

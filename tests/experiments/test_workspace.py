@@ -6,13 +6,13 @@ import shutil
 
 import pytest
 import yaml
-from invented import QUICK
+from invented import QUICK, elsewhere
 
 from cwd.experiments import open_profile, study
 from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.tools.record import UNKNOWN, check, compare, publish_teacher, record
-from cwd.training.run_folder import FILES, PROVENANCE, RunFolder
+from cwd.training.run_folder import CONFIG, FILES, METRICS, PROVENANCE, WEIGHTS, RunFolder
 
 TINY = QUICK | {"data": QUICK["data"] | {"name": "streets"}}
 RECIPES = ("", "MIMIC_f", "CW_f")
@@ -25,14 +25,25 @@ def opened(place, data_root):
     return lambda mode="": open_profile(str(place / "tiny.yaml"), str(data_root), mode=mode)
 
 
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory, data_root):
+    """A checkout in which the runs of both seeds were trained and recorded."""
+    with pytest.MonkeyPatch.context() as patch:
+        place = elsewhere(patch, tmp_path_factory.mktemp("checkout"))
+        (place / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+        workspace = open_profile(str(place / "tiny.yaml"), str(data_root), mode="fresh")
+        runs = [workspace.profile.run(recipe, seed) for recipe in RECIPES for seed in (0, 1)]
+        workspace.train_all(runs)
+        record(str(place / "tiny.yaml"))
+    return place, runs
+
+
 @pytest.fixture
-def measured(opened, place):
-    """The runs of both seeds, which were trained and recorded, and aren't on disk any more."""
-    workspace = opened("fresh")
-    runs = [workspace.profile.run(recipe, seed) for recipe in RECIPES for seed in (0, 1)]
-    workspace.train_all(runs)
-    record(str(place / "tiny.yaml"))
-    paths.RUNS.rename(place / "before")
+def measured(checkout, place):
+    """These runs, recorded in this test's checkout; on disk they are somewhere else, `before`."""
+    source, runs = checkout
+    shutil.copytree(source / "RESULTS", paths.RESULTS)
+    shutil.copytree(source / "RUNS", place / "before")
     return runs
 
 
@@ -67,18 +78,6 @@ def test_a_table_says_which_runs_were_measured_here(measured, opened):
     assert list(table["measured"]) == ["1 here, 1 recorded"] * 2
 
 
-@pytest.mark.parametrize("mode", ["all", "fresh"])
-def test_other_modes_train_what_is_recorded(measured, opened, mode):
-    workspace = opened(mode)
-    workspace.train_all(measured[2:3])
-    assert RunFolder(paths.RUNS, measured[2]).finished
-
-
-def test_an_unknown_mode(opened):
-    with pytest.raises(CwdError, match=r"^mode 'old' is unknown: use one of core, all, fresh\.$"):
-        opened("old")
-
-
 def test_trained_runs_are_compared_with_their_record(measured, opened, place):
     workspace = opened()
     workspace.train(measured[4])
@@ -105,10 +104,15 @@ def test_trained_runs_are_compared_with_their_record(measured, opened, place):
     assert compare(opened("fresh")).empty
 
 
-def test_a_record_that_no_training_gives(measured, opened):
+def back(place, run):
+    """As if the run had been trained again, with the same result."""
+    shutil.copytree(place / "before" / run.name, paths.RUNS / run.name)
+
+
+def test_a_record_that_no_training_gives(measured, opened, place):
     """One absurd score doesn't widen what it, or another, is judged by."""
     workspace = opened()
-    workspace.train(measured[4])
+    back(place, measured[4])
     usual = compare(workspace)["sd over seeds"].max()
     kept = workspace.records.path(measured[4])
     known = json.loads(kept.read_text())
@@ -123,9 +127,9 @@ def test_a_record_that_no_training_gives(measured, opened):
         check(compare(workspace))
 
 
-def test_a_record_of_one_seed_is_compared_too(measured, opened):
+def test_a_record_of_one_seed_is_compared_too(measured, opened, place):
     workspace = opened()
-    workspace.train(measured[4])
+    back(place, measured[4])
     for run in measured[1::2]:
         workspace.records.path(run).unlink()
     assert set(compare(workspace)["sd over seeds"]) == {UNKNOWN}
@@ -196,6 +200,7 @@ def test_after_a_copied_teacher_other_modes_train_it_and_its_students(
     teacher, student = published(measured, place).run, measured[4]
     opened().train_now([teacher, student])
     workspace = opened(mode)
+    assert not workspace.recorded(measured[2])
     assert workspace.left([teacher, student]) == [teacher, student]
     kept = paths.RUNS / ".replaced"
     assert {path.name for path in kept.iterdir()} == {teacher.name, student.name}
@@ -209,25 +214,25 @@ def test_after_a_copied_teacher_other_modes_train_it_and_its_students(
     assert opened().left([student]) == [student]
 
 
-@pytest.mark.parametrize(
-    ("name", "change", "words"),
-    [
-        ("student.safetensors", lambda data: data[:-1] + b"x", "holds other weights than those"),
-        ("metrics.json", lambda data: b"{}", "has no parameters"),
-        ("config.json", lambda data: data.replace(b'"seed": 0', b'"seed": 7'), "is of another run"),
-        ("config.json", lambda data: b"{}", "has no schedule"),
-    ],
-)
-def test_a_published_teacher_that_is_damaged(measured, opened, place, name, change, words):
+def test_a_published_teacher_that_is_damaged(measured, opened, place):
     source = published(measured, place)
-    path = source.done / name
-    path.write_bytes(change(path.read_bytes()))
-    for _ in range(2):
-        with pytest.raises(CwdError, match=words) as caught:
-            opened().train(source.run)
-        assert str(path) in str(caught.value)
-        assert f"delete {source.done} to train" in str(caught.value)
-    assert not RunFolder(paths.RUNS, source.run).done.exists()
+    for name, change, words in (
+        (WEIGHTS, lambda data: data[:-1] + b"x", "holds other weights than those"),
+        (METRICS, lambda data: b"{}", "has no parameters"),
+        (CONFIG, lambda data: data.replace(b'"seed": 0', b'"seed": 7'), "is of another run"),
+        (CONFIG, lambda data: b"{}", "has no schedule"),
+    ):
+        path = source.done / name
+        kept = path.read_bytes()
+        path.write_bytes(change(kept))
+        for _ in range(2):
+            with pytest.raises(CwdError, match=words) as caught:
+                opened().train(source.run)
+            assert str(path) in str(caught.value)
+            assert f"delete {source.done} to train" in str(caught.value)
+        assert not RunFolder(paths.RUNS, source.run).done.exists()
+        path.write_bytes(kept)
+    assert opened().taken(opened().train(source.run).run)
 
 
 def test_a_disk_that_is_full_while_the_teacher_is_copied(measured, opened, place, monkeypatch):
@@ -241,14 +246,10 @@ def test_a_disk_that_is_full_while_the_teacher_is_copied(measured, opened, place
         opened().train(source.run)
 
 
-@pytest.mark.parametrize("case", ["fresh", "other images"])
-def test_a_teacher_that_comes_with_the_code_and_does_not_fit(measured, opened, place, case):
-    workspace = opened("fresh" if case == "fresh" else "")
-    teacher = workspace.profile.teacher
-    published = RunFolder(paths.WEIGHTS, teacher)
-    shutil.copytree(place / "before" / teacher.name, published.done)
-    if case != "fresh":
-        known = published.provenance
-        known["dataset"]["train"] = "0" * 64
-        (published.done / "provenance.json").write_text(json.dumps(known))
-    assert not workspace.take_published(teacher)
+def test_a_teacher_that_comes_with_the_code_and_does_not_fit(measured, opened, place):
+    source = published(measured, place)
+    assert not opened("fresh").take_published(source.run)
+    known = source.provenance
+    known["dataset"]["train"] = "0" * 64
+    (source.done / PROVENANCE).write_text(json.dumps(known))
+    assert not opened().take_published(source.run)

@@ -7,9 +7,7 @@ import torch
 import yaml
 from invented import QUICK
 
-from cwd.config.run import Data
 from cwd.experiments import open_profile, study
-from cwd.experiments.sections import read_seeds
 from cwd.system import distributed, paths
 from cwd.system.device import training_threads
 from cwd.system.errors import CwdError
@@ -28,44 +26,6 @@ def opened(tmp_path):
         return open_profile(str(path), **{"data_root": str(tmp_path)} | given)
 
     return call
-
-
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ("about: one\nabout: two\n", "the key 'about' stands twice: keep one"),
-        ("a: " + "[" * 5000, "is no valid YAML (maximum recursion depth exceeded"),
-        ({"student_seeds": [0]}, "has student_seeds and no students"),
-        ({"student": {"network": "PSPNet-R18", "stands_for": "x"}}, "unknown key 'stands_for'"),
-        ({"student": {"network": "PSPNet-R18", "init": ""}}, "init is '', expected a text that"),
-        ({"student": {"network": "PSPNet-R18", "init": "a\0b"}}, "is no path"),
-        ({"student": {"network": "PSPNet-R18", "init": "~nosuchuser/x"}}, "is no path"),
-        ({"student": QUICK["teacher"]}, "as teacher and as student, trained alike"),
-        ({"schedule": {"steps": 1, "batch": 1, "lr": 0}}, "lr is 0, expected a number above 0"),
-        ({"seeds": ["1_0"]}, "expected different whole numbers"),
-    ],
-)
-def test_profiles(opened, changes, sentence):
-    with pytest.raises(CwdError) as caught:
-        opened(changes)
-    assert sentence in str(caught.value)
-    assert "tiny.yaml" in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["runs.yaml", "cache.yml", "report.yaml", "..yaml", "...yaml"])
-def test_names_of_profiles_whose_results_would_lie_elsewhere(opened, name):
-    with pytest.raises(CwdError, match="has a name that its results can't have"):
-        opened({}, name)
-
-
-def test_a_profiles_ending_may_be_written_large(opened):
-    assert opened({}, "Mine.YAML").profile.name == "Mine"
-
-
-@pytest.mark.parametrize("text", ["1_0", "-0", "\u0661", "+1", "1e3", "", "0,,1", "9" * 20, True])
-def test_seeds_that_python_alone_would_read(text):
-    with pytest.raises(ValueError, match="expected different whole numbers"):
-        read_seeds(text)
 
 
 @pytest.mark.parametrize("mode", [0, False, "old", "all fresh"])
@@ -135,8 +95,3 @@ def test_public_first_weights_have_a_checksum():
     assert first_weights("imagenet", network) == one
     network.backbone.weight.data[0, 0] += 1
     assert first_weights("imagenet", network)["sha256"] != one["sha256"]
-
-
-def test_data_without_a_name():
-    with pytest.raises(CwdError, match="name is '', expected a text that isn't empty"):
-        Data("")

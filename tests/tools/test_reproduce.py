@@ -160,7 +160,7 @@ def test_a_cell_that_fails(go, tmp_path, sources, words):
         assert "Traceback" in executed.read_text()
 
 
-def test_two_at_once(go, tmp_path):
+def test_two_at_once(go, impatient, tmp_path):
     go.write("00_first", "pass")
     with (
         exclusive(tmp_path / "out" / ".lock", "this test"),

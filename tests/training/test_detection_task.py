@@ -1,36 +1,26 @@
-"""Detectors in the one loop: what is trained, what is refused, and Table 9's rows."""
+"""Detectors in the one loop: what is trained, and what is refused."""
 
-import json
+import shutil
 from dataclasses import replace
-from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
-import yaml
-from invented import InventedTasks
 from safetensors.torch import load_file
 
 from cwd.config.run import Data, Run
-from cwd.config.schedule import DetectionSchedule, Schedule
-from cwd.experiments.profile import load_profile
-from cwd.experiments.records import Records
+from cwd.config.schedule import ClassificationSchedule, DetectionSchedule, Schedule
 from cwd.experiments.rows_pairs import MEASURES
-from cwd.experiments.study import every_run, studies_of, study
-from cwd.experiments.table import paper as printed
 from cwd.losses import ChannelWise
 from cwd.models.build import build_network
 from cwd.recipes.detection.distil import DetectionDistiller
 from cwd.recipes.parse import parse_recipe
 from cwd.system.errors import CwdError
-from cwd.tools.reproduce import choose, find_notebooks, fitting
-from cwd.training.loop import train
+from cwd.training.loop import train_together
+from cwd.training.run_folder import RunFolder
 from cwd.training.tasks.detection import DETECTION
 
 DATA = Data("scenes", size=(64, 96), train=8, val=3)
-SCHEDULE = DetectionSchedule(
-    steps=4, batch=2, short=64, long=96, warmup=2, checkpoint_every=2, clip=10.0
-)
+SCHEDULE = DetectionSchedule(steps=2, batch=2, short=64, long=96, warmup=1, clip=10.0)
 OPTIONS = {
     "FasterRCNN": "fpn=16, anchor=16, regions=16",
     "RetinaNet": "fpn=16, anchor=16",
@@ -51,29 +41,21 @@ def taught(kind, recipe, **changes):
     return replace(student_of(kind), recipe=recipe, teacher=student_of(kind, 0.25), **changes)
 
 
-@pytest.fixture(scope="module")
-def go(tmp_path_factory, data_root):
-    runs = tmp_path_factory.mktemp("runs")
-
-    def call(run, folder=runs):
-        return train(run, runs=folder, data_root=data_root, device="cpu", allow_weak_teacher=True)
-
-    return call
-
-
 @pytest.mark.parametrize("kind", OPTIONS)
-def test_every_method_trains(go, kind):
-    go(student_of(kind, 0.25))
-    own = list(go(student_of(kind)).history())
-    for recipe in RECIPES[kind]:
-        folder = go(taught(kind, recipe))
+def test_every_method_trains(trained, tmp_path, data_root, kind):
+    teacher, own = trained(student_of(kind, 0.25)), list(trained(student_of(kind)).history())
+    shutil.copytree(teacher.done, tmp_path / teacher.run.name)
+    runs = [taught(kind, recipe) for recipe in RECIPES[kind]]
+    place = {"runs": tmp_path, "data_root": data_root, "device": "cpu"}
+    assert train_together(runs, **place, allow_weak_teacher=True) == {}
+    for run in runs:
+        folder = RunFolder(tmp_path, run)
         history = folder.history()
-        added = [term.name for term in parse_recipe(recipe)]
+        added = [term.name for term in parse_recipe(run.recipe)]
         assert list(history) == [*own, *added]
         assert (history[added] != 0).all(axis=None)
         assert set(MEASURES) <= set(folder.metrics)
-    source = folder.read_json("provenance.json")
-    assert source["teacher"]["ap"] == go(student_of(kind, 0.25)).metrics["ap"]
+        assert folder.provenance["teacher"]["ap"] == teacher.metrics["ap"]
 
 
 def test_reppoints_learns_a_few_images_by_heart(go, data_root):
@@ -134,27 +116,27 @@ def test_unequal_detectors():
             DetectionDistiller(parse_recipe("CW_fpn"), student, teacher)
 
 
+CLASSIFIER = Run(Data("crops"), "Classifier-MBV1", ClassificationSchedule())
+
+
 @pytest.mark.parametrize(
-    ("kind", "recipe", "word"),
+    ("run", "recipe", "word"),
     [
-        ("RetinaNet", "CW_f", "is for a segmentation network"),
-        ("RetinaNet", "PI", "is for a segmentation network"),
-        ("RetinaNet", "CW_fpn(levels=6)", "levels=6"),
-        ("RetinaNet", "CW_fpn(level=4)", "level=4"),
-        ("RetinaNet", "Wang_fpn", "Wang"),
-        ("RetinaNet", "Chen(mu=0.5)", "Chen is for FasterRCNN"),
-        ("RepPoints", "Wang", "Wang is for FasterRCNN and RetinaNet"),
+        (student_of("RetinaNet"), "CW_f", "is for a segmentation network"),
+        (student_of("RetinaNet"), "PI", "is for a segmentation network"),
+        (student_of("RetinaNet"), "CW_fpn(levels=6)", "levels=6"),
+        (student_of("RetinaNet"), "CW_fpn(level=4)", "level=4"),
+        (student_of("RetinaNet"), "Wang_fpn", "Wang"),
+        (student_of("RetinaNet"), "Chen(mu=0.5)", "Chen is for FasterRCNN"),
+        (student_of("RepPoints"), "Wang", "Wang is for FasterRCNN and RetinaNet"),
+        (Run(DATA, "PSPNet-R18", Schedule()), "CW_fpn", r"CW_fpn is for a detector.*CW_f"),
+        *((CLASSIFIER, recipe, r"Classifier-MBV1.* is a classifier: .*CT_f")
+          for recipe in ("CW_s", "IFV_f", "PI", "CW_fpn")),
     ],
-)
-def test_recipes_that_are_refused(kind, recipe, word):
+)  # fmt: skip
+def test_recipes_that_are_refused(run, recipe, word):
     with pytest.raises(CwdError, match=word):
-        taught(kind, recipe)
-
-
-def test_detectors_terms_are_not_for_segmentation():
-    run = Run(DATA, "PSPNet-R18", Schedule())
-    with pytest.raises(CwdError, match=r"CW_fpn is for a detector.*CW_f"):
-        replace(run, recipe="CW_fpn", teacher=run)
+        replace(run, recipe=recipe, teacher=run)
 
 
 def test_schedule():
@@ -171,91 +153,3 @@ def test_gradients_are_clipped_and_old_keys_stay(go):
     after = load_file(go(run).done / "student.safetensors")
     moved = torch.cat([(after[n] - p).flatten() for n, p in before.items()]).norm()
     assert 0 < moved <= 1.05 * run.schedule.lr * (1e-3 + 1e-4 * 200)  # and weight decay's share
-
-
-def test_every_row_of_table_9():
-    table = study("table9", Records(load_profile("quick"))).table()
-    paper = printed("table9_detection").set_index(["detector", "method"])
-    assert set(paper.index) < set(table.index)
-    students = [key for key in table.index if key[1] != "teacher"]
-    assert len(students) == 13
-    assert table.loc[students, "paper AP"].tolist() == paper.loc[students, "ap"].tolist()
-    assert table.loc[("RetinaNet", "CWD"), "paper gain"] == 3.4
-    assert set(table["status"]) <= {"measured", "not run"}
-
-
-def test_a_profile_without_detectors_only_cites():
-    table = study("table9", Records(load_profile("camvid"))).table()
-    assert set(table["status"]) == {"cited"}
-    assert len(table) == 16
-
-
-class Invented(InventedTasks):
-    """All of AP's measures are the same, but for large objects, of which there are none."""
-
-    def metrics(self, run):
-        found = super().metrics(run)
-        return found and dict.fromkeys(MEASURES, *found.values()) | {"ap_l": None}
-
-
-def test_gains_over_the_same_detectors_student():
-    known = {
-        ("RetinaNet", ""): (10.0, 12.0),
-        ("RetinaNet", "CW_fpn"): (15.0, 15.0),
-        ("FasterRCNN", "CW_fpn"): (50.0,),
-    }
-    source = Invented(known)
-    source.profile = source.profile.seeded((0, 1))
-    table = study("table9", source).table()
-    row = table.loc[("RetinaNet", "CWD")]
-    assert (row["our AP (scenes)"], row["our gain"], row["seeds"], row["sd"]) == (15, 4, 2, 0)
-    assert pd.isna(row["our AP_L"])
-    assert table.loc[("RetinaNet", "student"), "sd"] == 1.41  # sqrt(2)
-    row = table.loc[("Faster R-CNN", "CWD")]
-    assert row["seeds"] == 1
-    assert pd.isna(row["our gain"])  # its student wasn't measured
-
-
-def test_profiles_and_notebooks_fit():
-    books = find_notebooks(Path(__file__).parents[2] / "notebooks")
-    coco, camvid, quick = (load_profile(name) for name in ("coco", "camvid", "quick"))
-    assert [book.stem[:2] for book in fitting(books, coco)] == ["A1", "A2", "99"]
-    assert "A1_detection" not in [book.stem for book in fitting(books, camvid)]
-    assert fitting(books, quick) == books
-    assert books[-1].stem == "99_claims"  # it speaks of all
-    with pytest.raises(CwdError, match="A1 for this profile"):
-        choose(fitting(books, camvid), "A1")
-    assert studies_of(coco) == ("table9", "transformation")
-    # Table 9's, Faster R-CNN's MIMIC and CT, and Mask R-CNN's five
-    assert len(every_run(Records(coco))) == 16 + 2 + 5
-    with pytest.raises(CwdError, match="no networks for"):
-        study("table2", Records(coco))
-    with pytest.raises(CwdError, match="RetinaNet-R50"):
-        coco.find("PSPNet-R18")
-    assert coco.find("RetinaNet-R50") == coco.detection.pairs[1].student
-
-
-@pytest.mark.parametrize(
-    ("path", "value", "word"),
-    [
-        (("pairs", 0, "teacher", "network"), "RetinaNet-R18", "no pair"),
-        (("pairs", 0, "teacher", "network"), "PSPNet-R18", "schedule|no pair"),
-        (("pairs", 0, "student", "network"), "FasterRCNN-R99", "R99"),
-        (("pairs", 0), {"student": {"network": "RetinaNet-R18"}}, "teacher is missing"),
-        (("pairs",), [], "pairs"),
-        (("schedule", "crop"), [64, 64], "crop"),
-        (("schedule", "short"), "wide", "short"),
-        (("seeds",), [0, 0], "seeds"),
-        (("data", "size"), 64, "size"),
-    ],
-)
-def test_mistakes_in_a_profile(tmp_path, path, value, word):
-    text = yaml.safe_load(Path("cwd/profiles/smoke.yaml").read_text())
-    place = text["detection"]
-    for key in path[:-1]:
-        place = place[key]
-    place[path[-1]] = value
-    written = tmp_path / "mine.yaml"
-    written.write_text(json.dumps(text))
-    with pytest.raises(CwdError, match=word):
-        load_profile(str(written))

@@ -3,9 +3,11 @@
 import json
 import math
 import os
+import re
 import shutil
 from dataclasses import replace
 
+import invented
 import pytest
 import timm
 import torch
@@ -15,9 +17,19 @@ from safetensors.torch import load_file, save_file
 from cwd.config.run import Data
 from cwd.models import backbones
 from cwd.models.build import build_network
+from cwd.system.distributed import open_fabric
 from cwd.system.errors import CwdError
 from cwd.training import checkpoint, provenance
-from cwd.training.run_folder import CONFIG, FILES, METRICS, PROVENANCE, WEIGHTS, RunFolder
+from cwd.training.run_folder import (
+    CONFIG,
+    FILES,
+    HISTORY,
+    METRICS,
+    PROVENANCE,
+    WEIGHTS,
+    RunFolder,
+)
+from cwd.training.student import Student
 from cwd.training.tasks import segmentation
 
 
@@ -26,36 +38,26 @@ def taught(student, teacher):
     return replace(student, recipe="CW_s", teacher=teacher)
 
 
-def changed(path, change):
-    """Weights of a run after a change of one tensor."""
-    weights = load_file(path)
-    name = next(name for name, value in weights.items() if value.ndim > 1)
-    weights[name] = change(weights[name])
-    save_file(weights, path)
-
-
-def test_the_weights_that_were_measured(go, teacher, taught):
-    folder = go(teacher)
-    path = folder.done / "student.safetensors"
-    kept = path.read_bytes()
-    changed(path, lambda value: value + 1e-3)
+def test_the_weights_that_were_measured(go, finished, teacher, taught):
+    folder = finished(teacher)
+    path, known = folder.done / WEIGHTS, folder.provenance
+    kept, weights = path.read_bytes(), load_file(path)
+    save_file({name: value + 1e-3 for name, value in weights.items()}, path)
     with pytest.raises(CwdError, match="holds other weights than those that were measured"):
         go(taught)
     path.write_bytes(kept)
-    provenance = go(taught).provenance
-    assert provenance["teacher"]["sha256"] == folder.provenance["sha256"]
-
-
-def test_runs_recorded_before_weights_had_a_checksum_still_teach(go, teacher, taught):
-    folder = go(teacher)
-    older = folder.provenance
-    del older["sha256"]
-    (folder.done / "provenance.json").write_text(json.dumps(older))
+    done = go(taught)
+    assert done.provenance["teacher"]["sha256"] == known.pop("sha256")
+    # runs recorded before weights had a checksum still teach
+    (folder.done / PROVENANCE).write_text(json.dumps(known))
+    shutil.rmtree(done.done)
     assert go(taught).finished
 
 
-def test_a_run_goes_on_with_what_it_began_with(go, interrupted, teacher, taught, tmp_path):
-    go(teacher)
+def test_a_run_goes_on_with_what_it_began_with(
+    go, finished, interrupted, teacher, taught, tmp_path
+):
+    finished(teacher)
     with interrupted(after=2):
         go(taught)
     path = RunFolder(tmp_path / "runs", taught).partial / "checkpoint.pt"
@@ -129,36 +131,28 @@ def test_a_checkpoint_is_what_was_saved(go, interrupted, student, tmp_path, monk
         go(student)
     path = RunFolder(tmp_path / "runs", student).partial / "checkpoint.pt"
     kept = path.read_bytes()
+    learner = Student(student, path.parent, open_fabric("cpu", "32-true"), 19, None)
+    learner.origin = torch.load(path)["origin"]
+    checkpoint.load(learner)
     for name, change in CHANGES.items():
         path.write_bytes(kept)
         state = torch.load(path)
         change(state)
         torch.save(state, path)
-        with pytest.raises(CwdError) as error:
-            go(student)
-        assert (
-            "is damaged or of another run or version" in str(error.value)
-            or name == "no origin's part"
-        )
-    for content in ([1], torch.zeros(2), {}, {"step": Stranger()}):
-        torch.save(content, path)
+        fault = "began with init" if name == "no origin's part" else "is damaged or of another run"
+        with pytest.raises(CwdError, match=fault):
+            checkpoint.load(learner)
+    other = kept[: len(kept) // 2] + bytes([1]) + kept[len(kept) // 2 + 1 :]
+    for odd in ([1], torch.zeros(2), {}, {"step": Stranger()}, kept[:-1], kept[:100], b"", other):
+        path.write_bytes(odd) if isinstance(odd, bytes) else torch.save(odd, path)
         with pytest.raises(CwdError, match="is damaged"):
-            go(student)
-    for odd in (
-        kept[:-1],
-        kept[:100],
-        b"",
-        kept[: len(kept) // 2] + bytes([1]) + kept[len(kept) // 2 + 1 :],
-    ):
-        path.write_bytes(odd)
-        with pytest.raises(CwdError, match="is damaged"):
-            go(student)
+            checkpoint.load(learner)
+    assert not (tmp_path / "executed").exists()
     path.unlink()
     path.symlink_to("nowhere")  # as on a disk that isn't there now
     with pytest.raises(CwdError, match="is damaged"):
         go(student)
     path.unlink()
-    assert not (tmp_path / "executed").exists()
     path.write_bytes(kept)
     assert go(student).finished
 
@@ -171,10 +165,8 @@ def repainted(image):
     picture.save(image)
 
 
-def test_images_changed_after_the_student_alone(go, teacher, student, taught, data_root, tmp_path):
-    root = tmp_path / "data"
-    shutil.copytree(data_root, root)
-    data = Data("scenes", (32, 64), 12, 4, seed=3)
+def test_images_changed_after_the_student_alone(go, teacher, student, taught, tmp_path):
+    root, data = tmp_path / "data", Data("scenes", (32, 64), 12, 4, seed=3)
     teacher, student = replace(teacher, data=data), replace(student, data=data)
     for run in (teacher, student):
         go(run, data_root=root)
@@ -185,13 +177,13 @@ def test_images_changed_after_the_student_alone(go, teacher, student, taught, da
         go(replace(taught, data=data, teacher=teacher), data_root=root)
 
 
-def test_public_first_weights(go, interrupted, student, teacher, tmp_path, monkeypatch):
+def test_public_first_weights(go, finished, interrupted, student, teacher, monkeypatch):
     run = replace(student, network="PSPNet-EL0", init="imagenet")
     alone = go(run)
     network = build_network("PSPNet-EL0", 19, init="imagenet")
     known = alone.provenance["init"]
     assert known == provenance.first_weights("imagenet", network)
-    go(teacher)
+    finished(teacher)
     taught = replace(run, recipe="CW_s", teacher=teacher)
     with interrupted(after=2):
         go(taught)
@@ -207,26 +199,27 @@ def test_public_first_weights(go, interrupted, student, teacher, tmp_path, monke
         go(taught)
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_a_folder_that_lacks_a_file(go, student, name):
-    folder = go(student)
-    (folder.done / name).unlink()
-    with pytest.raises(CwdError, match=f"{name} is missing: put it back, or delete"):
-        go(student)
+def test_a_folder_that_lacks_a_file(go, finished, student):
+    folder = finished(student)
+    for name in FILES:
+        (folder.done / name).rename(folder.root / name)
+        with pytest.raises(CwdError, match=f"{name} is missing: put it back, or delete"):
+            go(student)
+        (folder.root / name).rename(folder.done / name)
+    assert go(student).finished
 
 
-def test_a_folder_with_the_files_of_another_run(go, student):
-    first, second = (go(replace(student, seed=seed)) for seed in (0, 1))
+def test_a_folder_with_the_files_of_another_run(finished, student):
+    first, second = (finished(replace(student, seed=seed)) for seed in (0, 1))
     for name in (WEIGHTS, PROVENANCE):
         shutil.copyfile(first.done / name, second.done / name)
     with pytest.raises(CwdError, match=rf"student.* has the weights of run {first.run.name}: put"):
         second.load_into(build_network(student.network, 19))
     shutil.copyfile(first.done / CONFIG, second.done / CONFIG)
-    with pytest.raises(CwdError, match=r"config\.json is of another run: put it back, or delete"):
-        _ = second.finished
-    (second.done / CONFIG).write_text('{"teacher": 3}')
-    with pytest.raises(CwdError, match=r"config\.json has no schedule: put it back"):
-        _ = second.finished
+    for fault in ("is of another run", "has no schedule"):
+        with pytest.raises(CwdError, match=rf"config\.json {fault}: put it back"):
+            _ = second.finished
+        (second.done / CONFIG).write_text('{"teacher": 3}')
 
 
 def test_a_file_in_a_folders_place(go, student, tmp_path):
@@ -246,71 +239,47 @@ def test_a_file_in_a_folders_place(go, student, tmp_path):
     assert not folder.partial.exists()
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", "[]", "3", "{" * 10**5, *(f'{{"miou": {x}}}' for x in ('"high"', "NaN", "[1]", "-5", "1e9",
-                                                               "1" * 400, "true", "null"))],
-)  # fmt: skip
-def test_metrics_that_are_none(go, student, text):
-    folder = go(student)
-    (folder.done / METRICS).write_text(text)
-    with pytest.raises(CwdError, match=r"metrics\.json .*delete"):
-        _ = folder.metrics
-
-
-def test_an_iou_of_classes_that_is_none(go, student):
-    folder = go(student)
-    known = folder.metrics
-    for odd in ({}, {"road": 1e9}, {"road": True}, {"road": math.nan}, {"road": "3"}, []):
-        (folder.done / METRICS).write_text(json.dumps(known | {"class_iou": odd}))
-        with pytest.raises(CwdError, match=r"metrics\.json has .* for class_iou.*: put it back"):
-            _ = folder.metrics
-    del known["class_iou"]
-    (folder.done / METRICS).write_text(json.dumps(known))
-    with pytest.raises(CwdError, match=r"metrics\.json has no class_iou: put it back, or delete"):
-        _ = folder.metrics
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "", "a,b\n1,2\n", "step,lr\n1,high\n", "\x00\x01", 'step\n"', "step,lr\n",
-        "step,lr\n1.5,2\n2.1,2\n", "step,lr\n1,nan\n", "step,lr\n2,1\n1,1\n",
+BACK = "put it back, or delete"
+SESSION = invented.PROVENANCE["sessions"][0]
+# by file: what stands there, or what is changed in it, and what is said of that
+ODD = {
+    METRICS: [
+        *((text, "") for text in ("", "[]", "3", "{" * 10**5)),
+        *(({"miou": odd}, f"has .* for miou.*{BACK}") for odd in (
+            "high", math.nan, [1], -5, 1e9, int("1" * 400), True, None)),
+        *(({"class_iou": odd}, f"has .* for class_iou.*{BACK}") for odd in (
+            {}, {"road": 1e9}, {"road": True}, {"road": math.nan}, {"road": "3"}, [])),
+        ('{"parameters": 3, "miou": 1, "macc": 1}', f"has no class_iou: {BACK}"),
     ],
-)  # fmt: skip
-def test_a_history_that_is_none(go, student, text):
-    folder = go(student)
-    (folder.done / "history.csv").write_text(text)
-    with pytest.raises(CwdError, match=r"history\.csv holds no losses by step"):
-        folder.history()
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("dataset", 5), ("dataset", ["train", "val"]), ("dataset", {"train": 1, "val": 2}),
-        ("pixels", 5), ("sha256", 5), ("sha256", None), ("sessions", [5]), ("sessions", "x"),
-        ("sessions", []), ("sessions", [{"commit": "--output=written"}]),
-        ("sessions", [{"commit": 5}]), ("seconds", "long"), ("seconds", math.nan),
-        ("teacher", 3),
+    HISTORY: [
+        (text, "holds no losses by step") for text in (
+            "", "a,b\n1,2\n", "step,lr\n1,high\n", "\x00\x01", 'step\n"', "step,lr\n",
+            "step,lr\n1.5,2\n2.1,2\n", "step,lr\n1,nan\n", "step,lr\n2,1\n1,1\n")
     ],
-)  # fmt: skip
-def test_provenance_of_another_form(go, student, name, value):
-    folder = go(student)
-    path = folder.done / "provenance.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
-    with pytest.raises(CwdError, match=rf"provenance\.json has .* for {name}.*: put it back"):
-        _ = folder.provenance
+    PROVENANCE: [
+        *(({name: odd}, f"has .* for {name}.*{BACK}") for name, odd in (
+            ("dataset", 5), ("dataset", ["train", "val"]), ("dataset", {"train": 1, "val": 2}),
+            ("pixels", 5), ("sha256", 5), ("sha256", None), ("sessions", [5]), ("sessions", "x"),
+            ("sessions", []), ("sessions", [{"commit": "--output=written"}]),
+            ("sessions", [{"commit": 5}]), ("seconds", "long"), ("seconds", math.nan),
+            ("teacher", 3))),
+        *(({"sessions": [{key: value for key, value in SESSION.items() if key != name}]},
+           rf"has no sessions.0.{name}: {BACK}") for name in SESSION),
+    ],
+}  # fmt: skip
 
 
-def test_a_session_that_lacks_something(go, student):
-    folder = go(student)
-    known = folder.provenance
-    for name in ("commit", "dirty", "versions", "hardware"):
-        kept = {key: value for key, value in known["sessions"][0].items() if key != name}
-        (folder.done / PROVENANCE).write_text(json.dumps(known | {"sessions": [kept]}))
-        with pytest.raises(CwdError, match=rf"provenance\.json has no sessions.0.{name}: put it"):
-            _ = folder.provenance
+@pytest.mark.parametrize("name", ODD)
+def test_a_file_that_no_training_writes(finished, student, name):
+    folder = finished(student)
+    path = folder.done / name
+    read = {METRICS: RunFolder.metrics.fget, PROVENANCE: RunFolder.provenance.fget}
+    kept = path.read_text()
+    for odd, fault in ODD[name]:
+        path.write_text(odd if isinstance(odd, str) else json.dumps(json.loads(kept) | odd))
+        with pytest.raises(CwdError, match=re.escape(name) + f".*{fault}") as caught:
+            read.get(name, RunFolder.history)(folder)
+        assert "delete" in str(caught.value)
 
 
 def test_left_over_files_of_a_killed_write_go(go, interrupted, student, tmp_path):

@@ -17,8 +17,8 @@ def curves(folder):
     }
 
 
-def test_the_curves_are_the_history(go, interrupted, student, tmp_path):
-    plain = go(student, tmp_path / "plain")
+def test_the_curves_are_the_history(go, trained, interrupted, student, tmp_path):
+    plain = trained(student)
     assert not (plain.done / "tensorboard").exists()
     with interrupted(after=4):
         go(student, log="tensorboard")

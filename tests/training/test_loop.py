@@ -19,8 +19,8 @@ def distilled(student, teacher, recipe="CW_f", **changes):
     return replace(student, recipe=recipe, teacher=teacher, **changes)
 
 
-def test_a_run_leaves_everything(go, student, teacher):
-    taught = go(teacher)
+def test_a_run_leaves_everything(go, finished, student, teacher):
+    taught = finished(teacher)
     folder = go(distilled(student, teacher, "PI + CW_s + CW_f"))
     assert sorted(p.name for p in folder.done.iterdir()) == [
         "checkpoint.pt",
@@ -45,8 +45,8 @@ def test_a_run_leaves_everything(go, student, teacher):
     assert not [name for name in weights if "align" in name or "teacher" in name]
 
 
-def test_a_finished_run_is_not_trained_again(go, student):
-    folder = go(student)
+def test_a_finished_run_is_not_trained_again(go, finished, student):
+    folder = finished(student)
     before = (folder.done / "metrics.json").stat().st_mtime_ns
     assert go(student).done == folder.done
     assert (folder.done / "metrics.json").stat().st_mtime_ns == before
@@ -70,9 +70,9 @@ def test_a_teacher_that_was_never_trained(go, student, teacher):
         go(distilled(student, teacher))
 
 
-def test_a_teacher_worse_than_the_student(go, student, teacher):
+def test_a_teacher_worse_than_the_student(go, finished, student, teacher):
     for run, miou in ((teacher, 10.0), (student, 20.0)):
-        folder = go(run)
+        folder = finished(run)
         (folder.done / "metrics.json").write_text(json.dumps(folder.metrics | {"miou": miou}))
     with pytest.raises(CwdError, match=r"\(10.00\) is below the student's own \(20.00\)"):
         go(distilled(student, teacher), allow_weak_teacher=False)
@@ -86,15 +86,15 @@ def test_a_teacher_worse_than_the_student(go, student, teacher):
         ("is not in the graph", lambda self, s, t, target=None: s.detach().sum()),
     ],
 )
-def test_a_term_that_cannot_teach(go, student, teacher, monkeypatch, fault, loss):
-    go(teacher)
+def test_a_term_that_cannot_teach(go, finished, student, teacher, monkeypatch, fault, loss):
+    finished(teacher)
     monkeypatch.setattr("cwd.losses.ChannelWise.forward", loss)
     with pytest.raises(CwdError, match=f"CW_f {fault}"):
         go(distilled(student, teacher))
 
 
-def test_a_loss_that_is_not_finite(go, student, teacher, tmp_path, monkeypatch):
-    go(teacher)
+def test_a_loss_that_is_not_finite(go, finished, student, teacher, tmp_path, monkeypatch):
+    finished(teacher)
     calls = []
 
     def forward(self, s, t, target=None):
@@ -153,7 +153,7 @@ def test_interrupted_between_the_last_step_and_the_end(go, student, monkeypatch)
     assert steps == [0, 6]
 
 
-def test_two_processes_at_once(go, student, tmp_path):
+def test_two_processes_at_once(go, impatient, student, tmp_path):
     lock = tmp_path / "runs" / ".locks" / student.name
     with files.exclusive(lock, "the other"), pytest.raises(CwdError, match=student.name):
         go(student)

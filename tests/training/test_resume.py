@@ -1,12 +1,11 @@
 """Runs of all tasks, interrupted or without steps; and one that is killed."""
 
-import json
+import pickle
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -20,14 +19,12 @@ from cwd.training.tasks import task_of
 
 SCENES = Data("scenes", size=(64, 96), train=8, val=3)
 CROPS = Data("crops", size=(64, 128), train=8, val=4)
-SEGMENTATION = Schedule(steps=4, batch=2, crop=(32, 64), checkpoint_every=2)
-DETECTION = DetectionSchedule(steps=4, batch=2, short=64, long=96, warmup=2, checkpoint_every=2)
+SEGMENTATION = Schedule(steps=2, batch=2, crop=(32, 64), checkpoint_every=1)
+DETECTION = DetectionSchedule(steps=2, batch=2, short=64, long=96, warmup=1, checkpoint_every=1)
 CLASSIFICATION = ClassificationSchedule(
-    steps=4, batch=4, crop=32, short=36, lr=0.05, checkpoint_every=2
+    steps=2, batch=4, crop=32, short=36, lr=0.05, checkpoint_every=1
 )
 FILES = ("metrics.json", "history.csv", "student.safetensors")
-
-
 FASTER = "FasterRCNN-R18({}, fpn=16, anchor=16, regions=16)"
 RUNS = {
     "PSPNet": distilled(SCENES, SEGMENTATION, "CT_f", "PSPNet-R18({})"),
@@ -57,17 +54,17 @@ def beside(path):
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_an_interrupted_run_ends_as_if_it_had_not_been(go, tmp_path, name, interrupted):
+def test_an_interrupted_run_ends_as_if_it_had_not_been(
+    go, trained, finished, tmp_path, name, interrupted
+):
     run = RUNS[name]
-    for folder in (tmp_path / "whole", tmp_path / "stopped"):
-        go(run.teacher, folder)
-    whole = go(run, tmp_path / "whole")
-    with interrupted(after=2):
-        go(run, tmp_path / "stopped")
-    halfway = beside(RunFolder(tmp_path / "stopped", run).partial)
-    again = go(run, tmp_path / "stopped")
+    whole, _ = trained(run), finished(run.teacher)
+    with interrupted(after=1):
+        go(run)
+    halfway = beside(RunFolder(tmp_path / "runs", run).partial)
+    again = go(run)
     sessions = again.read_json("provenance.json")["sessions"]
-    assert [session["from_step"] for session in sessions] == [0, 2]
+    assert [session["from_step"] for session in sessions] == [0, 1]
     for file in FILES:
         assert (again.done / file).read_bytes() == (whole.done / file).read_bytes()
     ended, expected = beside(again.done), beside(whole.done)
@@ -105,44 +102,31 @@ def test_a_classifier_without_steps_is_measured_as_it_comes(go):
 
 
 KILLED = """
-import sys
-from pathlib import Path
-from cwd.config.run import Data, Run
-from cwd.config.schedule import Schedule
+import pickle, sys
 from cwd.training.loop import train
-data = Data("scenes", size=(32, 64), train=12, val=4)
-schedule = Schedule(steps=40, batch=4, crop=(32, 64), checkpoint_every=2)
-teacher = Run(data, "PSPNet-R18(0.25)", Schedule(steps=4, batch=4, crop=(32, 64)))
-run = Run(data, "PSPNet-R18(0.125)", schedule, recipe="PI + HO + CW_f", teacher=teacher)
-places = {"runs": Path(sys.argv[1]), "data_root": Path(sys.argv[2]), "device": "cpu"}
-train(teacher, **places)
-print(train(run, allow_weak_teacher=True, **places).done)
+run, *places = pickle.loads(bytes.fromhex(sys.argv[1]))
+train(run, runs=places[0], data_root=places[1], device="cpu", allow_weak_teacher=True)
 """
 
 
-def test_kill_and_resume_equals_an_uninterrupted_run(tmp_path, data_root):
-    def start(runs):
-        words = [sys.executable, "-c", KILLED, str(runs), str(data_root)]
-        return subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-
-    def finish(process):
-        out, _ = process.communicate(timeout=300)
-        assert process.returncode == 0
-        return Path(out.strip().splitlines()[-1])
-
-    whole = finish(start(tmp_path / "whole"))
-
-    process, deadline = start(tmp_path / "killed"), time.monotonic() + 200
-    while not list((tmp_path / "killed").glob("*CW_f*.partial/checkpoint.pt")):
+def test_kill_and_resume_equals_an_uninterrupted_run(
+    go, trained, finished, student, teacher, tmp_path, data_root
+):
+    schedule = replace(student.schedule, steps=16)
+    run = replace(student, schedule=schedule, recipe="PI + HO + CW_f", teacher=teacher)
+    whole = trained(run)
+    place = finished(teacher).root
+    words = [sys.executable, "-c", KILLED, pickle.dumps((run, place, data_root)).hex()]
+    process, deadline = subprocess.Popen(words), time.monotonic() + 200
+    folder = RunFolder(place, run)
+    while not (folder.partial / "checkpoint.pt").is_file():
         assert process.poll() is None, "it ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert not [p for p in (tmp_path / "killed").glob("*CW_f*") if p.suffix != ".partial"]
-    resumed = finish(start(tmp_path / "killed"))
-
+    assert not folder.done.exists()
+    go(run)
     for name in FILES:
-        assert (whole / name).read_bytes() == (resumed / name).read_bytes(), name
-    sessions = json.loads((resumed / "provenance.json").read_text())["sessions"]
-    assert sessions[-1]["from_step"] > 0
+        assert (whole.done / name).read_bytes() == (folder.done / name).read_bytes(), name
+    assert folder.provenance["sessions"][-1]["from_step"] > 0

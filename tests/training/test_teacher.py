@@ -11,13 +11,13 @@ from cwd.training.student import Student
 
 
 @pytest.fixture
-def made(go, student, teacher, tmp_path):
+def made(trained, student, teacher, tmp_path):
     """A student with its teacher, as a recipe has them, and a batch."""
 
     def call(recipe):
         run = replace(student, recipe=recipe, teacher=teacher)
         fabric = open_fabric("cpu", "32-true")
-        taught = teaching.Teacher(go(teacher), 19, fabric.device)
+        taught = teaching.Teacher(trained(teacher), 19, fabric.device)
         learner = Student(run, tmp_path, fabric, 19, taught)
         learner.learnt.train()
         batch, target = torch.randn(4, 3, 32, 64), torch.zeros(4, 32, 64).long()
