@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainValidator, TypeAdapter, ValidationInfo
@@ -39,6 +39,11 @@ class Pair:
     student: Run
 
 
+@cache
+def _built(network: str) -> None:
+    task_of(network).build(network, 2, device="meta")
+
+
 @settings
 class _Network:
     network: Name
@@ -53,7 +58,7 @@ class _Network:
                 network = f"{paths.for_people(paths.below_root(parts[0]))}:{parts[1]}"
                 load_function(network)
             else:
-                task.build(network, 2, device="meta")  # an unknown name is an error here
+                _built(network)  # an unknown name is an error here
             own = read(task.schedule, schedule | self.schedule, "schedule")
             own_file = self.init != "random" and not is_public(self.init)
             init = paths.for_people(paths.below_root(self.init)) if own_file else self.init

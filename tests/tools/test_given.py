@@ -8,37 +8,32 @@ import yaml
 from invented import QUICK
 
 from cwd.experiments import open_profile, study
-from cwd.system import distributed, paths
+from cwd.system import paths
 from cwd.system.device import training_threads
 from cwd.system.errors import CwdError
 from cwd.system.progress import VARIABLE, report
-from cwd.training.provenance import first_weights
 
 
 @pytest.fixture
 def opened(tmp_path):
-    """Open a profile with these changes, or of this text, in a file of this name."""
+    """Open a profile with these changes."""
 
-    def call(changes, name="tiny.yaml", **given):
-        path = tmp_path / name
-        text = changes if isinstance(changes, str) else yaml.safe_dump(QUICK | changes)
-        path.write_text(text)
+    def call(changes, **given):
+        path = tmp_path / "tiny.yaml"
+        path.write_text(yaml.safe_dump(QUICK | changes))
         return open_profile(str(path), **{"data_root": str(tmp_path)} | given)
 
     return call
 
 
-@pytest.mark.parametrize("mode", [0, False, "old", "all fresh"])
-def test_modes(opened, mode):
-    with pytest.raises(CwdError, match="is unknown: use one of core, all, fresh"):
-        opened({}, mode=mode)
+def test_modes_and_data_roots(opened):
+    for mode in (0, False, "old", "all fresh"):
+        with pytest.raises(CwdError, match="is unknown: use one of core, all, fresh"):
+            opened({}, mode=mode)
     assert opened({}, mode="").mode == opened({}, mode=None).mode == "core"
-
-
-@pytest.mark.parametrize("root", ["~nosuchuser/data", "a\0b"])
-def test_data_roots(opened, root):
-    with pytest.raises(CwdError, match="is no path"):
-        opened({}, data_root=root)
+    for root in ("~nosuchuser/data", "a\0b"):
+        with pytest.raises(CwdError, match="is no path"):
+            opened({}, data_root=root)
     assert opened({}, data_root=2017).data_root == paths.ROOT / "2017"  # papermill's number
 
 
@@ -79,19 +74,3 @@ def test_progress_that_nobody_can_read_is_shown_here(monkeypatch, tmp_path, caps
     monkeypatch.setenv(VARIABLE, str(tmp_path / "missing" / "file"))
     report("run finished")
     assert capsys.readouterr().err == "run finished\n"
-
-
-def test_one_of_torchruns_variables_alone(monkeypatch):
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    assert not distributed.launched()
-    assert distributed.open_fabric("cpu", "32-true").world_size == 1
-
-
-def test_public_first_weights_have_a_checksum():
-    network = torch.nn.Module()
-    network.backbone, network.init_report = torch.nn.Linear(2, 1), {"matched": [], "ignored": []}
-    one = first_weights("imagenet", network)
-    assert first_weights("random", network) == {"from": "random"}
-    assert first_weights("imagenet", network) == one
-    network.backbone.weight.data[0, 0] += 1
-    assert first_weights("imagenet", network)["sha256"] != one["sha256"]

@@ -16,6 +16,7 @@ from submitit.helpers import Checkpointable
 from submitit.slurm.slurm import _make_sbatch_string
 
 from cwd import __main__
+from cwd.config.schedule import Schedule
 from cwd.experiments.study import every_run, open_profile
 from cwd.system import paths
 from cwd.system.distributed import VARIABLES
@@ -87,6 +88,7 @@ class Pretence:
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
     monkeypatch.setattr(jobs, "PAUSE", 0.01)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
 def test_what_a_run_needs_comes_first_and_no_more_than_the_workers(crew, student, teacher):
@@ -150,16 +152,13 @@ def test_what_needs_a_failed_run_is_left_out(crew, student, teacher):
     assert whole.finished(other)
 
 
-def test_jobs_of_this_machine(crew, student, teacher, place, monkeypatch):
+def test_jobs_of_this_machine(crew, finished, student, teacher, place):
     """Two workers; one run is killed, one is refused; what was finished before stays as it is."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert Job((student,), place)() == {}
-    before = (RunFolder(place["runs"], student).done / "metrics.json").stat().st_mtime_ns
-    schedule = replace(student.schedule, steps=40, checkpoint_every=1)
-    victim = taught(student, teacher, schedule=schedule)
-    refused = taught(student, teacher, "CW_s", schedule=replace(student.schedule, batch=16))
-    runs = [victim, refused, taught(student, teacher, "PI")]
-    whole = crew(*runs, workers=2, retries=1)
+    victim = replace(student, schedule=replace(student.schedule, steps=30, checkpoint_every=1))
+    refused = replace(student, schedule=replace(student.schedule, batch=16))
+    kept = finished(student).done / "metrics.json"
+    before = kept.stat().st_mtime_ns
+    whole = crew(victim, refused, student, workers=2, retries=1)
 
     def kill():
         folder, until = RunFolder(place["runs"], victim), time.monotonic() + 600
@@ -177,23 +176,21 @@ def test_jobs_of_this_machine(crew, student, teacher, place, monkeypatch):
     killer.join()
     assert "fewer than a batch of 16" in str(caught.value)
     assert victim.name not in str(caught.value)
-    sessions = RunFolder(place["runs"], victim).read_json("provenance.json")["sessions"]
+    sessions = RunFolder(place["runs"], victim).provenance["sessions"]
     assert len(sessions) == 2
-    assert 0 < sessions[1]["from_step"] < 40  # it went on where it was killed
-    assert whole.finished(runs[2])
-    assert (RunFolder(place["runs"], student).done / "metrics.json").stat().st_mtime_ns == before
-    logs = list(whole.folder.glob("*/*_log.err"))
-    assert any("fewer than a batch" not in log.read_text() for log in logs)
-    assert any("steps/s" in log.read_text() for log in logs)
+    assert 0 < sessions[1]["from_step"] < 30  # it went on where it was killed
+    assert kept.stat().st_mtime_ns == before
+    logs = [log.read_text() for log in whole.folder.glob("*/*_log.err")]
+    assert any("fewer than a batch" not in log for log in logs)
+    assert any("steps/s" in log for log in logs)
 
 
 def test_a_job_of_two_processes(place, student, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    run = replace(student, schedule=replace(student.schedule, steps=2))
+    run = replace(student, schedule=Schedule(steps=1, batch=4, crop=(32, 64)))
     odd = replace(student, schedule=replace(student.schedule, batch=3))
     assert Job((run,), place, processes=2)() == {}
     assert "can't be shared equally by 2" in Job((odd,), place, processes=2)()[odd.name]
-    (session,) = RunFolder(place["runs"], run).read_json("provenance.json")["sessions"]
+    (session,) = RunFolder(place["runs"], run).provenance["sessions"]
     assert session["hardware"]["processes"] == 2
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(RuntimeError, match="torchrun ended with status 1"):  # no refusal
@@ -289,9 +286,9 @@ def test_the_command_hands_the_runs_to_workers(monkeypatch, tmp_path, capsys):
     assert "torchrun's processes" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("given", "sentence"),
-    [
+def test_an_option_that_would_not_be_used(monkeypatch, capsys, place):
+    words = ["cwd", "train", "--profile", "smoke", "--data-root", str(place["data_root"])]
+    for given, sentence in (
         ("--seed 1", "--seed is for one run: give --recipe"),
         ("--network PSPNet-R18", "--network is for one run"),
         ("--recipe CW_f --seeds 0,1", "--seeds is for many runs: leave it or --recipe out"),
@@ -299,23 +296,20 @@ def test_the_command_hands_the_runs_to_workers(monkeypatch, tmp_path, capsys):
         ("--partition gpu", "--partition is SLURM's: add --cluster slurm"),
         ("--minutes 5 --cluster local", "--minutes is SLURM's"),
         ("--parameter account=me --workers 1", "--parameter is SLURM's"),
-    ],
-)
-def test_an_option_that_would_not_be_used(monkeypatch, capsys, place, given, sentence):
-    words = ["cwd", "train", "--profile", "smoke", "--data-root", str(place["data_root"])]
-    monkeypatch.setattr(sys, "argv", words + given.split())
-    assert __main__.main() == 2
-    assert sentence in capsys.readouterr().err
+    ):
+        monkeypatch.setattr(sys, "argv", words + given.split())
+        assert __main__.main() == 2
+        assert sentence in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_what_is_finished_is_said_whatever_trains_the_rest(monkeypatch, tmp_path, capsys, workers):
+def test_what_is_finished_is_said_whatever_trains_the_rest(monkeypatch, tmp_path, capsys):
     workspace = open_profile("smoke", str(tmp_path), device="cpu")
     monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
     finish(paths.RUNS, workspace.profile.student)
-    train_runs(workspace, [workspace.profile.student], workers=workers)
-    said = "alone, seed 0: finished at commit 0123456, which isn't here; kept in"
-    assert said in capsys.readouterr().err
+    for workers in (1, 2):
+        train_runs(workspace, [workspace.profile.student], workers=workers)
+        said = "alone, seed 0: finished at commit 0123456, which isn't here; kept in"
+        assert said in capsys.readouterr().err
 
 
 FOLLOWER = """
@@ -330,11 +324,11 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize("started", ["exec", "trap '' INT; exec"])  # as a background command has it
-def test_a_worker_ends_with_what_started_it(started):
+def test_a_worker_ends_with_what_started_it():
     leader = subprocess.Popen(["sleep", "60"])
     words = [sys.executable, "-c", FOLLOWER, str(leader.pid)]
-    command = ["sh", "-c", f'{started} "$@"', "sh", *words]
+    # interrupts are ignored, as in what a shell starts in the background
+    command = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", *words]
     worker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert worker.stdout.readline() == "following\n"
     leader.kill()  # and nobody asks how it ended
@@ -342,10 +336,10 @@ def test_a_worker_ends_with_what_started_it(started):
     leader.wait()
 
 
-@pytest.mark.parametrize("option", ["workers", "gpus_per_run"])
-def test_more_workers_than_make_sense(option):
-    with pytest.raises(CwdError, match=r"^100000 workers are too many .* give at most \d+\.$"):
-        Settings(**{option: 100_000})
+def test_more_workers_than_make_sense():
+    for option in ("workers", "gpus_per_run"):
+        with pytest.raises(CwdError, match=r"^100000 workers are too many .* give at most \d+\.$"):
+            Settings(**{option: 100_000})
 
 
 @pytest.mark.parametrize(

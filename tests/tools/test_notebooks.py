@@ -20,36 +20,19 @@ def test_the_notebooks_are_there():
     assert sorted(find_notebooks(paths.NOTEBOOKS)) == NOTEBOOKS
 
 
-@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
-def path(request):
-    return request.param
-
-
-@pytest.fixture
-def book(path):
-    return nbformat.read(path, as_version=4)
-
-
-def code(book):
-    return [cell for cell in book.cells if cell.cell_type == "code"]
-
-
-def unguarded(book):
-    """Guarded cells without output: nbval would compare nothing there, and pass."""
-    return [cell.source for cell in code(book) if GUARD in cell.source and not cell.outputs]
-
-
-def test_form(path, book):
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_form(path):
+    assert path.stat().st_size < 600 * 1024
+    book = nbformat.read(path, as_version=4)
     # papermill can't start a notebook without them, even when told the kernel
     kernel = book.metadata.kernelspec
     assert (kernel.name, kernel.language) == ("python3", "python")
-    assert [c.source for c in code(book) if len(c.source.splitlines()) > 30] == []
-    assert any(GUARD in cell.source for cell in code(book))
-    assert unguarded(book) == []
-    assert path.stat().st_size < 600 * 1024
+    code = [cell for cell in book.cells if cell.cell_type == "code"]
+    assert [c.source for c in code if len(c.source.splitlines()) > 30] == []
+    guarded = [cell for cell in code if GUARD in cell.source]
+    assert guarded
+    assert all(cell.outputs for cell in guarded)  # nbval would compare nothing there, and pass
 
-
-def test_one_parameters_cell(book):
     (cell,) = [c for c in book.cells if "parameters" in c.metadata.get("tags", [])]
     statements = ast.parse(cell.source).body
     assert all(isinstance(s, ast.AnnAssign) for s in statements)
@@ -57,16 +40,12 @@ def test_one_parameters_cell(book):
     assert names[:5] == ["profile", "data_root", "seeds", "device", "mode"]  # more are its own
     assert all(isinstance(ast.literal_eval(s.value), str) for s in statements)
 
-
-def test_nothing_of_one_machine_or_run(path, book):
-    for cell in code(book):
-        for output in cell.outputs:
-            output.get("data", {}).pop("image/png", None)  # base64 may spell anything
-    text = nbformat.writes(book)
-    for folder in (paths.ROOT, Path.home(), "/home/", "/Users/"):
-        assert str(folder) not in text
-    assert "widgets" not in book.metadata
-    assert "papermill" not in book.metadata
+    # nothing of one machine or run
+    assert not any(o.output_type == "error" for c in code for o in c.outputs)
     assert not any("papermill" in cell.metadata for cell in book.cells)
-    assert "injected-parameters" not in text
-    assert not any(o.output_type == "error" for c in code(book) for o in c.outputs)
+    assert not {"widgets", "papermill"} & book.metadata.keys()
+    for output in [output for cell in code for output in cell.outputs]:
+        output.get("data", {}).pop("image/png", None)  # base64 may spell anything
+    text = nbformat.writes(book)
+    for odd in (paths.ROOT, Path.home(), "/home/", "/Users/", "injected-parameters"):
+        assert str(odd) not in text

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch.utils.flop_counter import FlopCounterMode
 
 from cwd.config.run import Data, Run
-from cwd.config.schedule import ClassificationSchedule, DetectionSchedule, Schedule
+from cwd.config.schedule import ClassificationSchedule, DetectionSchedule
 from cwd.data import fake_trees
 from cwd.data.classification.crops import crops_folder
 from cwd.experiments.profile import load_profile, profile_names
@@ -29,39 +29,18 @@ from cwd.tools.pace import median_seconds, step_seconds
 from cwd.tools.plan import plan
 from cwd.tools.trial import AFFORDED, seconds_a_step, timed
 from cwd.training import provenance
-from cwd.training.loop import train
 
 ELSEWHERE = {"device": "cpu", "name": "another", "threads": 64}
 GPU = {"device": "cuda", "name": "NVIDIA T", "threads": 1}
-SCENES = Data("scenes", size=(64, 128), train=6, val=2)
-DETECTORS = {
-    "FasterRCNN": "FasterRCNN-R18(0.125, fpn=16, anchor=16, regions=16)",
-    "MaskRCNN": "MaskRCNN-R18(0.125, fpn=16, anchor=16, regions=16)",
-    "RetinaNet": "RetinaNet-R18(0.125, fpn=16, anchor=16)",
-    "RepPoints": "RepPoints-R18(0.125, fpn=16)",
-}
+SMOKE = load_profile("smoke")
+PAIRS = {pair.name: pair for pair in (*SMOKE.detection.pairs, SMOKE.transformation.instance)}
+CLASSIFIER = SMOKE.transformation.classification.student
+SEGMENTS = SMOKE.run("HO + CW_f", 0)
 
 
-def taught(run, recipe):
-    wider = run.network.replace("R18(0.125", "R18(0.25").replace("MBV1(0.25", "MBV1(0.5")
-    return replace(run, recipe=recipe, teacher=replace(run, network=wider)) if recipe else run
-
-
-def detector(kind, recipe=""):
-    schedule = DetectionSchedule(steps=2, batch=2, lr=0.001, short=64, long=128, warmup=1)
-    return taught(Run(SCENES, DETECTORS[kind], schedule), recipe)
-
-
-def classifier(recipe="", **changes):
-    schedule = ClassificationSchedule(**{"steps": 2, "batch": 4, "crop": 32, "short": 36} | changes)
-    data = replace(SCENES, name="crops")
-    return taught(Run(data, "Classifier-MBV1(0.25, stride=8)", schedule), recipe)
-
-
-def segments(recipe=""):
-    schedule = Schedule(steps=6, batch=4, crop=(32, 64), checkpoint_every=2)
-    data = Data("scenes", size=(32, 64), train=12, val=4)
-    return taught(Run(data, "PSPNet-R18(0.125)", schedule), recipe)
+def taught(name, recipe):
+    """One of the smoke profile's detectors with its teacher; the classifier if there is no name."""
+    return SMOKE.run(recipe, 0, PAIRS[name].student if name else CLASSIFIER)
 
 
 @pytest.fixture
@@ -126,7 +105,7 @@ def test_more_operations_than_a_whole_number_of_64_bits_holds(place, monkeypatch
 
 
 def test_done_and_left(place, quick_trials, capsys):
-    smoke, here = load_profile("smoke"), provenance.hardware(torch.device("cpu"))
+    smoke, here = SMOKE, provenance.hardware(torch.device("cpu"))
     keep(smoke.run("CW_f", 0), 8.0, here, finished=True)
     keep(smoke.run("CW_f", 1), 4.0, here)
     keep(smoke.run("PI", 0), 400.0, ELSEWHERE)
@@ -148,7 +127,7 @@ def test_done_and_left(place, quick_trials, capsys):
 
 
 def test_which_runs_count():
-    run, here = load_profile("smoke").student, GPU | {"processes": 1}
+    run, here = SMOKE.student, GPU | {"processes": 1}
     others = [ELSEWHERE, GPU | {"processes": 2}, GPU | {"threads": 3}]
     assert (
         median_seconds(run, [record_of(run, **took(4.0, other)) for other in others], here) is None
@@ -167,9 +146,7 @@ def test_runs_without_steps(place, quick_trials, no_counting):
     assert [student["recipe"] for student in students] == ["", "MIMIC_f", "CW_f", "CT_f"]
 
 
-@pytest.mark.parametrize(
-    "run", [segments("HO + CW_f"), detector("MaskRCNN", "CT_fpn"), classifier("CT_f")]
-)
+@pytest.mark.parametrize("run", [SEGMENTS, taught("Mask R-CNN", "CT_fpn"), taught("", "CT_f")])
 def test_a_trial_is_a_training(run, place):
     trial = timed(run, "cpu")
     assert (trial.network, trial.recipe) == (run.network, run.recipe)
@@ -197,26 +174,27 @@ def test_no_room_in_the_gpu(place, monkeypatch):
 
     monkeypatch.setattr("cwd.tools.trial.train", full)
     with pytest.raises(CwdError, match=r"step of PSPNet-R18\(0\.125\) alone.*4 images of 64x128"):
-        step_seconds({load_profile("smoke").student: []}, "cpu", {}, place)
+        step_seconds({SMOKE.student: []}, "cpu", {}, place)
 
 
-@pytest.mark.parametrize("kind", DETECTORS)
-def test_counted_as_computed(kind):
+@pytest.mark.parametrize("name", PAIRS)
+def test_counted_as_computed(name):
     """Against operations counted while a real network works on the CPU."""
-    size, network = (64, 160), build_network(DETECTORS[kind], 5)
+    name, size = PAIRS[name].student.network, (64, 160)
+    network = build_network(name, 5)
     with torch.no_grad(), FlopCounterMode(display=False) as body:
         levels = network(torch.randn(1, 3, *size)).levels
     boxes = [torch.tensor([[3.0, 4, 40, 50]] * 16)]
     with torch.no_grad(), FlopCounterMode(display=False) as heads:
-        if kind == "RetinaNet":
+        if name.startswith("RetinaNet"):
             network.answers(levels)
-        elif kind == "RepPoints":
+        elif name.startswith("RepPoints"):
             network.head(levels)
         else:
             network.first_stage(levels)
             network.second_stage(levels, boxes, size)
     counted = body.get_total_flops() // 2, heads.get_total_flops() // 2
-    assert multiply_adds(DETECTORS[kind], 5, size) == counted
+    assert multiply_adds(name, 5, size) == counted
 
 
 @pytest.mark.parametrize(
@@ -232,13 +210,12 @@ def test_networks_cost_what_is_published(name, classes, size, published):
 
 
 def test_operations_by_hand():
-    run = segments("CW_f")
     student, asked = (
-        count_multiply_adds(build_network(each.network, 19), (32, 64))
-        for each in (run, run.teacher)
+        count_multiply_adds(build_network(run.network, 19), SEGMENTS.schedule.crop)
+        for run in (SEGMENTS, SEGMENTS.teacher)
     )
-    assert operations(run) == 2 * 4 * (3 * student + asked)
-    assert operations(run.baseline()) == 2 * 4 * 3 * student
+    assert operations(SEGMENTS) == 2 * 4 * (3 * student + asked)
+    assert operations(SEGMENTS.baseline()) == 2 * 4 * 3 * student
 
 
 @pytest.mark.parametrize(
@@ -250,33 +227,26 @@ def test_operations_by_hand():
     ],
 )
 def test_padded_size_and_classes(data, short, long, padded, classes):
-    run = Run(data, DETECTORS["RetinaNet"], DetectionSchedule(short=short, long=long))
+    run = Run(data, "RetinaNet-R18", DetectionSchedule(short=short, long=long))
     assert (image_size(run), classes_of(run)) == (padded, classes)
-    assert classes_of(replace(classifier(), data=Data("imagenet"))) == 1000
-    assert (classes_of(classifier()), classes_of(segments())) == (8, 19)
+    assert classes_of(replace(CLASSIFIER, data=Data("imagenet"))) == 1000
+    assert (classes_of(CLASSIFIER), classes_of(SEGMENTS)) == (8, 19)
 
 
 @pytest.mark.parametrize(
     "run",
-    [
-        segments("HO + CW_f"),
-        detector("FasterRCNN", "Chen"),
-        detector("RepPoints", "Zhang"),
-        classifier("CT_f"),
-    ],
+    [SEGMENTS, taught("Faster R-CNN", "Chen"), taught("RepPoints", "Zhang"), taught("", "CT_f")],
 )
-def test_disk_of_a_trained_run(run, data_root, tmp_path):
-    for each in (run.teacher, run):
-        place = {"runs": tmp_path, "data_root": data_root, "device": "cpu"}
-        folder = train(each, **place, allow_weak_teacher=True).done
-        saved = torch.load(folder / "checkpoint.pt")
+def test_disk_of_a_trained_run(run, trained):
+    for folder in map(trained, (run.teacher, run)):
+        saved = torch.load(folder.done / "checkpoint.pt")
         momenta = [state["momentum_buffer"] for state in saved["optimizer"]["state"].values()]
         critic = [v for s in saved.get("critic", {"state": {}})["state"].values()
                   for name, v in s.items() if name != "step"]  # fmt: skip
-        files = load_file(folder / "student.safetensors"), saved["learnt"]
+        files = load_file(folder.done / "student.safetensors"), saved["learnt"]
         student, learnt = (sum(tensor.nbytes for tensor in file.values()) for file in files)
         state = sum(tensor.nbytes for tensor in [*momenta, *critic])
-        assert run_bytes(each) == (student, learnt + state)
+        assert run_bytes(folder.run) == (student, learnt + state)
 
 
 def test_downloads(tmp_path, monkeypatch):
@@ -292,26 +262,7 @@ def test_downloads(tmp_path, monkeypatch):
     assert dataset_needs(scenes, tmp_path)[0].size == 4 * 8 * 16 * 5
     (tmp_path / "scenes" / "8x16-3-2-seed1").mkdir(parents=True)
     assert dataset_needs(scenes, tmp_path)[0].size == 0
-
-
-def test_disk_of_crops_and_of_a_run_without_steps(data_root, tmp_path):
-    data = classifier().data
-    scenes, crops = dataset_needs(data, tmp_path)
-    assert [scenes] == dataset_needs(SCENES, tmp_path)  # which are counted once
-    assert (crops.download, crops.size) == (0, 64 * 128 * 8)
-    run = classifier(steps=0)
-    folder = train(run, runs=tmp_path, data_root=data_root, device="cpu").done
-    assert not (folder / "checkpoint.pt").exists()
-    size = (folder / "student.safetensors").stat().st_size
-    assert run_bytes(run) == (pytest.approx(size, rel=0.2), 0)  # each tensor has a name there
-    files = crops_folder(data, data_root).rglob("*.png")
-    assert 0 < sum(path.stat().st_size for path in files) < crops.size
-    assert [need.size for need in dataset_needs(data, data_root)] == [0, 0]
-    assert all("present" in need.what for need in dataset_needs(data, data_root))
-
-
-def test_imagenet_is_got_by_hand(tmp_path):
-    (need,) = dataset_needs(Data("imagenet"), tmp_path)
+    (need,) = dataset_needs(Data("imagenet"), tmp_path)  # which is got by hand
     assert need.download == 147_897_477_120 + 6_744_924_160
     assert need.size == 2 * need.download
     root = fake_trees.imagenet(tmp_path / "imagenet")
@@ -321,8 +272,23 @@ def test_imagenet_is_got_by_hand(tmp_path):
     assert (need.download, need.what.split(" in ")[0]) == (6_744_924_160, "imagenet: val missing")
 
 
+def test_disk_of_crops_and_of_a_run_without_steps(trained, data_root, tmp_path):
+    run = replace(CLASSIFIER, schedule=replace(CLASSIFIER.schedule, steps=0))
+    scenes, crops = dataset_needs(run.data, tmp_path)
+    assert [scenes] == dataset_needs(SMOKE.detection.data, tmp_path)  # which are counted once
+    assert (crops.download, crops.size) == (0, 64 * 128 * 24)
+    folder = trained(run).done
+    assert not (folder / "checkpoint.pt").exists()
+    size = (folder / "student.safetensors").stat().st_size
+    assert run_bytes(run) == (pytest.approx(size, rel=0.2), 0)  # each tensor has a name there
+    files = crops_folder(run.data, data_root).rglob("*.png")
+    assert 0 < sum(path.stat().st_size for path in files) < crops.size
+    for need in dataset_needs(run.data, data_root):
+        assert (need.size, "present" in need.what) == (0, True)
+
+
 def test_weights(tmp_path):
-    file, student = tmp_path / "backbone.pth", segments()
+    file, student = tmp_path / "backbone.pth", SEGMENTS.baseline()
     networks = [("Deeplab-MBV2", "imagenet"), ("PSPNet-MBV2", "imagenet")]
     runs = [replace(student, network=network, init=init) for network, init in networks]
     missing, public = weight_needs([replace(student, init=str(file)), *runs, student])
@@ -334,7 +300,7 @@ def test_weights(tmp_path):
     )
     file.write_bytes(b"")
     assert "present" in weight_needs([replace(student, init=str(file))])[0].what
-    whole = replace(classifier(), network="Classifier-R50", init="timm:resnet50.a1_in1k")
+    whole = replace(CLASSIFIER, network="Classifier-R50", init="timm:resnet50.a1_in1k")
     # 25,557,032 weights, and the mean, variance and count of 53 norms: ImageNet's classifier too
     assert weight_needs([whole])[0].download == 4 * (25_557_032 + 2 * 26_560) + 8 * 53
 
@@ -352,15 +318,13 @@ def test_too_little_room(tmp_path, monkeypatch):
 
 def test_the_profiles_schedules_are_the_usual_ones():
     coco, steps = load_profile("coco"), 117_266 // 16 + 1  # of an epoch of all images with objects
-    pairs = coco.detection.pairs
-    assert [pair.name for pair in pairs] == ["Faster R-CNN", "RetinaNet", "RepPoints"]
+    pairs, usual = coco.detection.pairs, DetectionSchedule(checkpoint_every=1000)
+    assert usual.steps == 24 * steps
+    shares = [usual.lr_factor(epoch * steps) for epoch in (15, 16, 21, 22)]
+    assert shares == pytest.approx([1, 0.1, 0.1, 0.01])
     for pair, lr, epochs in zip(pairs, (0.02, 0.01, 0.01), (24, 12, 24), strict=True):
-        schedule = DetectionSchedule(lr=lr, checkpoint_every=1000)
-        assert pair.student.schedule == schedule
-        assert schedule.steps == 24 * steps
+        assert pair.student.schedule == replace(usual, lr=lr)
         assert (pair.teacher.schedule.lr, pair.teacher.schedule.steps) == (lr, epochs * steps)
-        shares = [schedule.lr_factor(epoch * steps) for epoch in (15, 16, 21, 22)]
-        assert shares == pytest.approx([1, 0.1, 0.1, 0.01])
     assert coco.transformation.instance.student.schedule == pairs[0].student.schedule
     schedule = load_profile("imagenet").transformation.classification.student.schedule
     assert schedule == ClassificationSchedule(checkpoint_every=1000)

@@ -26,6 +26,7 @@ from cwd.tools import export as exporting
 from cwd.tools.export import agreement, export
 from cwd.tools.predict import label, predict_images, spans
 from cwd.training.loop import train
+from cwd.training.run_folder import WEIGHTS, RunFolder
 
 PUBLISHED = next(paths.WEIGHTS.glob("PSPNet*"))  # of an earlier version, without a description
 IMAGENET = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -41,8 +42,10 @@ def scene(tmp_path_factory):
 
 
 @pytest.fixture
-def finished(student, data_root, place):
-    return train(student, runs=paths.RUNS, data_root=data_root, device="cpu")
+def home(trained, student, place):
+    """A trained student in this test's checkout."""
+    shutil.copytree(trained(student).done, paths.RUNS / student.name)
+    return RunFolder(paths.RUNS, student)
 
 
 def scores_by_hand(network, pixels):
@@ -71,16 +74,12 @@ def test_an_image_is_labelled_upright(scene, tmp_path):
     drawn, path = scene
     turned = Image.Exif()
     turned[0x0112] = 6  # a quarter to the right when it is shown
-    sideways = Image.fromarray(np.rot90(drawn.image).copy())
-    sideways.save(tmp_path / "turned.png", exif=turned)
-    predict_images(
-        PUBLISHED.name, [str(path), str(tmp_path / "turned.png")], tmp_path / "out", "cpu"
-    )
+    sideways, out = tmp_path / "turned.png", tmp_path / "out"
+    Image.fromarray(np.rot90(drawn.image).copy()).save(sideways, exif=turned)
+    predict_images(PUBLISHED.name, [str(path), str(sideways)], out, "cpu")
     for end in ("", "_overlay"):
-        upright, found = (
-            np.array(Image.open(tmp_path / "out" / f"{n}{end}.png")) for n in ("street", "turned")
-        )
-        assert (found == upright).all()
+        both = [np.array(Image.open(out / f"{name}{end}.png")) for name in ("street", "turned")]
+        assert np.array_equal(*both)
 
 
 @pytest.mark.parametrize(("length", "tile", "margin"), [(300, 64, 8), (64, 64, 8), (65, 64, 16)])
@@ -114,10 +113,10 @@ def test_tiles_change_nothing_where_the_margin_is_what_a_network_sees():
     assert torch.equal(whole, tiled)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (7, 300), (97, 33)])
-def test_images_of_any_size(size):
+def test_images_of_any_size():
     network = models.load(PUBLISHED)
-    assert label(network, torch.zeros(3, *size, dtype=torch.uint8)).shape == size
+    for size in ((1, 1), (7, 300), (97, 33)):
+        assert label(network, torch.zeros(3, *size, dtype=torch.uint8)).shape == size
 
 
 def test_what_predict_refuses(tmp_path, scene):
@@ -138,26 +137,23 @@ def test_what_predict_refuses(tmp_path, scene):
 
 
 ELSEWHERE = """
-import sys, numpy as np, torch
-images = np.load(sys.argv[2])
-if sys.argv[1].endswith(".onnx"):
-    import onnxruntime
-    session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
-    found = session.run(None, {"images": images})[0]
-    assert "cwd" not in sys.modules
-elif sys.argv[1].endswith(".pt"):
-    found = torch.jit.load(sys.argv[1])(torch.from_numpy(images)).numpy()
-    assert "cwd" not in sys.modules
-else:
-    from cwd.models import load
-    student = load(sys.argv[1])
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (student.mean, student.std))
-    with torch.no_grad():
-        score = student((torch.from_numpy(images) / 255 - mean) / std).score
-    size = images.shape[2:]
-    score = torch.nn.functional.interpolate(score, size, mode="bilinear", align_corners=True)
-    found = score.numpy()
-np.save(sys.argv[3], found)
+import sys, numpy as np, onnxruntime, torch
+folder, pixels = sys.argv[1:]
+images = np.load(pixels)
+session = onnxruntime.InferenceSession(folder + "/student.onnx", providers=["CPUExecutionProvider"])
+onnx = session.run(None, {"images": images})[0]
+images = torch.from_numpy(images)
+script = torch.jit.load(folder + "/student.pt")(images).numpy()
+assert "cwd" not in sys.modules
+from cwd.models import load
+student = load(folder + "/student.safetensors")
+mean, std = (torch.tensor(v).view(3, 1, 1) for v in (student.mean, student.std))
+with torch.no_grad():
+    score = student((images / 255 - mean) / std).score
+score = torch.nn.functional.interpolate(
+    score, images.shape[2:], mode="bilinear", align_corners=True
+)
+np.save(pixels, np.stack([onnx, script, score.numpy()]))
 """
 
 
@@ -168,12 +164,11 @@ def test_every_format_gives_the_same_in_another_process(scene, tmp_path):
     pixels = np.ascontiguousarray(drawn.image[:65, :100])[:64]
     pixels = np.pad(pixels, ((0, 1), (0, 0), (0, 0)))
     expected = scores_by_hand(models.load(PUBLISHED), pixels).numpy()
-    given, found = tmp_path / "images.npy", tmp_path / "found.npy"
+    given = tmp_path / "images.npy"
     np.save(given, pixels.transpose(2, 0, 1)[None].astype(np.float32))
-    for name in ("student.onnx", "student.pt", "student.safetensors"):
-        command = [sys.executable, "-c", ELSEWHERE, folder / name, given, found]
-        subprocess.run(command, check=True, cwd=paths.ROOT)
-        np.testing.assert_allclose(np.load(found), expected, atol=2e-3)
+    subprocess.run([sys.executable, "-c", ELSEWHERE, folder, given], check=True, cwd=paths.ROOT)
+    for found in np.load(given):
+        np.testing.assert_allclose(found, expected, atol=2e-3)
     card = (folder / "README.md").read_text()
     metrics = json.loads((PUBLISHED / "metrics.json").read_text())
     for words in ("PSPNet-R18(0.5)", f"{metrics['miou']:.2f} %", "3,270,386", "| sidewalk |"):
@@ -199,20 +194,25 @@ def test_a_format_that_gives_something_else_is_an_error(monkeypatch, tmp_path):
         agreement(tmp_path / "a", np.full((1, 2, 1, 1), np.nan), np.ones((1, 2, 1, 1)))
 
 
-def test_a_students_file_says_what_it_holds(finished, student):
-    path = finished.done / "student.safetensors"
+def about(path):
+    """What a student's file says of it."""
     with safe_open(path, "pt") as file:
-        about = json.loads(file.metadata()["student"])
-    assert about["network"] == student.network
-    assert about["run"] == finished.run.name
-    assert about["classes"] == list(LAYOUTS["scenes"].classes)
-    assert (about["mean"], about["std"]) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-    assert about["size"] == [32, 64]
+        return json.loads(file.metadata()["student"])
+
+
+def test_a_students_file_says_what_it_holds(home, student):
+    path = home.done / WEIGHTS
+    expected = {
+        "network": student.network, "run": student.name, "size": [32, 64],
+        "classes": list(LAYOUTS["scenes"].classes),
+        "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225],
+    }  # fmt: skip
+    assert about(path) == about(path) | expected
     loaded = models.load(path)
     assert (loaded.name, loaded.num_classes, loaded.training) == (student.network, 19, False)
 
 
-def test_what_load_refuses(finished, tmp_path):
+def test_what_load_refuses(home, tmp_path):
     shutil.copy(PUBLISHED / "student.safetensors", tmp_path / "alone.safetensors")
     (tmp_path / "text.safetensors").write_text("no weights")
     for name, words in (
@@ -222,9 +222,7 @@ def test_what_load_refuses(finished, tmp_path):
     ):
         with pytest.raises(CwdError, match=words):
             models.load(tmp_path / name)
-    state = load_file(finished.done / "student.safetensors")
-    with safe_open(finished.done / "student.safetensors", "pt") as file:
-        about = json.loads(file.metadata()["student"])
+    state, known = load_file(home.done / WEIGHTS), about(home.done / WEIGHTS)
     for change, words in (
         (None, "its header is None"),
         ({"classes": 19}, "has 19 for classes"),
@@ -233,18 +231,18 @@ def test_what_load_refuses(finished, tmp_path):
         ({"palette": [[1, 2, 256]]}, r"has 256 for palette.0.2"),
         ({"palette": [[1, 2, 3]]}, "has not a colour a class"),
     ):
-        header = {"student": json.dumps(change and about | change)}
+        header = {"student": json.dumps(change and known | change)}
         save_file(state, tmp_path / "changed.safetensors", header)
         with pytest.raises(CwdError, match=words):
             models.load(tmp_path / "changed.safetensors")
     other = tmp_path / "other.safetensors"
-    save_file(state, other, {"student": json.dumps(about | {"mean": [0.5] * 3})})
+    save_file(state, other, {"student": json.dumps(known | {"mean": [0.5] * 3})})
     with pytest.raises(CwdError, match="of another normalisation"):
         predict_images(str(other), [], tmp_path)
-    path = finished.done / "provenance.json"
-    path.write_text(path.read_text().replace(json.loads(path.read_text())["sha256"], "0" * 64))
+    path = home.done / "provenance.json"
+    path.write_text(path.read_text().replace(home.provenance["sha256"], "0" * 64))
     with pytest.raises(CwdError, match="other weights than those that were measured"):
-        predict_images(finished.run.name, [], tmp_path)
+        predict_images(home.run.name, [], tmp_path)
 
 
 NETWORK = """
