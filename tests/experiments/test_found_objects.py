@@ -27,12 +27,12 @@ from cwd.tools.report import render
 def workspace(tmp_path_factory, data_root):
     """RetinaNet of the smoke profile, trained."""
     smoke = load_profile("smoke")
-    detection = replace(smoke.detection, pairs=smoke.detection.pairs[1:2])
+    pairs = replace(smoke.detection, pairs=smoke.detection.pairs[1:2])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paths, "RUNS", tmp_path_factory.mktemp("runs"))
         patch.setattr(paths, "BUILD", tmp_path_factory.mktemp("build"))
-        opened = Workspace(replace(smoke, detection=detection), data_root, "cpu")
-        study("table9", opened).train()
+        opened = Workspace(replace(smoke, detection=pairs), data_root, "cpu")
+        opened.train_all(found_objects.networks(opened, *pairs.pairs).values())
         yield opened
 
 

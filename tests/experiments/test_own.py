@@ -7,7 +7,7 @@ import pytest
 from cwd.experiments import open_profile, study
 from cwd.recipes.notation import SYMBOLS
 from cwd.recipes.registered import REGISTERED, files_of
-from cwd.system import paths
+from cwd.system import own_code, paths
 from cwd.system.errors import CwdError
 from cwd.tools.worker import Job
 from cwd.training.run_folder import RunFolder
@@ -59,6 +59,7 @@ def forget():
     SYMBOLS.clear()
     SYMBOLS.update(PACKAGES)
     REGISTERED.clear()
+    own_code._LOADED.clear()
 
 
 def test_an_edited_loss_is_another_run_and_the_old_one_is_not_trained_with_it(mine, place):
