@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -185,16 +186,24 @@ def test_jobs_of_this_machine(crew, finished, student, teacher, place):
     assert any("steps/s" in log for log in logs)
 
 
-def test_a_job_of_two_processes(place, student, monkeypatch):
+def test_a_job_of_two_processes(place, student, monkeypatch, tmp_path):
     run = replace(student, schedule=Schedule(steps=1, batch=4, crop=(32, 64)))
-    odd = replace(student, schedule=replace(student.schedule, batch=3))
     assert Job((run,), place, processes=2)() == {}
-    assert "can't be shared equally by 2" in Job((odd,), place, processes=2)()[odd.name]
     (session,) = RunFolder(place["runs"], run).provenance["sessions"]
     assert session["hardware"]["processes"] == 2
+    # where a run is refused: what each of the processes does, and what becomes of it
+    odd = replace(student, schedule=replace(student.schedule, batch=16))
+    job, torchrun = Job((odd,), place, processes=2), tmp_path / "torchrun"
+    (tmp_path / worker.JOB).write_bytes(pickle.dumps(job))
+    assert worker.main(tmp_path) == 1
+    copy = f'for last; do :; done; cp "{tmp_path / worker.REFUSED}" "$last"; exit 1'
+    torchrun.write_text(f"#!/bin/sh\n{copy}\n")
+    torchrun.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(torchrun))
+    assert "fewer than a batch of 16" in job()[odd.name]
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(RuntimeError, match="torchrun ended with status 1"):  # no refusal
-        Job((student,), place, processes=2)()
+        job()
 
 
 def test_a_job_sees_its_gpus_and_reports_into_its_log(place, student, monkeypatch, tmp_path):
