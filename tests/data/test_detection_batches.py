@@ -117,22 +117,17 @@ def by_hand(dataset, schedule, seed, step, flips):
     """A batch as the description has it, with lists of numbers for the boxes."""
     chosen = chosen_images(len(dataset), schedule.batch, seed, step).tolist()
     for index, flip in zip(chosen, flips, strict=True):
-        image, objects = dataset[index]
-        _, old_height, old_width = image.shape
-        image, _ = prepare(image, schedule.short, schedule.long)
-        _, height, width = image.shape
-        down, right = height / old_height, width / old_width
-        boxes, masks = (
-            [],
-            objects.masks if objects.masks is not None else [None] * len(objects.area),
-        )
+        whole, objects = dataset[index]
+        image, _ = prepare(whole, schedule.short, schedule.long)
+        height, width = image.shape[1:]
+        down, right, boxes = height / whole.shape[1], width / whole.shape[2], []
         for left, top, end, bottom in objects.boxes.tolist():
-            ends = (
-                (width - end * right, width - left * right) if flip else (left * right, end * right)
-            )
-            boxes.append([ends[0], top * down, ends[1], bottom * down])
-        if objects.masks is not None:
-            masks = [centres(mask, height, width) for mask in masks]
+            if flip:
+                left, end = whole.shape[2] - end, whole.shape[2] - left  # noqa: PLW2901
+            boxes.append([left * right, top * down, end * right, bottom * down])
+        masks = [None] * len(boxes)
+        if dataset.masked:
+            masks = [centres(mask, height, width) for mask in objects.masks]
             masks = [mask.flip(1) if flip else mask for mask in masks]
         areas = [area * down * right for area in objects.area.tolist()]
         kept = [n for n, crowd in enumerate(objects.crowd) if not crowd]

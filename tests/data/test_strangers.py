@@ -11,7 +11,6 @@ from PIL import Image
 
 from cwd.config.run import Data
 from cwd.data import download, fake_trees, segmentation
-from cwd.data.base import both_parts
 from cwd.data.classification.folders import build_folders
 from cwd.data.datasets import LAYOUTS, build_dataset, open_data
 from cwd.data.decoded import load_cached
@@ -101,18 +100,6 @@ def test_images_that_are_trained_and_measured_on(small_city, put):
     label.rename(label.with_name(label.name.replace("000000", "000007")))
     with pytest.raises(CwdError, match=rf"{other.name} of val is .*{train.name} of train"):
         open_data(Data("cityscapes"), small_city)
-
-
-@pytest.mark.parametrize("name", ["imagenet", "coco"])
-def test_copies_where_other_networks_are_measured(tmp_path, name):
-    tree, build = TREES[name]
-    root = tree(tmp_path / name)
-    train, val = (build(name, root, split) for split in ("train", "val"))
-    both = {"train": len(train), "val": len(val)}
-    assert len(both_parts(Data(name, **both), lambda split: build(name, root, split))[1]) > 0
-    shutil.copyfile(root / train.names[1], root / val.names[0])
-    with pytest.raises(CwdError, match=rf"{val.names[0]} of val is .*{train.names[1]} of train"):
-        both_parts(Data(name, **both), lambda split: build(name, root, split))
 
 
 def test_labels_that_vanish_when_they_are_resized(tmp_path):

@@ -43,30 +43,21 @@ class Random(nn.Module):
         return SegmentationOutput(score, score, None)
 
 
-def test_classes_in_groups_are_the_same():
+def test_classes_in_groups_are_the_same(monkeypatch):
+    """And no enlarged scores are more than the limit, or than one class of the images."""
     score = torch.randn(2, 23, 5, 7, generator=torch.Generator().manual_seed(0))
     whole = upsample(score, (31, 40)).argmax(dim=1)
-    for limit in (1, 2 * 31 * 40, 5 * 2 * 31 * 40, 10**9):
+    sizes, pixels = [], 2 * 31 * 40
+    monkeypatch.setattr(
+        miou, "upsample", lambda part, size: sizes.append(part.shape[1]) or upsample(part, size)
+    )
+    for limit, groups in ((1, [1] * 23), (pixels, [1] * 23), (5 * pixels, [5, 5, 5, 5, 3]),
+                          (10**9, [23])):  # fmt: skip
         assert torch.equal(classes_at(score, (31, 40), limit), whole)
+        assert sizes == groups
+        sizes.clear()
     tie = torch.zeros(1, 5, 2, 2)
     assert (classes_at(tie, (4, 4), limit=1) == 0).all()
-
-
-def test_memory_is_bounded(monkeypatch):
-    """No enlarged scores are larger than the limit, or than one class of one image."""
-    sizes = []
-    original = nn.functional.interpolate
-
-    def watched(score, **options):
-        found = original(score, **options)
-        sizes.append(found.numel())
-        return found
-
-    monkeypatch.setattr(miou.F, "interpolate", watched)
-    score = torch.randn(1, 150, 8, 8)
-    classes_at(score, (64, 64), limit=20 * 64 * 64)
-    assert len(sizes) == 8  # 7 groups of 20, and one of 10
-    assert max(sizes) == 20 * 64 * 64
 
 
 def test_images_are_computed_together_where_they_are_of_one_size(monkeypatch):

@@ -16,6 +16,7 @@ from cwd.losses import (
     ClassRelations,
     CrossImageRelations,
     DenseContrast,
+    IntraClassVariation,
     MaskedGeneration,
     PixelWise,
     Standardised,
@@ -381,15 +382,27 @@ def test_maps_that_are_refused(loss, channels, words):
         loss(student, teacher)
 
 
-@pytest.mark.parametrize("loss", [BoundaryPrivileged(), LEARNT["CIRKD"]()], ids=["BPKD", "CIRKD"])
-def test_labels_are_checked(loss):
-    student, teacher = maps(
-        (2, 3, 4, 4), torch.float32, 0, 3 if loss.__class__ is BoundaryPrivileged else 4
-    )
-    with pytest.raises(CwdError, match="give it the target"):
-        loss(student, teacher)
-    with pytest.raises(CwdError, match="labels from 0 to 3: give classes from 0 to 2"):
-        loss(student, teacher, torch.arange(32).view(2, 4, 4) % 4)
+@pytest.mark.parametrize(
+    ("loss", "channels", "top"),
+    [(IntraClassVariation(), 3, 255), (BoundaryPrivileged(), 3, 2), (LEARNT["CIRKD"](), 4, 2)],
+)
+def test_labels_are_checked(loss, channels, top):
+    student, teacher = maps((2, 3, 4, 4), torch.float32, 0, channels)
+    target = torch.arange(32).view(2, 4, 4) % 3
+    for odd, words in (
+        (None, "give it the target"),
+        (target.numpy(), "give it the target"),
+        (target[:, :0], "give int64"),
+        (target.to(torch.complex64), "give int64"),
+        (target[:, None], r"give int64 \[B, H, W\]"),
+        (target.float(), r"torch\.float32: give int64"),
+        (target[:1], "give int64"),
+        (target.masked_fill(target == 0, -1), f"labels from -1 to 2: give classes from 0 to {top}"),
+        (target.masked_fill(target == 0, top + 1), f"to {top + 1}: give classes from 0 to {top}"),
+        (target.masked_fill(target == 0, 300), "to 300: give classes from 0"),
+    ):
+        with pytest.raises(CwdError, match=words):
+            loss(student, teacher, odd)
 
 
 @pytest.mark.parametrize("kind", ["zero", "constant", "large"])

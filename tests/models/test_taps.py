@@ -67,15 +67,6 @@ def test_torchvisions_network():
     assert taps.train()(IMAGES).aux_score.shape == (2, 5, 8, 12)
 
 
-def test_hugging_faces_network():
-    network = segformer()
-    taps = Taps(network, feature="decode_head.dropout").eval()
-    out = taps(IMAGES)
-    assert (taps.num_classes, taps.feature_channels) == (5, 32)
-    torch.testing.assert_close(out.score, network(IMAGES).logits)
-    torch.testing.assert_close(network.decode_head.classifier(out.feature), out.score)
-
-
 def test_segmentation_models_network_at_a_size_that_it_does_not_take():
     smp = pytest.importorskip("segmentation_models_pytorch")
     network = smp.FPN("resnet18", encoder_weights=None, classes=5)
@@ -136,7 +127,13 @@ def test_a_module_that_gives_no_one_map(name, words):
 
 def test_a_segformer_taught_by_a_deeplab():
     """Other strides, other widths: maps are resized and channels aligned by themselves."""
-    student = Taps(segformer(), feature="decode_head.dropout")
+    network = segformer().eval()
+    student = Taps(network, feature="decode_head.dropout").eval()
+    out = student(IMAGES)
+    assert (student.num_classes, student.feature_channels) == (5, 32)
+    torch.testing.assert_close(out.score, network(IMAGES).logits)
+    torch.testing.assert_close(network.decode_head.classifier(out.feature), out.score)
+    student.train()
     teacher = Taps(copy.deepcopy(deeplab()), score="classifier.4", feature="classifier.3")
     teacher.eval().requires_grad_(False)
     distiller = Distiller("CW_s + CW_f", student, teacher)
