@@ -113,6 +113,14 @@ def fitted_slopes(costs: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def beside_cw(costs: pd.DataFrame, cost: str) -> str:
+    """Which losses take less of "seconds" or "bytes" than CW_f at every size; a sentence."""
+    table = costs.pivot(index=["positions", "channels"], columns="loss", values=cost)
+    less = table.lt(table["CW_f"], axis=0).all()
+    names = ", ".join(less.index[less]) or "none"
+    return f"Less {'time' if cost == 'seconds' else 'memory'} than CW_f at every size: {names}."
+
+
 def in_one_block(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     """PA at full resolution with the whole N x N matrices at once, as the equation reads."""
     s, t = unit(student_map).flatten(2), unit(teacher_map).flatten(2)

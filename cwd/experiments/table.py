@@ -4,9 +4,11 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import PIL.Image
 
 from cwd.config.run import Run
 from cwd.experiments.profile import Profile
@@ -95,6 +97,14 @@ def show_tables() -> None:
     """Let the kernel, if this is one, show every table as `shown` does."""
     if (kernel := sys.modules.get("IPython")) and (shell := kernel.get_ipython()):
         shell.display_formatter.formatters["text/html"].for_type(pd.DataFrame, shown)
+
+
+def show_figure(figure: Any, path: Path) -> None:
+    """Show a figure's file, two thirds as wide, in the kernel if this is one; and close it."""
+    if (kernel := sys.modules.get("IPython")) and kernel.get_ipython():
+        width = round(PIL.Image.open(path).width / 1.5)
+        kernel.display.display(kernel.display.Image(str(path), width=width))
+        sys.modules["matplotlib.pyplot"].close(figure)
 
 
 def method_row(

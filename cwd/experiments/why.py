@@ -62,6 +62,21 @@ def extremes(table: Study) -> str:
     )
 
 
+def widest(by_seed: pd.DataFrame) -> str:
+    """Which row [row, seed] differs most from seed to seed; a sentence."""
+    spread = by_seed.max(axis=1) - by_seed.min(axis=1)
+    low, high = by_seed.loc[spread.idxmax()].agg(["min", "max"])
+    return f"{spread.idxmax()} differs most from seed to seed, {low:.2f} to {high:.2f}."
+
+
+def winners(table: pd.DataFrame) -> str:
+    """Which method gains most for how many networks, or tasks, of a table; a sentence."""
+    gains = table["our gain"].dropna()
+    best = gains.groupby(level=gains.index.names[:-1]).idxmax().map(lambda row: row[-1])
+    said = ", ".join(f"{name} in {count}" for name, count in best.value_counts().items())
+    return f"Largest gain, of {len(best)} comparisons: {said or 'none was measured'}."
+
+
 def split_gains(table: Study) -> pd.DataFrame:
     """A table's gains in IoU over the student alone, over classes that it had learnt and others.
 

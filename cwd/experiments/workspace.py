@@ -17,7 +17,7 @@ from cwd.data.decoded import DecodedDataset
 from cwd.experiments.profile import Profile, load_profile
 from cwd.experiments.records import Records
 from cwd.experiments.sections import Detection, Transformation, read_seeds
-from cwd.experiments.table import Row, show_tables
+from cwd.experiments.table import Row, show_figure, show_tables
 from cwd.system import paths
 from cwd.system.device import pick_device
 from cwd.system.errors import CwdError
@@ -254,8 +254,10 @@ class Workspace:
         return self.output / name
 
     def save_figure(self, figure: Any, name: str) -> None:
-        """Write a figure to `figures/NAME.png`."""
-        save_figure(figure, self.output / "figures" / f"{name}.png")
+        """Write a figure to `figures/NAME.png`, and show that file in a notebook."""
+        path = self.output / "figures" / f"{name}.png"
+        save_figure(figure, path)
+        show_figure(figure, path)
 
 
 def open_profile(

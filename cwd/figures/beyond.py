@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from cwd.figures.pictures import picture
-from cwd.figures.style import ALONE, HEAT, bare, method_colour, panels
+from cwd.figures.style import ALONE, HEAT, bare, dots, panels
 
 
 def pulls(image: Tensor, found: Mapping[str, Tensor]) -> Figure:
@@ -27,8 +27,8 @@ def gains_over_time(gains: pd.Series, seconds: pd.Series) -> Figure:
     known = pd.DataFrame({"gain": gains, "ms": 1e3 * seconds}).dropna()
     figure, ((axes,),) = panels(1, 1, 8.5, 4)
     axes.axhline(0, **ALONE)
-    axes.scatter(known["ms"], known["gain"], c=[method_colour(name) for name in known.index])
     for recipe, (gain, ms) in known.iterrows():
+        dots(axes, ms, gain, recipe)
         axes.annotate(recipe, (ms, gain), (5, 3), textcoords="offset points", fontsize=7)
     axes.set(xlabel="a training step (ms)", ylabel="gain in mIoU over the student (%)")
     axes.margins(x=0.15)

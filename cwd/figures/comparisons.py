@@ -24,12 +24,13 @@ def training(histories: Mapping[str, pd.DataFrame]) -> Figure:
     return figure
 
 
-def class_bars(table: pd.DataFrame, title: str = "") -> Figure:
+def class_bars(table: pd.DataFrame) -> Figure:
     """IoU of every class (line) for a few networks (columns), in percent."""
     long = table.reset_index().melt(id_vars="class", var_name="network", value_name="IoU (%)")
     figure, ((axes,),) = style.panels(1, 1, 10, 3.2)
-    sns.barplot(long, x="class", y="IoU (%)", hue="network", palette="deep", ax=axes)
-    axes.set(xlabel="", title=title)
+    colours = list(map(style.method_colour, table.columns))
+    sns.barplot(long, x="class", y="IoU (%)", hue="network", palette=colours, ax=axes)
+    axes.set(xlabel="")
     plt.setp(axes.get_xticklabels(), rotation=45, ha="right")
     axes.legend(ncols=len(table.columns), **style.ABOVE)
     return figure
@@ -50,9 +51,10 @@ def gains(results: pd.DataFrame, paper: Mapping[str, float | None], *, rival: st
     figure, ((axes,),) = style.panels(1, 1, width, 0.32 * len(order) + 1.4)
     axes.axvline(0, **style.ALONE)
     if rival:
-        axes.axvline(means[rival], color=style.TEACHER, linestyle=":", label=f"{rival}, mean")
-    at, points = ours["row"].map(order.index), ours["row"].map(style.method_colour)
-    axes.scatter(ours["gain"], at, color=points, s=28, alpha=0.75)
+        colour = style.method_colour(rival)
+        axes.axvline(means[rival], color=colour, linestyle="--", label=f"{rival}, mean")
+    for name, seeds in ours.groupby("row"):
+        style.dots(axes, seeds["gain"], [order.index(name)] * len(seeds), name, s=28, alpha=0.75)
     bars = means.index.map(style.method_colour)
     axes.vlines(means, places - 0.25, places + 0.25, color=bars, linewidth=3)
     if (printed := pd.Series(paper, dtype=float)).notna().any():
@@ -74,12 +76,14 @@ def gain_panels(table: pd.DataFrame, printed: str, width: float = 3.1) -> Figure
     figure, grid = style.panels(1, len(names), width * len(names), 2.5, sharey=True)
     for axes, name in zip(grid[0], names, strict=True):
         lines = table.loc[name].reindex(methods)
-        places, shades = range(len(lines)), lines.index.map(style.method_colour)
+        places = range(len(lines))
         axes.axvline(0, **style.ALONE | {"label": None})
         axes.scatter(lines["paper gain"], places, s=40, label=printed, **style.PRINTED)
         bar = {"xerr": lines["gain sd"].fillna(0), "fmt": "none", "ecolor": style.INK, "lw": 0.8}
         axes.errorbar(lines["our gain"], places, **bar)
-        axes.scatter(lines["our gain"], places, color=shades, s=34, label="ours")
+        axes.scatter([], [], color=style.INK, label="ours")
+        for place, (method, gain) in enumerate(lines["our gain"].items()):
+            style.dots(axes, gain, place, method)
         measure = table.loc[(name, "student"), "measure"] if "measure" in table else "AP"
         axes.set(title=name, xlabel=f"gain in {measure}")
         style.lines_of(axes, lines.index)
@@ -193,16 +197,11 @@ def frontier(table: pd.DataFrame, data: str) -> Figure:
 
 
 def _climbs(axes: Axes, table: pd.DataFrame, cost: str, miou: str, names: pd.Series) -> None:
-    marks = {
-        "student": ("student alone", style.STUDENT, "o"),
-        "CWD": ("with CWD (PI + HO + CW_f)", style.CHANNEL, "s"),
-        "teacher": ("teacher", style.TEACHER, "*"),
-    }
-    for method, (label, colour, marker) in marks.items():
+    labels = {"student": "student alone", "CWD": "with CWD (PI + HO + CW_f)", "teacher": "teacher"}
+    for method, label in labels.items():
         shown = table[table.index.get_level_values("method") == method].dropna(subset=[cost, miou])
         if len(shown):
-            dots = {"color": colour, "marker": marker, "s": 45, "zorder": 3}
-            axes.scatter(shown[cost], shown[miou], label=label, **dots)
+            style.dots(axes, shown[cost], shown[miou], method, label=label, s=45, zorder=3)
     for _, group in table.groupby(level=["network", "init"], sort=False):
         known = group.droplevel(["network", "init"])[[cost, miou]].dropna()
         if {"student", "CWD"} <= set(known.index):

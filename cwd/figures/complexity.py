@@ -6,21 +6,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.optimize import isotonic_regression
 
-from cwd.experiments.loss_costs import MIB
-from cwd.figures.style import CHANNEL, INK, method_colour, panels
+from cwd.experiments.loss_costs import LOSSES, MIB
+from cwd.figures.style import INK, look_of, method_colour, panels
 
-# CW as in every figure; the others apart from it and from each other
-COLOURS = {
-    "MIMIC_f": "#98a4b0",
-    "AT_f": "#5b6672",
-    "PI": "#4fa3c7",
-    "LOCAL_f": "#6aa84f",
-    "PA_f": "#7d9fd3",
-    "PA_f(pool_scale=0)": "#173f7a",
-    "IFV_f": "#0b7a5b",
-    "HO": "#2b2f36",
-    "CW_f": CHANNEL,
-}
 SHORT = {"PA_f(pool_scale=0)": "PA_f full", "PA_f": "PA_f pooled"}
 COSTS = {"seconds": ("time (ms)", 1e3), "bytes": ("memory (MiB)", 1 / MIB)}
 
@@ -38,10 +26,13 @@ def growth(costs: pd.DataFrame, cost: str) -> Figure:
     for panel, (by, axis, other, letter) in zip(line, sizes, strict=True):
         fixed = costs[other].mode()[0]
         table = costs[costs[other] == fixed].pivot_table(index=by, columns="loss", values=cost)
-        table = table[[name for name in COLOURS if name in table]] * factor
+        table = table[[name for name in LOSSES if name in table]] * factor
         for name, values in table.items():
             width, order = (2.8, 4) if name == "CW_f" else (1.5, 3)
-            panel.plot(values, "o-", color=COLOURS[name], markersize=4, lw=width, zorder=order)
+            colour, marker = look_of(name)
+            dash = "--" if "(" in name else "-"  # PA at full resolution
+            look = {"color": colour, "marker": marker, "ls": dash, "markersize": 4}
+            panel.plot(values, **look, lw=width, zorder=order)
         panel.set(xscale="log", yscale="log", title=f"at {letter} = {fixed}", xlabel=axis)
         panel.set_xticks(table.index, [str(size) for size in table.index])
         panel.minorticks_off()
@@ -77,9 +68,9 @@ def _end_labels(axes: Axes, table: pd.DataFrame) -> None:
     x = (axes.transData - axes.transAxes).transform((table.index[-1], 1))[0]
     share = {"xycoords": "axes fraction", "textcoords": "axes fraction", "va": "center"}
     for name, end, place in zip(last.index, ends, spread(ends, 0.05), strict=True):
-        arrow = {"arrowstyle": "-", "color": COLOURS[name], "lw": 0.6, "shrinkB": 3}
+        arrow = {"arrowstyle": "-", "color": method_colour(name), "lw": 0.6, "shrinkB": 3}
         weight = "bold" if name == "CW_f" else "normal"
-        words = {"fontsize": 8, "color": COLOURS[name], "weight": weight, "arrowprops": arrow}
+        words = {"fontsize": 8, "color": method_colour(name), "weight": weight, "arrowprops": arrow}
         axes.annotate(SHORT.get(name, name), (x, end), (x + 0.05, place), **words, **share)
 
 

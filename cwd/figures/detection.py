@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cwd.data.detection.masks import decoded
 from cwd.experiments.rows_pairs import MEASURES
-from cwd.figures.pictures import channel_maps, picture
+from cwd.figures.pictures import picture
 from cwd.figures.style import CHANNEL, INK, STUDENT, bare, method_colour, panels
 from cwd.models.detection.outputs import Detections, Objects
 
@@ -87,9 +87,3 @@ def by_size(table: pd.DataFrame) -> Figure:
         axes.set_ylabel(whose)
     grid[0, 0].legend(fontsize=7)
     return figure
-
-
-def pyramid_channels(image: Tensor, maps: Mapping[str, Tensor], channels: Sequence[int]) -> Figure:
-    """Channels of a level [C, h, w] of several pyramids, as distributions (eq. 3)."""
-    heat = {name: level.flatten(1).softmax(dim=1).view_as(level) for name, level in maps.items()}
-    return channel_maps(image, heat, channels, [f"channel {c}" for c in channels], cell=1.8)

@@ -44,13 +44,15 @@ def alignments(
     y, x = ((place + 0.5) * large / small for place, large, small in sizes)
     top[0].plot(x, y, "o", mfc="none", mec="white", mew=2, ms=12)
     networks = {"teacher": teacher, "student": student}
+    most = max(distribution(score[channel]).max() for score in networks.values())
     for above, below, (name, score) in zip(top[1:], bottom[1:], networks.items(), strict=True):
         shares = score[:, pixel[0], pixel[1]].double().softmax(0)
         above.bar(range(len(classes)), shares, color=method_colour(name))
         above.set(title=f"{name}: softmax over classes", ylim=(0, 1))
         above.set_xticks(range(len(classes)), classes, rotation=90, fontsize=6)
         shares = distribution(score[channel])
-        bare(below, f"{name}: softmax over positions").imshow(shares, cmap=HEAT)
+        lit = bare(below, f"{name}: softmax over positions").imshow(shares, HEAT, vmin=0, vmax=most)
+    figure.colorbar(lit, ax=list(bottom[1:]), shrink=0.8)
     return figure
 
 
@@ -64,15 +66,19 @@ def taps(
     """
     count = len(channels)
     figure, grid = panels(len(outputs), 1 + 2 * count, 1.75 * (1 + 2 * count), 1.15 * len(outputs))
+    scores = torch.stack([out.score[0].float().flatten(1) for out in outputs.values()])
+    low, high = scores.amin(dim=(0, 2)).tolist(), scores.amax(dim=(0, 2)).tolist()
     for row, (title, out) in zip(grid, outputs.items(), strict=True):
         bare(row[0]).imshow(picture(image))
         row[0].set_ylabel(title, color=method_colour(title))
         feature, score = out.feature[0].float(), out.score[0].float()
         varied = feature.flatten(1).std(dim=1).argsort(descending=True)[:count].tolist()
-        shown = [(f"feature {c}", feature[c]) for c in varied]
-        shown += [(f"score “{classes[c]}”", score[c]) for c in channels]
-        for axes, (name, values) in zip(row[1:], shown, strict=True):
-            bare(axes, name).imshow(values, cmap=HEAT)
+        shown = [(f"feature {c}", feature[c], None, None) for c in varied]
+        shown += [(f"score “{classes[c]}”", score[c], low[c], high[c]) for c in channels]
+        for axes, (name, values, *ends) in zip(row[1:], shown, strict=True):
+            bare(axes, name).imshow(values, HEAT, vmin=ends[0], vmax=ends[1])
+    for column in grid.T[1 + count :]:
+        figure.colorbar(column[0].images[0], ax=list(column), location="bottom", shrink=0.8)
     return figure
 
 
@@ -83,11 +89,13 @@ def divergence(teacher: Tensor, student: Tensor, channel: int, name: str) -> Fig
     limit = max(np.abs(forward).max(), np.abs(backward).max())
     signed = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
     figure, (line,) = panels(1, 4, 12, 1.9)
-    bare(line[0], f"teacher $p$, “{name}”").imshow(p, cmap=HEAT)
-    bare(line[1], f"student $q$, “{name}”").imshow(q, cmap=HEAT)
+    one = {"cmap": HEAT, "vmin": 0, "vmax": max(p.max(), q.max())}
+    bare(line[0], f"teacher $p$, “{name}”").imshow(p, **one)
+    shown = bare(line[1], f"student $q$, “{name}”").imshow(q, **one)
+    figure.colorbar(shown, ax=list(line[:2]), shrink=0.8)
     bare(line[2], f"$p\\,\\log(p/q)$, sum {forward.sum():.2f}").imshow(forward, **signed)
     shown = bare(line[3], f"$q\\,\\log(q/p)$, sum {backward.sum():.2f}").imshow(backward, **signed)
-    figure.colorbar(shown, ax=line, shrink=0.8)
+    figure.colorbar(shown, ax=list(line[2:]), shrink=0.8)
     return figure
 
 

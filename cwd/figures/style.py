@@ -1,5 +1,6 @@
-"""How every figure looks: one colour a kind of method, fonts, and the layout of panels."""
+"""How every figure looks: a colour and a marker a method, fonts, and the layout of panels."""
 
+import re
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -8,8 +9,20 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-INK, TEACHER, STUDENT = "#30343b", "#c1121f", "#1d6996"
-SPATIAL, CHANNEL = "#6f7f8f", "#e17c05"
+INK, TEACHER, STUDENT, CHANNEL = "#30343b", "#c1121f", "#1d6996", "#e17c05"
+LOOKS = {  # of a method, in every figure
+    "teacher": (TEACHER, "*"),
+    "student": (STUDENT, "s"),
+    "CW": (CHANNEL, "o"),
+    "MIMIC": ("#98a4b0", "^"),
+    "AT": ("#5b6672", "v"),
+    "PI": ("#4fa3c7", "P"),
+    "LOCAL": ("#6aa84f", "<"),
+    "PA": ("#7d9fd3", ">"),
+    "IFV": ("#0b7a5b", "X"),
+    "HO": ("#2b2f36", "h"),
+    "CT": ("#7a4b9a", "d"),
+}
 HEAT = "magma"  # of channels
 PRINTED = {"marker": "D", "facecolor": "none", "edgecolor": INK}  # the paper's numbers
 ABOVE = {"loc": "lower left", "bbox_to_anchor": (0, 1)}  # a legend over a panel's left corner
@@ -18,7 +31,6 @@ ALONE = {"color": STUDENT, "linestyle": ":", "label": "student alone"}  # a line
 sns.set_theme(
     style="white",
     rc={
-        "figure.dpi": 70,
         "image.cmap": HEAT,
         "figure.constrained_layout.use": True,
         "axes.titlesize": 10,
@@ -36,10 +48,21 @@ sns.set_theme(
 )
 
 
+def look_of(name: str) -> tuple[str, str]:
+    """Colour and marker of a method, or of the last of several; grey if it has none of its own."""
+    known = re.findall(rf"\b({'|'.join(LOOKS)})", name)
+    return LOOKS[known[-1]] if known else ("#6f7f8f", "o")
+
+
 def method_colour(name: str) -> str:
-    """One colour for a kind of method in every figure: teacher, student, spatial, channel-wise."""
-    kinds = (("teacher", TEACHER), ("CW", CHANNEL), ("CT", CHANNEL), ("student", STUDENT))
-    return next((colour for word, colour in kinds if word in name), SPATIAL)
+    """The colour of `look_of`."""
+    return look_of(name)[0]
+
+
+def dots(axes: Axes, x: Any, y: Any, name: str, **more: Any) -> None:
+    """Points of one method, as it looks everywhere."""
+    colour, marker = look_of(name)
+    axes.scatter(x, y, **{"color": colour, "marker": marker, "s": 34} | more)
 
 
 def panels(

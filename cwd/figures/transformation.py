@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 
-import seaborn as sns
 import torch
 from matplotlib.figure import Figure
 
 from cwd.experiments.correlation import Channels, correlations
-from cwd.figures.style import HEAT, bare, panels
+from cwd.figures.style import HEAT, bare, method_colour, panels
 
 
 def channel_matches(found: Mapping[str, Channels]) -> Figure:
@@ -43,14 +42,14 @@ def matched_channels(found: Mapping[str, Channels]) -> Figure:
     Left, the student's best channel as it is; right, the channel of the same number as compared.
     """
     figure, ((left, right),) = panels(1, 2, 7.4, 2.6, sharey=True)
-    palette = sns.color_palette("colorblind", len(found))
-    for (name, channels), colour in zip(found.items(), palette, strict=True):
+    for name, channels in found.items():
+        look = {"color": method_colour(name or "student"), "ls": "--" if "(" in name else "-"}
         curves = [(left, channels.best())]
         if channels.after is not None:
             curves.append((right, channels.own()))
         for axes, values in curves:
             share = torch.linspace(0, 1, len(values))
-            axes.plot(share, values.sort().values, color=colour, label=name or "student alone")
+            axes.plot(share, values.sort().values, **look, label=name or "student alone")
     left.set(ylabel="correlation", title="before: best |r|")
     right.set_title("after: r with its own number")
     for axes in (left, right):

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import functools
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
 from cwd.system.errors import CwdError
@@ -109,9 +111,11 @@ def check_form(found: Any, form: TypeAdapter, path: Path, remedy: str) -> None:
 
 
 def save_figure(figure: Any, path: Path) -> None:
-    """Write a matplotlib figure as PNG, atomically."""
-    options = {"format": "png", "dpi": 150, "bbox_inches": "tight"}
-    write_atomic(path, lambda file: figure.savefig(file, **options))
+    """Write a matplotlib figure as PNG of 256 colours, a third of the bytes, atomically."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=150, bbox_inches="tight")
+    few = Image.open(drawn).convert("RGB").quantize(256, kmeans=3, dither=Image.Dither.NONE)
+    write_atomic(path, lambda file: few.save(file, "PNG", optimize=True))
 
 
 @contextlib.contextmanager
