@@ -9,7 +9,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-INK, TEACHER, STUDENT, CHANNEL = "#30343b", "#c1121f", "#1d6996", "#e17c05"
+INK, TEACHER, STUDENT = "#30343b", "#c1121f", "#1d6996"
+SPATIAL, CHANNEL = "#6f7f8f", "#e17c05"
 LOOKS = {  # of a method, in every figure
     "teacher": (TEACHER, "*"),
     "student": (STUDENT, "s"),
@@ -51,7 +52,7 @@ sns.set_theme(
 def look_of(name: str) -> tuple[str, str]:
     """Colour and marker of a method, or of the last of several; grey if it has none of its own."""
     known = re.findall(rf"\b({'|'.join(LOOKS)})", name)
-    return LOOKS[known[-1]] if known else ("#6f7f8f", "o")
+    return LOOKS[known[-1]] if known else (SPATIAL, "o")
 
 
 def method_colour(name: str) -> str:
