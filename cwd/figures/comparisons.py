@@ -29,7 +29,7 @@ def class_bars(table: pd.DataFrame) -> Figure:
     long = table.reset_index().melt(id_vars="class", var_name="network", value_name="IoU (%)")
     figure, ((axes,),) = style.panels(1, 1, 10, 3.2)
     colours = list(map(style.method_colour, table.columns))
-    sns.barplot(long, x="class", y="IoU (%)", hue="network", palette=colours, ax=axes)
+    sns.barplot(long, x="class", y="IoU (%)", hue="network", palette=colours, saturation=1, ax=axes)
     axes.set(xlabel="")
     plt.setp(axes.get_xticklabels(), rotation=45, ha="right")
     axes.legend(ncols=len(table.columns), **style.ABOVE)
