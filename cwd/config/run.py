@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ class Run:
         if self.teacher:
             self.teacher.check_network()
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Twelve hexadecimal digits that change with anything that changes the result."""
         return key_of(asdict(self))

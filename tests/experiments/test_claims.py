@@ -153,12 +153,13 @@ def test_later_papers_at_equal_steps_and_at_equal_time(tmp_path, monkeypatch):
     others = dict.fromkeys((*rest, "BPKD_s"), (40.0, 41.0, 42.2))
     records = recorded(tmp_path, Invented(miou | others))
     words = "MGD beats the CW on scores"
-    assert find(verdicts(records), words).verdict == "supported"
-    assert find(verdicts(records), words).ours == pytest.approx(2.0)
+    table = verdicts(records)
+    line = find(table, words)
+    assert (line.verdict, line.ours) == ("supported", pytest.approx(2.0))
     # a profile without these runs
     assert find(verdicts(Records(load_profile("camvid-cpu"))), words).verdict == "not run"
     # nothing was timed, so nobody knows for how many steps to train
-    assert find(verdicts(records), "at equal time").verdict == "not run"
+    assert find(table, "at equal time").verdict == "not run"
     rows = {name: 2.0 for name in (*miou, *others)} | {"CW_s + MGD_b": 4.0, "PI": 1.0}
     monkeypatch.setattr(rows_beyond, "step_times", lambda profile: {"seconds": rows})
     study = rows_beyond.equal_time(records.profile)
