@@ -74,7 +74,7 @@ def winners(table: pd.DataFrame) -> str:
     gains = table["our gain"].dropna()
     best = gains.groupby(level=gains.index.names[:-1]).idxmax().map(lambda row: row[-1])
     said = ", ".join(f"{name} in {count}" for name, count in best.value_counts().items())
-    return f"Largest gain, of {len(best)} comparisons: {said or 'none was measured'}."
+    return f"Largest gain: {said} of {len(best)}." if said else "No gain was measured."
 
 
 def split_gains(table: Study) -> pd.DataFrame:
