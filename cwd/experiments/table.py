@@ -34,6 +34,7 @@ class Row:
 class Table:
     """A table of the papers: its rows of a profile, and what `tables.yaml` says of it."""
 
+    title: str
     rows: Callable[[Profile], tuple[Row, ...]]
     columns: Mapping[str, str]
     needs: list[list[str]]

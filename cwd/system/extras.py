@@ -10,8 +10,8 @@ EXTRAS = {
     **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "export"),
     "submitit": "slurm",
     "tensorboard": "log",
-    **dict.fromkeys(("jinja2", "matplotlib", "nbconvert", "nbformat", "papermill", "seaborn"),
-                    "notebooks"),
+    **dict.fromkeys(("jinja2", "latex2mathml", "matplotlib", "nbconvert", "nbformat", "papermill",
+                     "seaborn"), "notebooks"),
 }  # fmt: skip
 
 

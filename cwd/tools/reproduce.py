@@ -1,5 +1,6 @@
 """Running the notebooks in order through papermill: `make reproduce`."""
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,40 +12,31 @@ import pandas as pd
 import papermill
 import yaml
 from nbclient.exceptions import DeadKernelError
-from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
+from cwd.experiments.claims.judging import layout
 from cwd.experiments.profile import Profile
-from cwd.experiments.study import every_run, study
+from cwd.experiments.study import TABLES, every_run, study
 from cwd.experiments.workspace import Workspace, open_profile
 from cwd.system import paths
 from cwd.system.errors import CwdError
 from cwd.system.files import exclusive, write_text
 from cwd.system.progress import TERMINAL, VARIABLE, ProgressTail
+from cwd.tools.book import Book, Page, tabled
 from cwd.tools.environment import environment
-from cwd.tools.pages import section, write_page
+from cwd.tools.front import MAIN_TABLE, front
 from cwd.tools.record import check, compare
 from cwd.tools.train import train_runs
+from cwd.training.run_folder import RunFolder
 
-MAIN_TABLE = "table2"
 CHECK = "record_check"  # the table that compares with the record
 CITIES = "the paper's networks on Cityscapes beside ours"
 UNTOLD = ["complexity", "sd", "seeds"]  # columns that say nothing of one seed
-TITLES = {
-    MAIN_TABLE: "Table 2, the paper's mIoU beside ours",
-    "table9": "Table 9, the paper's COCO AP beside ours",
-    "transformation": "The second paper's gains beside ours, four tasks",
-    CHECK: "Runs that were trained here beside their record",
-}
-CONTENTS = {
-    "notebooks": "executed notebooks",
-    "html": "the same as HTML",
-    "tables": "every table as CSV",
-    "figures": "every figure as PNG",
-}
+SHOWN = (MAIN_TABLE, "table9", "transformation")  # on the front page
 # numbers of the notebooks on detectors, on the second paper, and on claims
 DETECTION, TRANSFORMATION, LAST = "A1", "A2", "99"
-FIRST, NAMED = "start", ("start", "laboratory", "rivals_by_hand")  # those without a number
+# those without a number, and where they are read
+FIRST, NAMED = "start", {"start": "", "laboratory": "0", "rivals_by_hand": "02_r"}
 # In the kernels: no progress bars, a known order of sets, and nothing of what `make test` sets for
 # nbval, which would go before the parameters.
 ENVIRONMENT = {
@@ -97,17 +89,23 @@ def reproduce(
             write_text(output / "parameters.yaml", yaml.safe_dump(parameters, sort_keys=False))
             if not only:
                 _train_first(workspace, workers)
+            site = Book(output, f"Channel-wise distillation: {profile}", pages_of(books))
             for number, book in enumerate(chosen, start=1):
                 began, place = time.monotonic(), f"[{number}/{len(chosen)}] {book.stem}"
                 TERMINAL.show(place, transient=True)
-                _write_html(_execute(book, output, parameters), output / "html")
+                try:
+                    _execute(book, output, parameters)
+                finally:  # if it failed, it is shown as far as it came
+                    if (executed := output / "notebooks" / book.name).is_file():
+                        site.write_notebook(executed)
+                    _write_front(site, workspace, parameters)
                 minutes, seconds = divmod(round(time.monotonic() - began), 60)
                 TERMINAL.show(f"{place}  done in {minutes} min {seconds} s")
             compared = compare(workspace)
             if len(compared):
                 workspace.save_table(compared.set_index("run"), CHECK)
-            _write_index(output, books, profile, parameters)
-    _summarise(output, profile)
+            _write_front(site, workspace, parameters)
+    print(f"open {paths.for_people(output)}/index.html; tables/, figures/ and notebooks/ beside it")
     check(compared)
     return output
 
@@ -191,8 +189,8 @@ def _number(book: Path) -> str:
     return book.stem.partition("_")[0]
 
 
-def _execute(book: Path, output: Path, parameters: dict[str, str]) -> Path:
-    """Execute one notebook; returns the executed copy."""
+def _execute(book: Path, output: Path, parameters: dict[str, str]) -> None:
+    """Execute one notebook into a copy of it."""
     executed = output / "notebooks" / book.name
     executed.parent.mkdir(parents=True, exist_ok=True)
     # only the kernel reports through the file, this process writes to the terminal itself
@@ -221,57 +219,56 @@ def _execute(book: Path, output: Path, parameters: dict[str, str]) -> Path:
             f"{book.name}: its kernel died, most likely for want of memory: close other programs "
             "and run the same command, it goes on from the last checkpoint."
         ) from error
-    return executed
 
 
-def _write_html(executed: Path, folder: Path) -> None:
-    body, _ = HTMLExporter(embed_images=True).from_filename(str(executed))
-    # the notebooks link to each other; their copies shall too
-    write_text(folder / f"{executed.stem}.html", body.replace('.ipynb"', '.html"'))
+def pages_of(books: Sequence[Path]) -> list[Page]:
+    """Notebooks as they are read: their headings, and the questions or goals under these."""
+    pages = []
+    for book in sorted(books, key=lambda book: NAMED.get(book.stem, book.stem)):
+        cells = nbformat.read(book, as_version=4).cells
+        text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        title = re.search(r"^# (.*)", text, re.MULTILINE)
+        about = re.search(r"^\*\*(?:Question|Goals)\.\*\* (.*)", text, re.MULTILINE)
+        pages.append(Page(book.stem, title[1] if title else book.stem, about[1] if about else ""))
+    return pages
 
 
-def _title_of(book: Path) -> str:
-    """A notebook's heading, or its file's name if it has none."""
-    cells = nbformat.read(book, as_version=4).cells
-    lines = [line for c in cells if c.cell_type == "markdown" for line in c.source.splitlines()]
-    return next((line[2:] for line in lines if line.startswith("# ")), book.stem)
+def _note(executed: Path, parameters: dict[str, str]) -> str:
+    """What is to be said of an executed notebook: that it failed, or in what its call differs."""
+    if not executed.is_file():
+        return "not executed yet"
+    book = nbformat.read(executed, as_version=4)
+    outputs = [output for cell in book.cells for output in cell.get("outputs", [])]
+    known = book.metadata.get("papermill", {}).get("parameters", {})
+    notes = [f"{name} {known[name] or 'of the profile'}" for name, value in parameters.items()
+             if known.get(name, value) != value]  # fmt: skip
+    notes = [f"of an earlier call with {', '.join(notes)}"] if notes else []
+    failed = [output for output in outputs if output.output_type == "error"]
+    notes += [f"it failed: {error.ename}: {error.evalue}" for error in failed[:1]]
+    cells = [cell.metadata.get("papermill", {}).get("status") for cell in book.cells]
+    if not failed and {"pending", "running"} & set(cells):
+        notes.append("it was interrupted")
+    return "; ".join(notes)
 
 
-def _older_settings(executed: Path, parameters: dict[str, str]) -> str:
-    """In what a notebook that was executed by an earlier call differs: " (with seeds 0,1)"."""
-    known = (
-        nbformat.read(executed, as_version=4).metadata.get("papermill", {}).get("parameters", {})
-    )
-    odd = [f"{name} {known[name] or 'of the profile'}" for name, value in parameters.items()
-           if known.get(name, value) != value]  # fmt: skip
-    return f" (with {', '.join(odd)})" if odd else ""
-
-
-def _write_index(
-    output: Path, books: Sequence[Path], profile: str, parameters: dict[str, str]
-) -> None:
-    links = []
-    for book in books:
-        executed = output / "notebooks" / book.name
-        if executed.is_file() and (output / "html" / f"{book.stem}.html").is_file():
-            odd = _older_settings(executed, parameters)
-            links.append((f"html/{book.stem}.html", _title_of(book) + odd))
-            if odd:
-                TERMINAL.show(f"{book.stem} is of an earlier call{odd}")
-    title = f"Channel-wise distillation: {profile}"
-    page = section(title, output, links=links, opened=(MAIN_TABLE,))
-    write_page(output / "index.html", [page])
-
-
-def _summarise(output: Path, profile: str) -> None:
-    for name, title in TITLES.items():
-        table = output / "tables" / f"{name}.csv"
-        if table.is_file():
-            print(f"\n{title} (profile {profile}, in %):\n")
-            columns = slice(8) if name == "table9" else slice(None)
-            print(pd.read_csv(table, index_col=0).iloc[:, columns].to_string(na_rep=""))
-    shown = paths.for_people(output)
-    print(f"\n{'open':19} {shown}/index.html")
-    for folder, what in CONTENTS.items():
-        print(f"{what:19} {shown}/{folder}/")
-    print(f"{'runs':19} {paths.for_people(paths.RUNS)}/")
+def _write_front(site: Book, workspace: Workspace, parameters: dict[str, str]) -> None:
+    """Write the front page, from what is measured and from the tables that are there."""
+    titles = {name: TABLES[name].title for name in SHOWN} | {CHECK: "Trained here, and recorded"}
+    files = {name: site.folder / "tables" / f"{name}.csv" for name in (*titles, "claims")}
+    tables = {n: pd.read_csv(file, index_col=0) for n, file in files.items() if file.is_file()}
+    claims = {}
+    if "claims" in tables:
+        claims[workspace.profile] = tables["claims"].reset_index()
+        tables["claims"] = layout(claims[workspace.profile])
+    runs = every_run(workspace)
+    recorded = {run for run in runs if workspace.recorded(run) or workspace.taken(run)}
+    here = [r for r in runs if r not in recorded and RunFolder(paths.RUNS, r).finished]
+    counts = {"runs": len(runs), "here": len(here), "recorded": len(recorded)}
+    said = front([workspace.records], claims, profile=workspace.profile, **counts)
+    rest = [
+        tabled(table, titles.get(name, "The papers' claims"), f"tables/{name}.csv")
+        for name, table in tables.items()
+    ]
+    books = {page.name: site.folder / "notebooks" / f"{page.name}.ipynb" for page in site.pages}
+    notes = {name: _note(book, parameters) for name, book in books.items()}
+    site.write_front(said, "\n\n".join(rest), notes)

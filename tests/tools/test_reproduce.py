@@ -47,8 +47,8 @@ def go(tmp_path, monkeypatch):
         places = {"notebooks": tmp_path / "notebooks", "output": tmp_path / "out"}
         return reproduce("smoke", data_root=tmp_path, **places, **options)
 
-    def write(name, *sources, parameters=PARAMETERS):
-        cells = [v4.new_markdown_cell(f"# About {name}")]
+    def write(name, *sources, parameters=PARAMETERS, title="About {}"):
+        cells = [v4.new_markdown_cell(f"# {title.format(name)}\n\n**Question.** Why $x < 1$?")]
         cells += [v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})]
         cells += [v4.new_code_cell(source) for source in sources]
         book = v4.new_notebook(cells=cells, metadata={"language_info": {"name": "python"}})
@@ -84,13 +84,17 @@ def test_a_run_leaves_everything(go, tmp_path, capsys, monkeypatch):
     first = (output / "notebooks" / "00_first.ipynb").read_text()
     assert "smoke 0,1 auto None" in first
     index = (output / "index.html").read_text()
-    links = re.findall(r'(?:href|src)="([^"]+)"', index)
-    assert len(links) == 4
+    links = re.findall(r'(?:href|src)="([^"#:]+)"', index)
+    assert {"html/00_first.html", "html/A1_appendix.html", "tables/table2.csv"} <= set(links)
     assert all((output / link).is_file() for link in links)
     assert index.index("About 00_first") < index.index("About A1_appendix")
+    assert "<td>36.9</td>" in index
+    assert "Why <math" in index
+    page = (output / "html" / "00_first.html").read_text()
+    assert "smoke 0,1 auto None" in page
+    assert 'href="../html/A1_appendix.html">About A1_appendix</a> →' in page
 
     said = capsys.readouterr()
-    assert "36.9" in said.out
     assert "index.html" in said.out
     assert said.err.splitlines()[0].startswith("[1/2] 00_first")
     assert "run finished" in said.err.splitlines()
@@ -103,8 +107,9 @@ def test_some_notebooks(go, tmp_path):
     go.write("00_first", "assert False")
     go.write("01_second", "pass")
     index = go(only="01") / "index.html"
-    assert "01_second" in index.read_text()
-    assert "00_first" not in index.read_text()
+    first, second = re.findall(r"<li>(<a href=.*)<p>", index.read_text())
+    assert ("not executed yet" in first, "not executed" in second) == (True, False)
+    assert "Not executed yet" in (index.parent / "html" / "00_first.html").read_text()
     with pytest.raises(CwdError, match="no notebook 7 for this profile: use some of 00, 01"):
         go(only="01,7")
 
@@ -158,6 +163,27 @@ def test_a_cell_that_fails(go, tmp_path, sources, words):
         executed = tmp_path / "out" / "notebooks" / "00_first.ipynb"
         assert str(executed) in str(caught.value)
         assert "Traceback" in executed.read_text()
+    name = words.partition(": ")[2].partition(":")[0]
+    noted = (
+        f"it failed: {name}" if "Zero" in words else "failed" if "cell" in words else "it was inter"
+    )
+    assert noted in (tmp_path / "out" / "index.html").read_text()
+    page = (tmp_path / "out" / "html" / "00_first.html").read_text()
+    assert ("output_error" in page) == ("cell" in words)  # shown as far as it came
+
+
+def test_a_title_is_no_html(go, tmp_path):
+    go.write("00_first", "pass", title="{} <b>& [x](y) $<$")
+    index = go() / "index.html"
+    for page in (index, tmp_path / "out" / "html" / "00_first.html"):
+        nav = page.read_text().partition("<nav")[2].partition("</nav>")[0]
+        assert "00_first &lt;b&gt;&amp; [x](y)" in nav
+
+
+def test_equations_that_are_none_are_shown(go, tmp_path):
+    go.write("00_first", "pass", title=r"Wrong $\\frac$ {0}")
+    go()
+    assert "<code>" in (tmp_path / "out" / "html" / "00_first.html").read_text()
 
 
 def test_two_at_once(go, impatient, tmp_path):

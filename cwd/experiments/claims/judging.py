@@ -23,7 +23,7 @@ from cwd.data.scenes.draw import DRAWN
 from cwd.experiments.claims import comparisons
 from cwd.experiments.claims.comparisons import Evidence
 from cwd.experiments.claims.interval import Finding
-from cwd.experiments.profile import load_profile
+from cwd.experiments.profile import Profile, load_profile
 from cwd.experiments.records import Records, recorded_profiles
 from cwd.experiments.table import paper
 from cwd.experiments.workspace import Workspace
@@ -97,13 +97,23 @@ def verdicts_by_profile(source: Workspace) -> pd.DataFrame:
     Profiles of real images come first. With the verdict stands n, of seeds or of students.
     """
     others = [p for p in recorded_profiles() if p.name != source.profile.name]
-    known = {p: verdicts(Records(p)) for p in others} | {source.profile: verdicts(source)}
+    return side_by_side(
+        {p: verdicts(Records(p)) for p in others} | {source.profile: verdicts(source)}
+    )
+
+
+def side_by_side(known: Mapping[Profile, pd.DataFrame]) -> pd.DataFrame:
+    """The `verdicts` of several profiles as one table, with n; profiles of real images first."""
     shown = {
         profile.name: table["verdict"]
         + table["n"].map(lambda n: f" ({n:.0f})", "ignore").fillna("")
-        for profile, table in sorted(known.items(), key=lambda item: item[0].data.name in DRAWN)
+        for profile, table in sorted(known.items(), key=lambda item: _drawn(item[0]))
     }
     return pd.DataFrame(shown).set_index(pd.Index([c.text for c in CLAIMS], name="claim"))
+
+
+def _drawn(profile: Profile) -> bool:
+    return profile.data is not None and profile.data.name in DRAWN
 
 
 def _line(claim: Claim, findings: Sequence[Finding]) -> dict[str, Any]:
