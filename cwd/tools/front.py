@@ -37,11 +37,12 @@ def front(sources: Iterable[Records], claims: Mapping[Profile, pd.DataFrame], **
 
 
 def _found(source: Records) -> str:
-    images, gains = _images(source.profile), Gains(study(MAIN_TABLE, source))
+    images = _images(source.profile)
     try:
+        gains = Gains(study(MAIN_TABLE, source))
         gains.largest(["CW_f"]), gains.largest(["CW_s"])
         return finding({images: gains})
-    except CwdError as error:  # too little of it was measured
+    except CwdError as error:  # too little was measured, or a record is damaged
         return f"On {images}, that isn't known yet: {error}"
 
 

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import yaml
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from cwd.experiments.claims.judging import layout
+from cwd.experiments.claims.judging import layout, verdicts
 from cwd.experiments.profile import Profile
 from cwd.experiments.study import TABLES, every_run, study
 from cwd.experiments.workspace import Workspace, open_profile
@@ -89,22 +90,20 @@ def reproduce(
             write_text(output / "parameters.yaml", yaml.safe_dump(parameters, sort_keys=False))
             if not only:
                 _train_first(workspace, workers)
-            site = Book(output, f"Channel-wise distillation: {profile}", pages_of(books))
-            for number, book in enumerate(chosen, start=1):
-                began, place = time.monotonic(), f"[{number}/{len(chosen)}] {book.stem}"
-                TERMINAL.show(place, transient=True)
-                try:
-                    _execute(book, output, parameters)
-                finally:  # if it failed, it is shown as far as it came
-                    if (executed := output / "notebooks" / book.name).is_file():
-                        site.write_notebook(executed)
+            site, compared = Book(output, f"CWD, profile {profile}", pages_of(books)), None
+            try:
+                for number, book in enumerate(chosen, start=1):
+                    began, place = time.monotonic(), f"[{number}/{len(chosen)}] {book.stem}"
                     _write_front(site, workspace, parameters)
-                minutes, seconds = divmod(round(time.monotonic() - began), 60)
-                TERMINAL.show(f"{place}  done in {minutes} min {seconds} s")
-            compared = compare(workspace)
-            if len(compared):
-                workspace.save_table(compared.set_index("run"), CHECK)
-            _write_front(site, workspace, parameters)
+                    TERMINAL.show(place, transient=True)
+                    _execute(book, output, parameters, site)
+                    minutes, seconds = divmod(round(time.monotonic() - began), 60)
+                    TERMINAL.show(f"{place}  done in {minutes} min {seconds} s")
+                compared = compare(workspace)
+                if len(compared):
+                    workspace.save_table(compared.set_index("run"), CHECK)
+            finally:  # what is there is shown, the notebook that failed as far as it came
+                _write_front(site, workspace, parameters, judged=True)
     print(f"open {paths.for_people(output)}/index.html; tables/, figures/ and notebooks/ beside it")
     check(compared)
     return output
@@ -189,8 +188,8 @@ def _number(book: Path) -> str:
     return book.stem.partition("_")[0]
 
 
-def _execute(book: Path, output: Path, parameters: dict[str, str]) -> None:
-    """Execute one notebook into a copy of it."""
+def _execute(book: Path, output: Path, parameters: dict[str, str], site: Book) -> None:
+    """Execute one notebook into a copy of it, and write its page."""
     executed = output / "notebooks" / book.name
     executed.parent.mkdir(parents=True, exist_ok=True)
     # only the kernel reports through the file, this process writes to the terminal itself
@@ -219,6 +218,9 @@ def _execute(book: Path, output: Path, parameters: dict[str, str]) -> None:
             f"{book.name}: its kernel died, most likely for want of memory: close other programs "
             "and run the same command, it goes on from the last checkpoint."
         ) from error
+    finally:
+        if executed.is_file():
+            site.write_notebook(executed)
 
 
 def pages_of(books: Sequence[Path]) -> list[Page]:
@@ -251,24 +253,26 @@ def _note(executed: Path, parameters: dict[str, str]) -> str:
     return "; ".join(notes)
 
 
-def _write_front(site: Book, workspace: Workspace, parameters: dict[str, str]) -> None:
-    """Write the front page, from what is measured and from the tables that are there."""
+def _write_front(
+    site: Book, workspace: Workspace, parameters: dict[str, str], *, judged: bool = False
+) -> None:
+    """Write the front page, from what is measured, perhaps with verdicts, and the tables there."""
     titles = {name: TABLES[name].title for name in SHOWN} | {CHECK: "Trained here, and recorded"}
-    files = {name: site.folder / "tables" / f"{name}.csv" for name in (*titles, "claims")}
-    tables = {n: pd.read_csv(file, index_col=0) for n, file in files.items() if file.is_file()}
+    rest = [
+        tabled(pd.read_csv(file, index_col=0), title, f"tables/{name}.csv")
+        for name, title in titles.items()
+        if (file := site.folder / "tables" / f"{name}.csv").is_file()
+    ]
     claims = {}
-    if "claims" in tables:
-        claims[workspace.profile] = tables["claims"].reset_index()
-        tables["claims"] = layout(claims[workspace.profile])
+    if judged:
+        with suppress(CwdError):  # of a damaged record, which a notebook names
+            claims = {workspace.profile: verdicts(workspace)}
+    rest += [tabled(layout(table), "The papers' claims") for table in claims.values()]
     runs = every_run(workspace)
     recorded = {run for run in runs if workspace.recorded(run) or workspace.taken(run)}
     here = [r for r in runs if r not in recorded and RunFolder(paths.RUNS, r).finished]
     counts = {"runs": len(runs), "here": len(here), "recorded": len(recorded)}
     said = front([workspace.records], claims, profile=workspace.profile, **counts)
-    rest = [
-        tabled(table, titles.get(name, "The papers' claims"), f"tables/{name}.csv")
-        for name, table in tables.items()
-    ]
     books = {page.name: site.folder / "notebooks" / f"{page.name}.ipynb" for page in site.pages}
     notes = {name: _note(book, parameters) for name, book in books.items()}
     site.write_front(said, "\n\n".join(rest), notes)

@@ -1,6 +1,7 @@
 """What the appendix shows of trained detectors, and the claims about them."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from matplotlib.patches import Rectangle
 
 from cwd.experiments import found_objects, study
 from cwd.experiments.claims.comparisons import Evidence
-from cwd.experiments.claims.judging import CLAIMS
+from cwd.experiments.claims.judging import CLAIMS, side_by_side, verdicts
 from cwd.experiments.profile import load_profile
 from cwd.experiments.records import Records
 from cwd.experiments.rows_pairs import MEASURES
@@ -20,6 +21,7 @@ from cwd.figures import detection
 from cwd.figures.style import CHANNEL, STUDENT
 from cwd.models.detection.outputs import Detections, Objects
 from cwd.system import paths
+from cwd.tools.front import front
 from cwd.tools.report import render
 
 
@@ -138,8 +140,12 @@ def test_the_report_of_detectors_alone(tmp_path):
     runs = [run for row in study("table9", source).rows for run in row.runs]
     for number, run in enumerate(runs):
         write_record(folder, run, dict.fromkeys(MEASURES, 30.0 + number / 10))
-    missing = render(source, tmp_path / "out")
-    assert missing == ["7 of 10 rows of transformation, not measured"]
+    claims = verdicts(source)
+    page = render(source, claims, tmp_path / "out")
+    assert re.findall("Not shown: (.*)", page) == ["7 of 10 rows of transformation, not measured."]
+    assert "## Table 9. " in page
+    assert list(side_by_side({source.profile: claims})) == ["coco"]
+    assert "On coco, " in front([source], {source.profile: claims})
     written = {path.name for path in (tmp_path / "out").rglob("*.*")}
     assert {"table9.csv", "table9_gains.png", "table9_sizes.png", "claims.csv"} <= written
     assert "table2.csv" not in written
