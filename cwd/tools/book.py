@@ -30,8 +30,12 @@ CELLS = """{% extends 'basic/index.html.j2' %}
 """
 # cells that have a mark before them, by colour and shape
 MARKED = re.compile(r"<td>((?:\d+ )?(supported|contradicted|undecided|not run|here|recorded)\b)")
-UNREAD = re.compile(r'<(style|math|svg|details class="code").*?</(style|math|svg|details)>|<[^>]*>',
-                    re.DOTALL)  # fmt: skip
+# what the search doesn't read
+UNREAD = re.compile(
+    r'<(style|math|svg|details class="code"|div class="way").*?'
+    r"</(style|math|svg|details|div)>|<[^>]*>",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True)

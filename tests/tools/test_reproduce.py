@@ -173,17 +173,12 @@ def test_a_cell_that_fails(go, tmp_path, sources, words):
 
 
 def test_a_title_is_no_html(go, tmp_path):
-    go.write("00_first", "pass", title="{} <b>& [x](y) $<$")
+    go.write("00_first", "pass", title=r"{} <b>& [x](y) $\frac$")
     index = go() / "index.html"
     for page in (index, tmp_path / "out" / "html" / "00_first.html"):
         nav = page.read_text().partition("<nav")[2].partition("</nav>")[0]
         assert "00_first &lt;b&gt;&amp; [x](y)" in nav
-
-
-def test_equations_that_are_none_are_shown(go, tmp_path):
-    go.write("00_first", "pass", title=r"Wrong $\\frac$ {0}")
-    go()
-    assert "<code>" in (tmp_path / "out" / "html" / "00_first.html").read_text()
+    assert r"<code>\frac</code>" in page.read_text()  # what is no equation is shown as it is
 
 
 def test_two_at_once(go, impatient, tmp_path):
