@@ -1,6 +1,7 @@
 """What one process, or each of those that torchrun started, makes of the same input.
 
-`test_parallel` runs this as a script in one process and in two, and compares what they wrote.
+`training/test_distributed.py` runs this as a script in one process and in two, and compares what
+they wrote.
 """
 
 import contextlib
@@ -25,6 +26,7 @@ from cwd.system.distributed import join, mine, total
 from cwd.system.errors import CwdError
 from cwd.system.sync_layers import synchronise
 from cwd.training import checkpoint, loop
+from cwd.training.order import groups
 from cwd.training.run_folder import RunFolder
 from cwd.training.tasks import segmentation
 
@@ -48,19 +50,17 @@ RUNS = {
     ),
     "one image each": replace(STUDENT, schedule=replace(SCHEDULE, batch=2, steps=2)),
     "no auxiliary loss": replace(STUDENT, schedule=replace(SCHEDULE, aux_weight=0.0, steps=2)),
-    "MobileNetV2": replace(
-        STUDENT, network="PSPNet-MBV2(0.35)", schedule=replace(SCHEDULE, steps=2)
-    ),
-    "Deeplab": replace(STUDENT, network="Deeplab-R18(0.125)", schedule=replace(SCHEDULE, steps=2)),
+    "Deeplab": replace(STUDENT, network="Deeplab-R18(0.125)"),
 }
+RUNS["MobileNetV2"] = replace(RUNS["no auxiliary loss"], network="PSPNet-MBV2(0.35)")
 # of detectors and a classifier, in single precision; those of RetinaNet depend on each image alone
 SCENES = Data("scenes", size=(64, 96), train=12, val=5)
 DETECTION = DetectionSchedule(
-    steps=3, batch=4, short=64, long=96, lr=1e-3, warmup=1, precision="fp32"
+    steps=2, batch=4, short=64, long=96, lr=1e-3, warmup=1, precision="fp32"
 )
 CROPS = Data("crops", size=(64, 128), train=16, val=8)
 CLASSIFICATION = ClassificationSchedule(
-    steps=3, batch=8, crop=32, short=36, lr=0.05, precision="fp32"
+    steps=2, batch=8, crop=32, short=36, lr=0.05, precision="fp32"
 )
 
 
@@ -85,7 +85,7 @@ RESUMED = replace(RUNS["PI + HO + CW_f"], seed=1)
 PROFILE = """
 about: two commands that must agree
 data: {name: scenes, size: [32, 64], train: 12, val: 12}
-schedule: {steps: 4, batch: 4, crop: [32, 64], precision: fp32}
+schedule: {steps: 2, batch: 4, crop: [32, 64], precision: fp32}
 teacher: {network: PSPNet-R18(0.25)}
 student: {network: PSPNet-R18(0.125)}
 seeds: [0]
@@ -146,6 +146,13 @@ def small_things(folder):
         "weight": linear.weight.detach(),
         "average": distributed.average(torch.tensor(float(distributed.rank()))),
     }
+
+
+def train_all(runs, folder, place):
+    """Train runs, those that are alike together."""
+    for group in groups(runs):
+        failed = loop.train_together(group, allow_weak_teacher=True, **place | {"runs": folder})
+        assert failed == {}
 
 
 def complaint(run, place):
@@ -229,13 +236,10 @@ def main(folder, data_root, half):
     sys.argv += ["--seed", "1", "--data-root", str(data_root), "--device", "cpu"]
     assert __main__.main() == 0
 
-    for run in (*DETECTORS.values(), CLASSIFIER):
-        for each in (run.teacher, run):
-            loop.train(each, allow_weak_teacher=True, **place | {"runs": folder / "tasks"})
-
+    tasks = (*DETECTORS.values(), CLASSIFIER)
+    train_all([each for run in tasks for each in (run.teacher, run)], folder / "tasks", place)
     in_double()
-    for run in (TEACHER, *RUNS.values()):
-        loop.train(run, allow_weak_teacher=True, **place)
+    train_all([TEACHER, *RUNS.values()], folder / "double", place)
     partial = RunFolder(place["runs"], RESUMED).partial
     teacher = RunFolder(place["runs"], RESUMED.teacher).done
     if distributed.processes() == 1:
