@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from cwd.figures.complexity import spread
 from cwd.figures.pictures import picture
 from cwd.figures.style import ALONE, HEAT, bare, dots, panels
 
@@ -27,9 +28,14 @@ def gains_over_time(gains: pd.Series, seconds: pd.Series) -> Figure:
     known = pd.DataFrame({"gain": gains, "ms": 1e3 * seconds}).dropna()
     figure, ((axes,),) = panels(1, 1, 8.5, 4)
     axes.axhline(0, **ALONE)
-    for recipe, (gain, ms) in known.iterrows():
-        dots(axes, ms, gain, recipe)
-        axes.annotate(recipe, (ms, gain), (5, 3), textcoords="offset points", fontsize=7)
+    gap = 0.04 * (known["gain"].max() - known["gain"].min())
+    for _, near in known.sort_values("gain").groupby((known["ms"] / 20).round()):
+        for (recipe, (gain, ms)), place in zip(
+            near.iterrows(), spread(near["gain"].tolist(), gap), strict=True
+        ):
+            dots(axes, ms, gain, recipe)
+            beside = (near["ms"].max() + 2, place)  # names of points that are close are apart
+            axes.annotate(recipe, (ms, gain), beside, fontsize=7, va="center")
     axes.set(xlabel="a training step (ms)", ylabel="gain in mIoU over the student (%)")
     axes.margins(x=0.15)
     axes.legend()

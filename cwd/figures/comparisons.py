@@ -150,7 +150,7 @@ def forest(table: pd.DataFrame) -> Figure:
     )
     for (axes,), part in zip(grid, kinds, strict=True):
         places = np.arange(len(part))
-        limit = 2.2 * max(1.0, part["ours"].abs().max())
+        limit = 1.2 * max(1.0, part["ours"].abs().max())
         axes.axvline(0, color=style.INK, linewidth=0.8)
         axes.barh(places, 2 * part["margin"], 0.9, -part["margin"], color=style.STUDENT, alpha=0.15)
         for name, (colour, marker) in VERDICT_LOOKS.items():
