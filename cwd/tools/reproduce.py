@@ -247,8 +247,8 @@ def _note(executed: Path, parameters: dict[str, str]) -> str:
     notes = [f"of an earlier call with {', '.join(notes)}"] if notes else []
     failed = [output for output in outputs if output.output_type == "error"]
     notes += [f"it failed: {error.ename}: {error.evalue}" for error in failed[:1]]
-    cells = [cell.metadata.get("papermill", {}).get("status") for cell in book.cells]
-    if not failed and {"pending", "running"} & set(cells):
+    # of a kernel that died, papermill says that its last cell was completed
+    if not failed and any(cell.get("execution_count", 0) is None for cell in book.cells):
         notes.append("it was interrupted")
     return "; ".join(notes)
 
