@@ -169,7 +169,7 @@ def test_a_cell_that_fails(go, tmp_path, sources, words):
     )
     assert noted in (tmp_path / "out" / "index.html").read_text()
     page = (tmp_path / "out" / "html" / "00_first.html").read_text()
-    assert ("output_error" in page) == ("cell" in words)  # shown as far as it came
+    assert ('output_error">' in page) == ("cell" in words)  # shown as far as it came
 
 
 def test_a_title_is_no_html(go, tmp_path):
