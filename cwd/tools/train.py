@@ -105,11 +105,13 @@ def chosen_runs(
     _refuse({"network": network, "seed": seed}, "is for one run: give --recipe, or leave it out")
     if study_name == "all":
         return every_run(workspace)
+    table = study(study_name or "table2", workspace)
     if study_name == "equal_time" and not step_times(profile):
         measure(workspace)
+        table = study(study_name, workspace)  # which has rows now
     if study_name == "table9":
         _ = workspace.detection  # a profile without any is an error, not nothing to do
-    return [run for row in study(study_name or "table2", workspace).rows for run in row.runs]
+    return [run for row in table.rows for run in row.runs]
 
 
 def train_runs(workspace: Workspace, runs: Iterable[Run], **jobs: Any) -> None:
