@@ -40,7 +40,7 @@ class Data:
 
 
 # Settings that came later, and how it was before: so the runs of that time keep their keys.
-NEWER = {"scale_step": 0.1, "photometric": False, "clip": 0.0, "root": ""}
+NEWER = {"scale_step": 0.1, "photometric": False, "class_weights": None, "clip": 0.0, "root": ""}
 OWN = "folder"  # the dataset that is the user's own, see `cwd.data.own`
 
 
@@ -59,8 +59,8 @@ def key_of(config: dict[str, Any]) -> str:
         schedule.pop("checkpoint_every", None)
         for about in (data, schedule):
             for name, default in NEWER.items():
-                if about.get(name) == default:
-                    del about[name]
+                if about.get(name, default) == default:
+                    about.pop(name, None)
         part = part.get("teacher")
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
 

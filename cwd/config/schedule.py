@@ -22,6 +22,7 @@ from cwd.config.settings import (
     Side,
     Size,
     Switch,
+    Weights,
     Whole,
     settings,
 )
@@ -65,6 +66,7 @@ class Schedule(BaseSchedule):
     aux_weight: Number = 0.4
     scale_step: Positive = 0.1  # between two random scales
     photometric: Switch = False  # see `cwd.data.transforms.distort`
+    class_weights: Weights | None = None  # of each class in the cross-entropy; None: all alike
 
     @property
     def size(self) -> tuple[int, int]:

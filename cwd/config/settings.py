@@ -66,6 +66,9 @@ Range = Annotated[
 ShareRange = Annotated[
     tuple[_Share, _Share], _InOrder, expected("two shares, 0 < smallest <= largest <= 1")
 ]
+Weights = Annotated[
+    tuple[_Above0, ...], Field(min_length=1), expected("positive numbers in brackets, one a class")
+]
 Mapping = Annotated[dict[StrictStr, Any], expected("a mapping of settings")]
 
 

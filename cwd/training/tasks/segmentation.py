@@ -1,8 +1,10 @@
 """Semantic segmentation as a task."""
 
+import functools
 import math
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -17,19 +19,36 @@ from cwd.recipes.distiller import Distiller
 from cwd.recipes.parse import parse_recipe
 from cwd.system.device import compile_where_it_pays
 from cwd.system.distributed import processes, total
+from cwd.system.errors import CwdError
 from cwd.training.tasks.base import Task
 
 
-def cross_entropy(score: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy at the label's resolution, over pixels that aren't ignored.
+def cross_entropy(
+    score: Tensor, target: Tensor, class_weights: tuple[float, ...] | None = None
+) -> Tensor:
+    """Cross-entropy at the label's resolution, a mean over pixels that aren't ignored.
 
-    Where several processes share a batch, their mean is that over the pixels of the whole batch.
+    A pixel counts as its class does. Where several processes share a batch, their mean is that over
+    the pixels of the whole batch. A `CwdError` if the score [B, K, h, w] has not K class weights.
     """
+    weight = class_weights and _weights(class_weights, score.shape[1], score.device)
     score = upsample(score, target.shape[-2:])
     if processes() == 1:
-        return F.cross_entropy(score, target, ignore_index=IGNORED)
-    share = processes() / total((target != IGNORED).sum())
-    return share * F.cross_entropy(score, target, ignore_index=IGNORED, reduction="sum")
+        return F.cross_entropy(score, target, weight, ignore_index=IGNORED)
+    known = target != IGNORED
+    counts = known if weight is None else known * weight[target * known]
+    share = processes() / total(counts.sum())
+    return share * F.cross_entropy(score, target, weight, ignore_index=IGNORED, reduction="sum")
+
+
+@functools.cache  # a copy to the device makes it wait
+def _weights(weights: tuple[float, ...], classes: int, device: torch.device) -> Tensor:
+    if len(weights) != classes:
+        raise CwdError(
+            f"schedule has {len(weights)} class_weights and the images {classes} classes: give one "
+            "a class, in the dataset's order."
+        )
+    return torch.tensor(weights, dtype=torch.float32, device=device)
 
 
 class SegmentationTask(Task):
@@ -48,9 +67,10 @@ class SegmentationTask(Task):
         self, out: SegmentationOutput, target: Tensor, schedule: Schedule
     ) -> dict[str, Tensor]:
         """The first term of eq. 5 and 8, and the auxiliary head's; target int64 [B, H, W]."""
-        terms = {"CE": cross_entropy(out.score, target)}
+        weights = schedule.class_weights
+        terms = {"CE": cross_entropy(out.score, target, weights)}
         if schedule.aux_weight and out.aux_score is not None:  # MobileNetV2 has none
-            terms["CE_aux"] = schedule.aux_weight * cross_entropy(out.aux_score, target)
+            terms["CE_aux"] = schedule.aux_weight * cross_entropy(out.aux_score, target, weights)
         return terms
 
     def distiller(self, run: Run, student: nn.Module, teacher: nn.Module) -> Distiller:
