@@ -50,6 +50,9 @@ RUNS = {
     ),
     "one image each": replace(STUDENT, schedule=replace(SCHEDULE, batch=2, steps=2)),
     "no auxiliary loss": replace(STUDENT, schedule=replace(SCHEDULE, aux_weight=0.0, steps=2)),
+    "class weights": replace(
+        STUDENT, schedule=replace(SCHEDULE, steps=2, class_weights=(0.3,) * 9 + (3,) * 10)
+    ),
     "Deeplab": replace(STUDENT, network="Deeplab-R18(0.125)"),
 }
 RUNS["MobileNetV2"] = replace(RUNS["no auxiliary loss"], network="PSPNet-MBV2(0.35)")

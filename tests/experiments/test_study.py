@@ -3,6 +3,7 @@
 import functools
 import json
 import math
+import statistics
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,6 +72,14 @@ def test_the_papers_schedule_is_the_default(write):
     assert profile.teacher.schedule == replace(schedule, steps=3)  # it has its own
 
 
+def test_class_weights_of_real_images():
+    """From each class's share of CamVid's labelled training pixels at 240x320."""
+    shares = [0.1754, 0.2422, 0.0102, 0.3296, 0.0467, 0.1013, 0.0122, 0.0117, 0.0611, 0.0067, 0.003]
+    weights = load_profile("camvid-cpu").student.schedule.class_weights
+    expected = [(statistics.median(shares) / share) ** 0.75 for share in shares]
+    assert weights == pytest.approx(expected, rel=0.02)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -101,6 +110,8 @@ def test_the_papers_schedule_is_the_default(write):
         ({"schedule": {"crop": [32]}}, "crop is [32]"),
         ({"schedule": {"scale": [2, 1]}}, "scale is [2, 1]"),
         ({"schedule": {"flip": 1}}, "flip is 1"),
+        ({"schedule": {"class_weights": [1, 0]}}, "class_weights is [1, 0], expected positive"),
+        ({"schedule": {"class_weights": []}}, "class_weights is [], expected positive numbers"),
         ({"schedule": None}, "needs data and schedule"),
         ({"student": None}, "has no student"),
         ({"student": {"network": "PSPNet-R19"}}, "student: there is no network 'PSPNet-R19'"),

@@ -158,6 +158,27 @@ def test_nothing_but_the_result_is_said(go, student, capsys, caplog):
     assert [line for line in said if line and not line.startswith(expected)] == []
 
 
+def test_class_weights(go, student):
+    """Of every labelled pixel its class's weight, in float64 by hand; of as many as are classes."""
+    generator = torch.Generator().manual_seed(0)
+    score = torch.randn(2, 3, 5, 7, generator=generator, dtype=torch.float64)
+    target = torch.randint(3, (2, 5, 7), generator=generator)
+    target[0, 0, :4] = 255
+    weights = (0.5, 3, 1.25)
+    total = share = 0.0
+    for image, y, x in (target != 255).nonzero().tolist():
+        label = target[image, y, x].item()
+        exponents = score[image, :, y, x].exp()
+        total -= weights[label] * (exponents[label] / exponents.sum()).log().item()
+        share += weights[label]
+    found = segmentation.cross_entropy(score, target, weights)
+    assert found.item() == pytest.approx(total / share, rel=1e-6)
+    assert segmentation.cross_entropy(score, target).item() != pytest.approx(total / share)
+    schedule = replace(student.schedule, class_weights=(1, 2))
+    with pytest.raises(CwdError, match="2 class_weights and the images 19 classes: give one a"):
+        go(replace(student, schedule=schedule))
+
+
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [

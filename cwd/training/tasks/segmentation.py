@@ -31,8 +31,8 @@ def cross_entropy(
     A pixel counts as its class does. Where several processes share a batch, their mean is that over
     the pixels of the whole batch. A `CwdError` if the score [B, K, h, w] has not K class weights.
     """
-    weight = class_weights and _weights(class_weights, score.shape[1], score.device)
     score = upsample(score, target.shape[-2:])
+    weight = class_weights and _weights(class_weights, score.shape[1], score.dtype, score.device)
     if processes() == 1:
         return F.cross_entropy(score, target, weight, ignore_index=IGNORED)
     known = target != IGNORED
@@ -42,13 +42,15 @@ def cross_entropy(
 
 
 @functools.cache  # a copy to the device makes it wait
-def _weights(weights: tuple[float, ...], classes: int, device: torch.device) -> Tensor:
+def _weights(
+    weights: tuple[float, ...], classes: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
     if len(weights) != classes:
         raise CwdError(
             f"schedule has {len(weights)} class_weights and the images {classes} classes: give one "
             "a class, in the dataset's order."
         )
-    return torch.tensor(weights, dtype=torch.float32, device=device)
+    return torch.tensor(weights, dtype=dtype, device=device)
 
 
 class SegmentationTask(Task):
