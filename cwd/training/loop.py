@@ -136,11 +136,12 @@ class Training:
                 check_origin(student, RunFolder(folder.root, folder.run.baseline()), teacher)
                 checkpoint.load(student)
                 self.students.append(student)
+        self.compiled = self.task.compile([*self.students, self.teacher], run, accelerator)
 
     def go(self, log: str) -> None:
         """Train from the last checkpoints to the end, then measure and write the results."""
         for student in self.students:
-            student.begin(provenance.session(self.fabric.device), log)
+            student.begin(provenance.session(self.fabric.device, self.compiled), log)
         began = min((student.done for student in self.students), default=0)
         start = last = time.monotonic()
         for step in range(began, self.schedule.steps):
@@ -196,5 +197,4 @@ class Training:
         metrics = self.task.evaluate(student.network, self.val, run.schedule, **where)
         if rank() == 0:
             write(student, metrics, self.val)
-            took = student.account()
-            report(f"{run.title}: {score_of(run.network, metrics)} after {took:.0f} s")
+            report(f"{run.title}: {score_of(run.network, metrics)} after {student.account():.0f} s")

@@ -20,14 +20,16 @@ GIT = ("git", "-C", str(Path(__file__).parent))
 PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "numpy")
 
 
-def session(device: torch.device) -> dict[str, Any]:
+def session(device: torch.device, compiled: bool = False) -> dict[str, Any]:
     """The code's commit, versions and hardware of what starts now on `device`.
 
-    `commit` and `dirty` (whether it has uncommitted changes) are None outside a git checkout.
+    `commit` and `dirty` (whether it has uncommitted changes) are None outside a git checkout;
+    `compiled` says whether networks are.
     """
     versions = {"python": platform.python_version()}
     versions |= {name: importlib.metadata.version(name) for name in PACKAGES}
-    return _git_state() | {"versions": versions, "hardware": hardware(device)}
+    about = {"versions": versions, "hardware": hardware(device), "compiled": compiled}
+    return _git_state() | about
 
 
 def hardware(device: torch.device) -> dict[str, Any]:

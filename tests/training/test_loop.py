@@ -1,15 +1,18 @@
 """The loop: what it refuses, that it resumes exactly, and that it teaches."""
 
 import json
+import shutil
 from dataclasses import asdict, replace
 
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from cwd.config.run import Data, Run
 from cwd.config.schedule import DetectionSchedule, Schedule, chosen_images
-from cwd.system import files
+from cwd.system import device, files
 from cwd.system.errors import CwdError
 from cwd.training.run_folder import FILES, RunFolder
 from cwd.training.tasks import segmentation
@@ -177,6 +180,45 @@ def test_class_weights(go, student):
     schedule = replace(student.schedule, class_weights=(1, 2))
     with pytest.raises(CwdError, match="2 class_weights and the images 19 classes: give one a"):
         go(replace(student, schedule=schedule))
+
+
+def test_compiled_networks_learn_the_same(go, finished, student, teacher, tmp_path, monkeypatch):
+    calls, compiled = [], []
+    taught = distilled(student, teacher, "PI + CW_f")
+    finished(teacher)
+    plain = go(taught)
+    assert plain.provenance["sessions"][0]["compiled"] is False
+
+    def compile_networks(networks, pixels, device):
+        calls.append((len(networks), pixels, device))
+        for network in networks:
+            network.compile(dynamic=False, backend=lambda graph, _: compiled.append(graph) or graph)
+        return True
+
+    monkeypatch.setattr(segmentation, "compile_networks", compile_networks)
+    shutil.rmtree(plain.done)
+    folder = go(taught)
+    assert folder.provenance["sessions"][0]["compiled"] is True
+    height, width = student.schedule.crop
+    pixels = student.schedule.steps * student.schedule.batch * height * width
+    assert calls == [(2, pixels, "cpu")]
+    assert len(compiled) == 2  # the teacher and the student, neither of them again to be measured
+    pd.testing.assert_frame_equal(folder.history(), plain.history(), rtol=1e-4)
+    assert folder.metrics["miou"] == pytest.approx(plain.metrics["miou"], abs=0.1)
+
+
+def test_where_compiling_networks_pays(monkeypatch):
+    network = nn.Conv2d(3, 4, 1)
+    monkeypatch.setattr(device, "has_compiler", lambda: True)
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **how: setattr(self, "how", how))
+    papers, camvids = (
+        s * b * h * w for s, b, h, w in [(40_000, 8, 512, 512), (1500, 16, 360, 360)]
+    )
+    assert not device.compile_networks([network], papers, "cpu")
+    assert not device.compile_networks([network], camvids, "cuda")
+    assert not hasattr(network, "how")
+    assert device.compile_networks([network], papers, "cuda")
+    assert network.how == {"dynamic": False}
 
 
 @pytest.mark.parametrize(

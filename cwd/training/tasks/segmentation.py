@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from cwd.evaluation.miou import evaluate, upsample
 from cwd.models.segmentation import OUTPUT_STRIDE, SegmentationNetwork, SegmentationOutput
 from cwd.recipes.distiller import Distiller
 from cwd.recipes.parse import parse_recipe
-from cwd.system.device import compile_where_it_pays
+from cwd.system.device import compile_networks, compile_where_it_pays
 from cwd.system.distributed import processes, total
 from cwd.system.errors import CwdError
 from cwd.training.tasks.base import Task
@@ -84,10 +85,19 @@ class SegmentationTask(Task):
         compile_where_it_pays(plain, math.prod(map_size))
         return built
 
+    def compile(self, trained: Iterable[Any], run: Run, device: str) -> bool:
+        pixels = run.schedule.steps * run.schedule.batch * math.prod(run.schedule.crop)
+        networks = [each.network for each in trained if each]
+        # batch norms of several processes talk to each other, and a user's network may do anything
+        if processes() > 1 or not all(isinstance(each, SegmentationNetwork) for each in networks):
+            return False
+        return compile_networks(networks, pixels, device)
+
     def evaluate(
         self, network: nn.Module, dataset: Any, schedule: Schedule, **where: Any
     ) -> dict[str, Any]:
-        return evaluate(network, dataset, **where)  # images keep their size
+        with torch.compiler.set_stance("force_eager"):  # images keep their size
+            return evaluate(network, dataset, **where)
 
 
 SEGMENTATION = SegmentationTask()
