@@ -113,14 +113,18 @@ def finding(tables: dict[str, Gains]) -> str:
     """What CW gains in Table 2, and what the best other loss does; a line an image set."""
     said = []
     for images, gains in tables.items():
-        rivals = [row.label for row in gains.rows[2:] if "CW" not in row.label]
-        ours = [row.label for row in gains.rows[2:] if "CW_s" in row.label]
-        ahead = gains.largest((*rivals, *ours)) in rivals
-        score = " or ".join(filter(None, (gains.shown(label, "") for label in ours)))
+        labels = [row.label for row in gains.rows[2:]]
+        rivals = [label for label in labels if "CW" not in label]
+        ours = [label for label in labels if "CW" in label]
+        down = any(gains.of(label).mean() < 0 for label in ours)
+        verb, sign = ("changes", "+") if down else ("raises", "")
+        shown = (gains.shown(label, sign) for label in ours if "CW_s" in label)
+        score = " or ".join(filter(None, shown))
+        ahead = gains.largest(labels) in rivals
         said.append(
-            f"On {images}, CW raises the mIoU of a small student by {score} points on the score "
+            f"On {images}, CW {verb} the mIoU of a small student by {score} points on the score "
             f"map{' (settings of the script, and of the paper)' if ' or ' in score else ''} and "
-            f"{gains.shown('CW_f', '')} on the feature map; "
+            f"{gains.shown('CW_f', sign)} on the feature map; "
             f"{'ahead of it' if ahead else 'the next best'} is {gains.best(rivals)}."
         )
     return "\n".join(said)
