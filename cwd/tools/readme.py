@@ -45,7 +45,9 @@ def renewed(text: str, name: str) -> str:
     def section(mark: re.Match) -> str:
         name, lay_out = SECTIONS[mark[2]]
         fit = {i: each for i, each in sources.items() if name in studies_of(each.profile)}
-        said = lay_out({images: Gains(study(name, each)) for images, each in fit.items()})
+        tables = {images: Gains(study(name, each)) for images, each in fit.items()}
+        measured = {images: gains for images, gains in tables.items() if gains.any}
+        said = lay_out(measured or tables)
         return f"{mark[1]}{said}\n{mark[3]}"
 
     return marks.sub(section, text)
@@ -59,6 +61,11 @@ class Gains:
         self.by_seed = results.pivot(index="seed", columns="row", values=results.columns[2])
         self.study, self.rows, self.table = study, study.rows, study.table()
         self.paper = self.table["paper gain"]
+
+    @property
+    def any(self) -> bool:
+        """Whether any row has gains."""
+        return any(len(self.of(row.label)) for row in self.rows)
 
     def of(self, label: str) -> pd.Series:
         """A row's gains; none where it or its student wasn't measured."""
