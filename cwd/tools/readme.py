@@ -46,7 +46,7 @@ def renewed(text: str, name: str) -> str:
         name, lay_out = SECTIONS[mark[2]]
         fit = {i: each for i, each in sources.items() if name in studies_of(each.profile)}
         tables = {images: Gains(study(name, each)) for images, each in fit.items()}
-        measured = {images: gains for images, gains in tables.items() if gains.any}
+        measured = {images: gains for images, gains in tables.items() if gains.measured}
         said = lay_out(measured or tables)
         return f"{mark[1]}{said}\n{mark[3]}"
 
@@ -63,7 +63,7 @@ class Gains:
         self.paper = self.table["paper gain"]
 
     @property
-    def any(self) -> bool:
+    def measured(self) -> bool:
         """Whether any row has gains."""
         return any(len(self.of(row.label)) for row in self.rows)
 

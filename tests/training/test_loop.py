@@ -182,7 +182,7 @@ def test_class_weights(go, student):
         go(replace(student, schedule=schedule))
 
 
-def test_compiled_networks_learn_the_same(go, finished, student, teacher, tmp_path, monkeypatch):
+def test_compiled_networks_learn_the_same(go, finished, student, teacher, monkeypatch):
     calls, compiled = [], []
     taught = distilled(student, teacher, "PI + CW_f")
     finished(teacher)
@@ -211,9 +211,7 @@ def test_where_compiling_networks_pays(monkeypatch):
     network = nn.Conv2d(3, 4, 1)
     monkeypatch.setattr(device, "has_compiler", lambda: True)
     monkeypatch.setattr(nn.Module, "compile", lambda self, **how: setattr(self, "how", how))
-    papers, camvids = (
-        s * b * h * w for s, b, h, w in [(40_000, 8, 512, 512), (1500, 16, 360, 360)]
-    )
+    papers, camvids = 40_000 * 8 * 512 * 512, 1500 * 16 * 360 * 360
     assert not device.compile_networks([network], papers, "cpu")
     assert not device.compile_networks([network], camvids, "cuda")
     assert not hasattr(network, "how")
