@@ -24,6 +24,7 @@ PRECISIONS = {"auto": "", "bf16": "bf16-mixed", "fp32": "32-true"}  # ours and F
 AMPERE = (8, 0)  # the first GPUs that multiply bfloat16 in hardware
 LARGE_MAP = 32 * 32  # positions
 MANY_PIXELS = 2 * 10**10  # that a training sees: a quarter of what the paper's does
+FORMS = 256  # of a class that are compiled in a process
 BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86 and Arm names in /proc/cpuinfo
 
 
@@ -86,25 +87,31 @@ def has_compiler() -> bool:
     return header.is_file() and any(map(shutil.which, ("g++", "clang++", "c++")))
 
 
-def compile_where_it_pays(losses: Iterable[nn.Module], positions: int) -> None:
-    """Compile losses in place where a compiler exists and maps have enough positions, H times W.
+def compile_where_it_pays(losses: Iterable[nn.Module], positions: int) -> bool:
+    """Compile losses in place where maps have enough positions, H times W; whether it did.
 
     On a [8, 512, 64, 64] map a compiled loss is several times faster; on the small maps of a quick
     run it isn't, and compiling takes longer than the whole run.
     """
-    if positions >= LARGE_MAP and has_compiler():
-        for loss in losses:
-            loss.compile(dynamic=False)
+    return positions >= LARGE_MAP and _compile(losses)
 
 
 def compile_networks(networks: Iterable[nn.Module], pixels: int, device: str) -> bool:
-    """Compile networks in place where a training sees so many pixels that it pays; whether it does.
+    """Compile networks in place where a training sees so many pixels that it pays; whether it did.
 
     On a GPU a step on 8 crops of 512x512 from PSPNet-R101 to PSPNet-R18 takes a sixth less time so,
     and compiling a minute or two. For images of other sizes than the crops', call them under
     `torch.compiler.set_stance("force_eager")`.
     """
-    pays = device == "cuda" and pixels >= MANY_PIXELS and has_compiler()
-    for network in networks if pays else ():
-        network.compile(dynamic=False)
-    return pays
+    return device == "cuda" and pixels >= MANY_PIXELS and _compile(networks)
+
+
+def _compile(modules: Iterable[nn.Module]) -> bool:
+    """Compile each once for its class, settings and shapes, if there is a compiler."""
+    if not (modules := [*modules]) or not has_compiler():
+        return False
+    # by itself torch keeps eight forms of a class, and runs the ninth temperature uncompiled
+    torch.compiler.config.recompile_limit = FORMS
+    for module in modules:
+        module.compile(dynamic=False)
+    return True

@@ -136,7 +136,7 @@ class Training:
                 check_origin(student, RunFolder(folder.root, folder.run.baseline()), teacher)
                 checkpoint.load(student)
                 self.students.append(student)
-        self.compiled = self.task.compile([*self.students, self.teacher], run, accelerator)
+        self.compiled = self.task.compile(self.students, self.teacher, run.schedule, accelerator)
 
     def go(self, log: str) -> None:
         """Train from the last checkpoints to the end, then measure and write the results."""

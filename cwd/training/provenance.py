@@ -5,6 +5,7 @@ import hashlib
 import importlib.metadata
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,15 @@ GIT = ("git", "-C", str(Path(__file__).parent))
 PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "numpy")
 
 
-def session(device: torch.device, compiled: bool = False) -> dict[str, Any]:
+def session(device: torch.device, compiled: Sequence[str] = ()) -> dict[str, Any]:
     """The code's commit, versions and hardware of what starts now on `device`.
 
     `commit` and `dirty` (whether it has uncommitted changes) are None outside a git checkout;
-    `compiled` says whether networks are.
+    `compiled` names what is: losses, networks.
     """
     versions = {"python": platform.python_version()}
     versions |= {name: importlib.metadata.version(name) for name in PACKAGES}
-    about = {"versions": versions, "hardware": hardware(device), "compiled": compiled}
+    about = {"versions": versions, "hardware": hardware(device), "compiled": [*compiled]}
     return _git_state() | about
 
 

@@ -1,7 +1,7 @@
 """What the loop has to know of a kind of network; the loop itself is the same for all."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +54,11 @@ class Task(ABC):
     def distiller(self, run: Run, student: nn.Module, teacher: nn.Module) -> nn.Module:
         """The run's recipe at work, see `cwd.recipes.distiller.Distiller`."""
 
-    def compile(self, trained: Iterable[Any], run: Run, device: str) -> bool:
-        """Compile the networks of students and teacher in place, if that pays; whether it does."""
-        return False  # detectors see images of many sizes, and a classifier's steps are short
+    def compile(
+        self, students: Sequence[Any], teacher: Any, schedule: Any, device: str
+    ) -> list[str]:
+        """Compile in place what pays of students in training and teacher or None; its names."""
+        return []  # detectors see images of many sizes, and a classifier's steps are short
 
     @abstractmethod
     def evaluate(

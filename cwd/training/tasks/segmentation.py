@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -78,26 +78,38 @@ class SegmentationTask(Task):
 
     def distiller(self, run: Run, student: nn.Module, teacher: nn.Module) -> Distiller:
         map_size = tuple(side // OUTPUT_STRIDE for side in run.schedule.size)
-        built = Distiller(parse_recipe(run.recipe), student, teacher, map_size)
-        # no compiler differentiates twice, as the critic's penalty does, or speeds convolutions up
-        learning = [built.critic, *built.trained]
-        plain = [loss for loss in built.losses.values() if loss not in learning]
-        compile_where_it_pays(plain, math.prod(map_size))
-        return built
+        return Distiller(parse_recipe(run.recipe), student, teacher, map_size)
 
-    def compile(self, trained: Iterable[Any], run: Run, device: str) -> bool:
-        pixels = run.schedule.steps * run.schedule.batch * math.prod(run.schedule.crop)
-        networks = [each.network for each in trained if each]
+    def compile(
+        self, students: Sequence[Any], teacher: Any, schedule: Schedule, device: str
+    ) -> list[str]:
+        chosen = []
+        map_size = (side // OUTPUT_STRIDE for side in schedule.size)
+        losses = [loss for each in students if each.distiller for loss in _plain(each.distiller)]
+        if compile_where_it_pays(losses, math.prod(map_size)):
+            chosen.append("losses")
+        networks = [each.network for each in (*students, teacher) if each]
         # batch norms of several processes talk to each other, and a user's network may do anything
-        if processes() > 1 or not all(isinstance(each, SegmentationNetwork) for each in networks):
-            return False
-        return compile_networks(networks, pixels, device)
+        if processes() == 1 and all(isinstance(each, SegmentationNetwork) for each in networks):
+            pixels = schedule.steps * schedule.batch * math.prod(schedule.crop)
+            if compile_networks(networks, pixels, device):
+                chosen.append("networks")
+        return chosen
 
     def evaluate(
         self, network: nn.Module, dataset: Any, schedule: Schedule, **where: Any
     ) -> dict[str, Any]:
         with torch.compiler.set_stance("force_eager"):  # images keep their size
             return evaluate(network, dataset, **where)
+
+
+def _plain(distiller: Distiller) -> list[nn.Module]:
+    """The losses that learn nothing.
+
+    No compiler differentiates twice, as the critic's penalty does, or speeds convolutions up.
+    """
+    learning = [distiller.critic, *distiller.trained]
+    return [loss for loss in distiller.losses.values() if loss not in learning]
 
 
 SEGMENTATION = SegmentationTask()
