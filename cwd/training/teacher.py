@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cwd.config.run import Run
+from cwd.models.folded import fold_norms
 from cwd.system.errors import CwdError
 from cwd.training.run_folder import RunFolder
 from cwd.training.tasks import task_of
@@ -38,8 +39,10 @@ class Teacher:
         self.task = task_of(folder.run.network)
         network = self.task.build(folder.run.network, num_classes)
         weights = folder.load_into(network)
+        network.eval().requires_grad_(False)
+        if device.type != "cpu":  # where kernels wait to be launched; there, results stay the same
+            fold_norms(network)
         self.network = network.to(device, memory_format=torch.channels_last)
-        self.network.eval().requires_grad_(False)
         self.record = {
             "run": folder.run.name,
             self.task.measure: folder.metrics[self.task.measure],

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from cwd.system.distributed import open_fabric
 from cwd.training import teacher as teaching
@@ -83,3 +84,12 @@ def test_the_teacher_stays_as_it_is(made):
     learner.step(0, batch, target, out)
     now = taught.network.state_dict()  # running statistics among them
     assert all(value.equal(now[name]) for name, value in before.items())
+
+
+def test_a_gpus_teacher_has_no_norms(trained, teacher):
+    folder = trained(teacher)
+    for place, folded in (("cpu", False), ("meta", True)):
+        network = teaching.Teacher(folder, 19, torch.device(place)).network
+        norms = [part for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
+        assert (not norms) is folded
+        assert not [p for p in network.parameters() if p.requires_grad]
