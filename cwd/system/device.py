@@ -97,7 +97,7 @@ def compile_where_it_pays(losses: Iterable[nn.Module], positions: int) -> bool:
 
 
 def compile_networks(networks: Iterable[nn.Module], pixels: int, device: str) -> bool:
-    """Compile networks in place where a training sees so many pixels that it pays; whether it did.
+    """Compile networks in place where their trainings see enough pixels for it; whether it did.
 
     On a GPU a step on 8 crops of 512x512 from PSPNet-R101 to PSPNet-R18 takes a sixth less time so,
     and compiling a minute or two. For images of other sizes than the crops', call them under

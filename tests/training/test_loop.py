@@ -1,21 +1,15 @@
 """The loop: what it refuses, that it resumes exactly, and that it teaches."""
 
-import functools
 import json
-import shutil
 from dataclasses import asdict, replace
 
-import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import nn
-from torch._dynamo.testing import CompileCounter
 
 from cwd.config.run import Data, Run
 from cwd.config.schedule import DetectionSchedule, Schedule, chosen_images
-from cwd.losses import ChannelWise
-from cwd.system import device, files
+from cwd.system import files
 from cwd.system.errors import CwdError
 from cwd.training.run_folder import FILES, RunFolder
 from cwd.training.tasks import segmentation
@@ -183,73 +177,6 @@ def test_class_weights(go, student):
     schedule = replace(student.schedule, class_weights=(1, 2))
     with pytest.raises(CwdError, match="2 class_weights and the images 19 classes: give one a"):
         go(replace(student, schedule=schedule))
-
-
-def test_what_is_compiled_learns_the_same(go, finished, student, teacher, monkeypatch):
-    compiled, compile_in_place = [], nn.Module.compile
-    taught = distilled(student, teacher, "PI + CW_f + MGD_b")
-    finished(teacher)
-    plain = go(taught)
-    assert plain.provenance["sessions"][0]["compiled"] == []
-
-    def compile_with(module, **how):
-        def backend(graph, _):
-            compiled.append(type(module).__name__)
-            return graph
-
-        compile_in_place(module, backend=backend, **how)
-
-    monkeypatch.setattr(nn.Module, "compile", compile_with)
-    monkeypatch.setattr(device, "has_compiler", lambda: True)
-    monkeypatch.setattr(device, "LARGE_MAP", 1)
-    # as on a GPU, with the number of pixels that this training sees
-    height, width = student.schedule.crop
-    pixels = student.schedule.steps * student.schedule.batch * height * width
-    monkeypatch.setattr(device, "MANY_PIXELS", pixels)
-    there = device.compile_networks
-    on_gpu = lambda networks, pixels, _: there(networks, pixels, "cuda")  # noqa: E731
-    monkeypatch.setattr(segmentation, "compile_networks", on_gpu)
-    shutil.rmtree(plain.done)
-    folder = go(taught)
-    assert folder.provenance["sessions"][0]["compiled"] == ["losses", "networks"]
-    # each once: the networks not again to be measured, and not MGD, which is mostly convolutions
-    assert sorted(compiled) == [
-        "ChannelWise", "PixelWise", "SegmentationNetwork", "SegmentationNetwork"
-    ]  # fmt: skip
-    pd.testing.assert_frame_equal(folder.history(), plain.history(), rtol=1e-4)
-    assert folder.metrics["miou"] == pytest.approx(plain.metrics["miou"], abs=0.1)
-
-
-def test_where_compiling_pays(monkeypatch):
-    network = nn.Conv2d(3, 4, 1)
-    monkeypatch.setattr(device, "has_compiler", lambda: True)
-    monkeypatch.setattr(nn.Module, "compile", lambda self, **how: setattr(self, "how", how))
-    papers, camvids = 40_000 * 8 * 512 * 512, 1500 * 16 * 360 * 360
-    assert not device.compile_networks([network], papers, "cpu")
-    assert not device.compile_networks([network], camvids, "cuda")
-    assert not device.compile_where_it_pays([network], 16 * 20)
-    assert not device.compile_where_it_pays([], 64 * 64)
-    assert not hasattr(network, "how")
-    assert device.compile_networks([network], papers, "cuda")
-    assert network.how == {"dynamic": False}
-    monkeypatch.setattr(device, "has_compiler", lambda: False)
-    assert not device.compile_where_it_pays([network], 64 * 64)
-
-
-def test_every_temperature_of_a_group_is_compiled(monkeypatch):
-    """By itself torch runs the ninth form of a class as it is, and says so in a warning."""
-    count, compile_in_place = CompileCounter(), nn.Module.compile
-    monkeypatch.setattr(device, "has_compiler", lambda: True)
-    monkeypatch.setattr(
-        nn.Module, "compile", functools.partialmethod(compile_in_place, backend=count)
-    )
-    monkeypatch.setattr(torch.compiler.config, "recompile_limit", 8)
-    losses = [ChannelWise(temperature=t) for t in range(1, 13)]
-    assert device.compile_where_it_pays(losses, 64 * 64)
-    maps = torch.randn(2, 1, 2, 64, 64)
-    for loss in losses:
-        loss(*maps)
-    assert count.frame_count == 12
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,8 @@ class SegmentationTask(Task):
         networks = [each.network for each in (*students, teacher) if each]
         # batch norms of several processes talk to each other, and a user's network may do anything
         if processes() == 1 and all(isinstance(each, SegmentationNetwork) for each in networks):
-            pixels = schedule.steps * schedule.batch * math.prod(schedule.crop)
+            # compiled once for all students that are the same network
+            pixels = len(students) * schedule.steps * schedule.batch * math.prod(schedule.crop)
             if compile_networks(networks, pixels, device):
                 chosen.append("networks")
         return chosen
