@@ -69,7 +69,7 @@ def first(
 ) -> None:
     """Train the student alone, PI and CW from one seed: a first table beside the paper's."""
     _needs_checkout("first", "the recorded results")
-    from cwd.tools.reproduce import first
+    from cwd.tools.first import first
 
     place = {"data_root": data_root, "seeds": seeds, "device": device, "mode": mode}
     first(profile, workers=workers, **place)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from scipy import stats
+from scipy.special import stdtrit
 from torch import Tensor
 
 from cwd.evaluation.miou import outputs
@@ -122,7 +122,7 @@ def decisive(table: Study, other: str) -> pd.DataFrame:
     apart = (miou - miou.reindex([other]).squeeze()).loc[labels]
     found = pd.DataFrame({"difference": apart.mean(axis=1), "sd": apart.std(axis=1)})
     counts = pd.Series(range(2, MOST + 1))
-    needed = stats.t.ppf(0.975, counts - 1) / counts.pow(0.5)
+    needed = stdtrit(counts - 1, 0.975) / counts.pow(0.5)
     ratio = (found["difference"] / found["sd"]).abs()
     enough = [counts[needed < each].min() for each in ratio]
     found["seeds"] = apart.count(axis=1)

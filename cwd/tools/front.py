@@ -11,9 +11,8 @@ from cwd.experiments.records import Records
 from cwd.experiments.study import study
 from cwd.system.errors import CwdError
 from cwd.tools.book import template
+from cwd.tools.first import MAIN_TABLE
 from cwd.tools.readme import Gains, finding
-
-MAIN_TABLE = "table2"
 
 
 def front(sources: Iterable[Records], claims: Mapping[Profile, pd.DataFrame], **more: Any) -> str:

@@ -4,9 +4,7 @@ import re
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import pandas as pd
@@ -17,7 +15,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from cwd.experiments.claims.judging import layout, verdicts
 from cwd.experiments.profile import Profile
-from cwd.experiments.study import TABLES, every_run, study
+from cwd.experiments.study import TABLES, every_run
 from cwd.experiments.workspace import Workspace, open_profile
 from cwd.system import paths
 from cwd.system.errors import CwdError
@@ -25,14 +23,12 @@ from cwd.system.files import exclusive, write_text
 from cwd.system.progress import TERMINAL, VARIABLE, ProgressTail
 from cwd.tools.book import Book, Page, tabled
 from cwd.tools.environment import environment
-from cwd.tools.front import MAIN_TABLE, front
+from cwd.tools.first import MAIN_TABLE, train_first
+from cwd.tools.front import front
 from cwd.tools.record import check, compare
-from cwd.tools.train import train_runs
 from cwd.training.run_folder import RunFolder
 
 CHECK = "record_check"  # the table that compares with the record
-CITIES = "the paper's networks on Cityscapes beside ours"
-UNTOLD = ["complexity", "sd", "seeds"]  # columns that say nothing of one seed
 SHOWN = (MAIN_TABLE, "table9", "transformation")  # on the front page
 # numbers of the notebooks on detectors, on the second paper, and on claims
 DETECTION, TRANSFORMATION, LAST = "A1", "A2", "99"
@@ -89,7 +85,7 @@ def reproduce(
         with exclusive(output / ".lock", paths.for_people(output)):
             write_text(output / "parameters.yaml", yaml.safe_dump(parameters, sort_keys=False))
             if not only:
-                _train_first(workspace, workers)
+                train_first(workspace, workers)
             site, compared = Book(output, f"CWD, profile {profile}", pages_of(books)), None
             try:
                 for number, book in enumerate(chosen, start=1):
@@ -107,40 +103,6 @@ def reproduce(
     print(f"open {paths.for_people(output)}/index.html; tables/, figures/ and notebooks/ beside it")
     check(compared)
     return output
-
-
-def first(profile: str, *, workers: int | None = 1, **place: Any) -> None:
-    """Train the core of a profile, print its table beside the paper's, and say where to go on.
-
-    `place` are the other arguments of `cwd.experiments.workspace.open_profile`.
-    """
-    workspace = open_profile(profile, **place)
-    if not workspace.core:
-        raise CwdError(f"profile {workspace.profile.name} has no segmentation networks: use quick.")
-    _train_core(workspace, workers)
-    print("make reproduce   the notebooks, with every other row as recorded")
-    print("make lab         the notebooks in JupyterLab, first start.ipynb")
-
-
-def _train_core(workspace: Workspace, workers: int | None) -> None:
-    """Train the runs of the first table, and print it."""
-    train_runs(workspace, workspace.core, workers=workers)
-    table = study(MAIN_TABLE, workspace)
-    rows = (row for row in table.rows if row.runs[0] in workspace.core)
-    one = tuple(replace(row, runs=row.runs[:1]) for row in rows)
-    print(f"\nFrom one seed, {CITIES}, {workspace.profile.about} (mIoU in %):\n")
-    print(replace(table, rows=one).table().drop(columns=UNTOLD).to_string(na_rep=""))
-    print(flush=True)
-
-
-def _train_first(workspace: Workspace, workers: int | None) -> None:
-    """Train what the notebooks will ask for; the runs of the first table before the others."""
-    if workspace.core:
-        _train_core(workspace, workers)
-    if workers != 1:
-        asked = every_run(workspace, optional=workspace.trains_optional)
-        left = [run for run in asked if not (run in workspace.core or workspace.recorded(run))]
-        train_runs(workspace, left, workers=workers)
 
 
 def find_notebooks(folder: Path) -> list[Path]:

@@ -20,6 +20,7 @@ from cwd.system import paths, progress
 from cwd.system.errors import CwdError
 from cwd.system.files import exclusive
 from cwd.system.progress import ProgressTail, Terminal, report
+from cwd.tools import first
 from cwd.tools import reproduce as reproducing
 from cwd.tools.reproduce import reproduce
 
@@ -34,14 +35,11 @@ PICTURE = bytes.fromhex(
 )
 
 
-TRAIN_FIRST = reproducing._train_first
-
-
 @pytest.fixture
 def go(tmp_path, monkeypatch):
     """Run the notebooks of this test's folder, which need no runs, into its output."""
     (tmp_path / "notebooks").mkdir()
-    monkeypatch.setattr(reproducing, "_train_first", lambda *_: None)
+    monkeypatch.setattr(reproducing, "train_first", lambda *_: None)
 
     def call(**options):
         places = {"notebooks": tmp_path / "notebooks", "output": tmp_path / "out"}
@@ -126,8 +124,8 @@ def test_workers_train_first_what_the_first_table_shows(go, monkeypatch, capsys)
             assert (others, others[0].recipe) == (list(runs), "")
             raise CwdError(f"no disk for {jobs['workers']}")
 
-    monkeypatch.setattr(reproducing, "_train_first", TRAIN_FIRST)
-    monkeypatch.setattr(reproducing, "train_runs", no_disk)
+    monkeypatch.setattr(reproducing, "train_first", first.train_first)
+    monkeypatch.setattr(first, "train_runs", no_disk)
     monkeypatch.setattr(Workspace, "find", lambda *_: MEASURED)
     with pytest.raises(CwdError, match="no disk for 4"):
         go(seeds="1,2", workers=4)

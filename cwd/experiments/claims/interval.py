@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtrit
 
 LEVEL = 0.95
 PERCENT = ("mIoU", "AP", "mask AP", "top-1")  # units that can share an axis
@@ -39,7 +39,7 @@ class Finding:
         if n < 2:
             return -math.inf, math.inf
         # not t.interval, which gives nan where all differences are equal
-        half = stats.t.ppf((1 + level) / 2, n - 1) * self.sd / math.sqrt(n)
+        half = stdtrit(n - 1, (1 + level) / 2) * self.sd / math.sqrt(n)
         return self.mean - half, self.mean + half
 
     @property
