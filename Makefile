@@ -142,6 +142,12 @@ distclean: ## remove results, trained runs, decoded datasets and .venv
 
 # The stamp is written last and holds the checkout's place. A .venv without it was interrupted, and
 # one with another place was copied: both are made anew.
+ifndef INSTALLING
+# two that begin at once install one after the other: the second finds all there
+.venv/.installed: requirements.lock pyproject.toml
+	@mkdir -p build && INSTALLING=1 $(if $(shell command -v flock),flock build/.installing) \
+		$(MAKE) --silent .venv/.installed
+else
 .venv/.installed: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { \
 		echo "error: no Python 3.11 to 3.13 found: install one, or name it: make PYTHON=..." >&2; exit 1; }
@@ -156,6 +162,7 @@ distclean: ## remove results, trained runs, decoded datasets and .venv
 		$(PIP) install --no-deps --no-build-isolation -e . || { \
 		echo "error: pip failed, see above; the same command tries again" >&2; exit 1; }
 	@echo "$(CURDIR)" > .venv/.installed
+endif
 
 ifneq ($(shell test -x $(RUN) && cat .venv/.installed 2>/dev/null),$(CURDIR))
 .PHONY: .venv/.installed
