@@ -62,8 +62,9 @@ def training_threads(device: str) -> Iterator[None]:
     """One thread for a training on a CPU, unless OMP_NUM_THREADS says how many.
 
     Two threads wait for each other wherever something else runs on their cores: 300 steps took 106
-    s so, and 43 s with one. Processes side by side share the cores better, and what a run gives,
-    to the last digit, doesn't depend on how many there were.
+    s so, and 43 s with one. Processes side by side share the cores better: beside a notebook kernel
+    that kept both cores busy two trainings took 2.0 times as long as alone, their share. And what a
+    run gives, to the last digit, doesn't depend on how many there were.
     """
     before = torch.get_num_threads()
     asked = os.environ.get("OMP_NUM_THREADS", "")

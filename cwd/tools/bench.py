@@ -26,7 +26,7 @@ from cwd.experiments.profile import load_profile
 from cwd.losses import ChannelWise, IntraClassVariation, PairwiseAffinity, PixelWise
 from cwd.models.build import build_network
 from cwd.system import paths
-from cwd.system.device import compile_where_it_pays, pick_device
+from cwd.system.device import compile_where_it_pays, pick_device, training_threads
 from cwd.system.files import make_folder
 from cwd.system.progress import VARIABLE
 from cwd.system.timing import REPEATS, race
@@ -72,7 +72,8 @@ def published_ifvd(student_map: Tensor, teacher_map: Tensor, target: Tensor) -> 
 def bench() -> None:
     """Print how much faster ours is than the published forms, and a group than runs alone."""
     device = pick_device("auto")
-    print(f"device {device}, {torch.get_num_threads()} threads, medians of {REPEATS}\n")
+    threads = f"{torch.get_num_threads()} threads for losses, on a CPU one for steps"
+    print(f"device {device}, {threads}, medians of {REPEATS}\n")
     lines = _losses(device)
     with (
         tempfile.TemporaryDirectory(dir=make_folder(paths.BUILD / "bench")) as name,
@@ -124,8 +125,8 @@ def _steps(device: str, folder: Path) -> dict[str, list[float]]:
     for name, (run, (height, width)) in runs.items():
         trial = shortened(run, 20, {"train": 16, "val": 1, "size": (height, width)})
         ours = seconds_a_step(trial, device, folder)
-        step = plain_step(trial, device)
-        theirs = race([step], device, repeats=5)[0]
+        with training_threads(device):  # as many as ours has
+            theirs = race([plain_step(trial, device)], device, repeats=5)[0]
         lines[f"step with CW_f {name}: published recipe, fp32"] = [theirs, ours]
     return lines
 
