@@ -6,10 +6,15 @@ in each process's images. In one process nothing here does anything.
 """
 
 import atexit
+import contextlib
+import importlib.metadata
 import logging
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any, TypeVar
 
 import torch
@@ -35,10 +40,10 @@ def open_fabric(accelerator: str, precision: str) -> Any:
 
     `precision` is in Fabric's words. More processes on this machine than GPUs are a `CwdError`.
     """
-    # imported here: that takes a second, which only training has
-    from lightning_fabric import Fabric  # noqa: PLC0415
-    from lightning_fabric.plugins.environments import LightningEnvironment  # noqa: PLC0415
-    from lightning_fabric.strategies import DDPStrategy  # noqa: PLC0415
+    with _version_alone("torchmetrics"):  # it isn't used, and takes two seconds to import
+        from lightning_fabric import Fabric  # noqa: PLC0415
+        from lightning_fabric.plugins.environments import LightningEnvironment  # noqa: PLC0415
+        from lightning_fabric.strategies import DDPStrategy  # noqa: PLC0415
 
     # its import sets the level: it would announce the precision
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
@@ -57,6 +62,20 @@ def open_fabric(accelerator: str, precision: str) -> Any:
     fabric = Fabric(accelerator=accelerator, strategy=ddp, precision=precision, **several)
     fabric.launch()
     return fabric
+
+
+@contextlib.contextmanager
+def _version_alone(name: str) -> Iterator[None]:
+    """Let what imports a package to see its version see that, without the package."""
+    if name in sys.modules or not find_spec(name):
+        yield
+        return
+    sys.modules[name] = ModuleType(name)
+    sys.modules[name].__version__ = importlib.metadata.version(name)
+    try:
+        yield
+    finally:
+        del sys.modules[name]
 
 
 def join(device: str) -> None:
