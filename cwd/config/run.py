@@ -11,7 +11,7 @@ from typing import Any
 
 from cwd.config.schedule import BaseSchedule
 from cwd.config.settings import Name, Seed, Size, Text, Whole, settings
-from cwd.recipes.parse import check_terms, parse_recipe
+from cwd.recipes.parse import check_terms, known_terms
 from cwd.recipes.registered import sources
 from cwd.system import paths
 from cwd.system.errors import CwdError
@@ -85,7 +85,7 @@ class Run:
     code: tuple[tuple[Text, Text], ...] = ()
 
     def __post_init__(self) -> None:
-        terms = parse_recipe(self.recipe)
+        terms = known_terms(self.recipe)
         # "PI+CW_f(T=1)" is the same run as "PI + CW_f"
         object.__setattr__(self, "recipe", " + ".join(term.spelled for term in terms))
         check_terms(self.recipe, terms, self.network)
@@ -123,7 +123,7 @@ class Run:
 
     def check_code(self) -> None:
         """As `check_network`, of its losses and its teacher too."""
-        self._same(self._network_code() + sources(parse_recipe(self.recipe)))
+        self._same(self._network_code() + sources(known_terms(self.recipe)))
         if self.teacher:
             self.teacher.check_network()
 

@@ -9,7 +9,7 @@ from cwd.experiments.profile import Profile
 from cwd.experiments.records import Records
 from cwd.experiments.rows_losses import compared
 from cwd.experiments.table import Row
-from cwd.recipes.parse import parse_recipe
+from cwd.recipes.parse import known_terms
 from cwd.system import paths
 
 FACTORS = {"published": 1.0, "a tenth": 0.1, "ten times": 10.0}  # of all weights of a recipe
@@ -17,7 +17,7 @@ FACTORS = {"published": 1.0, "a tenth": 0.1, "ten times": 10.0}  # of all weight
 
 def scaled(recipe: str, factor: float) -> str:
     """A recipe with the weight of each term multiplied."""
-    weights = {term: float(f"{factor * term.weight:.6g}") for term in parse_recipe(recipe)}
+    weights = {term: float(f"{factor * term.weight:.6g}") for term in known_terms(recipe)}
     return " + ".join(replace(term, weight=weight).spelled for term, weight in weights.items())
 
 

@@ -11,6 +11,7 @@ A term is a loss, the map it is applied to, and options in parentheses:
     CT_f(hidden=2)                      the second paper's transformation of channels
 """
 
+import functools
 import re
 from dataclasses import dataclass
 from inspect import signature
@@ -110,6 +111,15 @@ def parse_recipe(text: str) -> tuple[Term, ...]:
         if names.count(name) > 1:
             raise CwdError(f'recipe "{text}" has {name} twice: add the weights up in one term.')
     return terms
+
+
+@functools.cache
+def known_terms(text: str) -> tuple[Term, ...]:
+    """As `parse_recipe`, read once: thousands of runs have the same recipes.
+
+    What is read again draws no random numbers, so that it isn't for what is trained.
+    """
+    return parse_recipe(text)
 
 
 def check_terms(recipe: str, terms: tuple[Term, ...], network: str) -> None:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from cwd.losses.maps import matched
 from cwd.recipes.notation import PYRAMIDS, SYMBOLS, TAPS, Default, Notation
-from cwd.recipes.parse import ALIASES, Term
+from cwd.recipes.parse import ALIASES, Term, known_terms
 from cwd.system import own_code
 from cwd.system.errors import CwdError
 
@@ -113,6 +113,7 @@ def loss(
         about = {"aligned": aligned, "labelled": labelled}
         SYMBOLS[symbol] = Notation(build, defaults, options, told, **about)
         REGISTERED[symbol] = made
+        known_terms.cache_clear()
         try:
             source(symbol)
             with torch.random.fork_rng([]):
