@@ -64,7 +64,7 @@ readme: .venv/.installed ## README's tables, from data/results
 	@$(RUN) -m cwd readme
 
 smoke: .venv/.installed ## all notebooks in minutes, with numbers that mean nothing
-	@$(REPRODUCE) --profile smoke --workers 1
+	@$(REPRODUCE) --profile smoke
 
 PARALLEL = --numprocesses auto --maxprocesses 4
 # starts two processes, once for all its tests

@@ -10,6 +10,7 @@ from cwd.tools.train import train_runs
 
 MAIN_TABLE = "table2"
 CITIES = "the paper's networks on Cityscapes beside ours"
+SHORT = 50  # steps
 UNTOLD = ["complexity", "sd", "seeds"]  # columns that say nothing of one seed
 
 
@@ -38,7 +39,12 @@ def _train_core(workspace: Workspace, workers: int | None) -> None:
 
 
 def train_first(workspace: Workspace, workers: int | None) -> None:
-    """Train what the notebooks will ask for; the runs of the first table before the others."""
+    """Train what the notebooks will ask for; the runs of the first table before the others.
+
+    Runs that are shorter than a process takes to start are trained here, and in the notebooks.
+    """
+    if workspace.core and workspace.core[0].schedule.steps < SHORT:
+        workers = 1
     if workspace.core:
         _train_core(workspace, workers)
     if workers != 1:

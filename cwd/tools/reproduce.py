@@ -1,8 +1,9 @@
 """Running the notebooks in order through papermill: `make reproduce`."""
 
 import re
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,8 +11,6 @@ import nbformat
 import pandas as pd
 import papermill
 import yaml
-from nbclient.exceptions import DeadKernelError
-from papermill.exceptions import PapermillExecutionError
 
 from cwd.experiments.claims.judging import layout, verdicts
 from cwd.experiments.profile import Profile
@@ -23,11 +22,15 @@ from cwd.system.files import exclusive, write_text
 from cwd.system.progress import TERMINAL, VARIABLE, ProgressTail
 from cwd.tools.book import Book, Page, tabled
 from cwd.tools.environment import environment
+from cwd.tools.execute import execute, side_by_side
 from cwd.tools.first import MAIN_TABLE, train_first
 from cwd.tools.front import front
 from cwd.tools.record import check, compare
+from cwd.tools.train import Settings
 from cwd.training.run_folder import RunFolder
 
+MOST = 4  # notebooks at once: a kernel takes a gigabyte
+INTERRUPTED = "it was interrupted"
 CHECK = "record_check"  # the table that compares with the record
 SHOWN = (MAIN_TABLE, "table9", "transformation")  # on the front page
 # numbers of the notebooks on detectors, on the second paper, and on claims
@@ -73,7 +76,8 @@ def reproduce(
     parameters |= {"mode": mode}
     with environment(ENVIRONMENT):
         workspace = open_profile(**parameters)  # mistakes show before any work
-        output = output or workspace.output
+        output = (output or workspace.output).absolute()
+        count = min(MOST, Settings(workers=workers).at_once(workspace.device) or 1)
         books = fitting(find_notebooks(notebooks), workspace.profile)
         chosen = choose(books, only)
         for book in chosen:  # papermill only warns
@@ -88,13 +92,7 @@ def reproduce(
                 train_first(workspace, workers)
             site, compared = Book(output, f"CWD, profile {profile}", pages_of(books)), None
             try:
-                for number, book in enumerate(chosen, start=1):
-                    began, place = time.monotonic(), f"[{number}/{len(chosen)}] {book.stem}"
-                    _write_front(site, workspace, parameters)
-                    TERMINAL.show(place, transient=True)
-                    _execute(book, output, parameters, site)
-                    minutes, seconds = divmod(round(time.monotonic() - began), 60)
-                    TERMINAL.show(f"{place}  done in {minutes} min {seconds} s")
+                _execute_all(chosen, site, workspace, parameters, count)
                 compared = compare(workspace)
                 if len(compared):
                     workspace.save_table(compared.set_index("run"), CHECK)
@@ -111,14 +109,18 @@ def find_notebooks(folder: Path) -> list[Path]:
     No notebook at all is a `CwdError`.
     """
     found = [*folder.glob("[0-9AB]*_*.ipynb"), *(folder / f"{name}.ipynb" for name in NAMED)]
-    books = sorted(filter(Path.is_file, found), key=lambda b: (_place(b.stem), b.stem))
+    books = sorted(filter(Path.is_file, found), key=lambda b: (_place(b), b.stem))
     if not books:
         raise CwdError(f"{folder} holds no notebooks: run this from a complete checkout.")
     return books
 
 
-def _place(stem: str) -> int:
-    return 0 if stem == FIRST else 2 if stem.startswith(LAST) else 1
+def _place(book: Path) -> int:
+    return 0 if book.stem == FIRST else 2 if _looks_at_all(book) else 1
+
+
+def _looks_at_all(book: Path) -> bool:
+    return _number(book) == LAST
 
 
 def fitting(books: Sequence[Path], profile: Profile) -> list[Path]:
@@ -150,39 +152,34 @@ def _number(book: Path) -> str:
     return book.stem.partition("_")[0]
 
 
-def _execute(book: Path, output: Path, parameters: dict[str, str], site: Book) -> None:
-    """Execute one notebook into a copy of it, and write its page."""
-    executed = output / "notebooks" / book.name
-    executed.parent.mkdir(parents=True, exist_ok=True)
-    # only the kernel reports through the file, this process writes to the terminal itself
-    progress = output / ".progress"
-    try:
-        with ProgressTail(progress), environment({VARIABLE: str(progress.resolve())}):
-            papermill.execute_notebook(
-                str(book),
-                str(executed),
-                parameters=parameters,
-                kernel_name="python3",
-                progress_bar=False,
-                cwd=str(book.parent),
-                start_timeout=300,
-                # its warnings about transport and shutdown would tear the progress line
-                extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
-            )
-    except PapermillExecutionError as error:
-        sentence = error.evalue if error.ename == "CwdError" else f"{error.ename}: {error.evalue}"
-        raise CwdError(
-            f"{book.name}, cell {error.exec_count}: {sentence} (The traceback is in "
-            f"{paths.for_people(executed)}; finished runs are kept.)"
-        ) from error
-    except DeadKernelError as error:
-        raise CwdError(
-            f"{book.name}: its kernel died, most likely for want of memory: close other programs "
-            "and run the same command, it goes on from the last checkpoint."
-        ) from error
-    finally:
-        if executed.is_file():
-            site.write_notebook(executed)
+def _execute_all(
+    chosen: list[Path], site: Book, workspace: Workspace, parameters: dict[str, str], count: int
+) -> None:
+    """Execute notebooks and write their pages, `count` at once; what looks at all, in the end."""
+    writing, running = threading.Lock(), set()
+
+    def one(book: Path) -> None:
+        began, place = time.monotonic(), f"[{chosen.index(book) + 1}/{len(chosen)}] {book.stem}"
+        with writing:
+            running.add(book.stem)
+            _write_front(site, workspace, parameters, running=running)
+        TERMINAL.show(place, transient=True)
+        executed = site.folder / "notebooks" / book.name
+        try:
+            execute(book, executed, parameters)
+        finally:
+            with writing:
+                running.remove(book.stem)
+                if executed.is_file():
+                    site.write_notebook(executed)
+        minutes, seconds = divmod(round(time.monotonic() - began), 60)
+        TERMINAL.show(f"{place}  done in {minutes} min {seconds} s")
+
+    # only kernels report through the file, this process writes to the terminal itself
+    progress = site.folder / ".progress"
+    with ProgressTail(progress), environment({VARIABLE: str(progress)}):
+        for last in (False, True):
+            side_by_side(one, [book for book in chosen if _looks_at_all(book) is last], count)
 
 
 def pages_of(books: Sequence[Path]) -> list[Page]:
@@ -201,7 +198,10 @@ def _note(executed: Path, parameters: dict[str, str]) -> str:
     """What is to be said of an executed notebook: that it failed, or in what its call differs."""
     if not executed.is_file():
         return "not executed yet"
-    book = nbformat.read(executed, as_version=4)
+    try:
+        book = nbformat.read(executed, as_version=4)
+    except (nbformat.reader.NotJSONError, UnicodeDecodeError):  # it is half written
+        return INTERRUPTED
     outputs = [output for cell in book.cells for output in cell.get("outputs", [])]
     known = book.metadata.get("papermill", {}).get("parameters", {})
     notes = [f"{name} {known[name] or 'of the profile'}" for name, value in parameters.items()
@@ -209,14 +209,18 @@ def _note(executed: Path, parameters: dict[str, str]) -> str:
     notes = [f"of an earlier call with {', '.join(notes)}"] if notes else []
     failed = [output for output in outputs if output.output_type == "error"]
     notes += [f"it failed: {error.ename}: {error.evalue}" for error in failed[:1]]
-    # of a kernel that died, papermill says that its last cell was completed
     if not failed and any(cell.get("execution_count", 0) is None for cell in book.cells):
-        notes.append("it was interrupted")
+        notes.append(INTERRUPTED)
     return "; ".join(notes)
 
 
 def _write_front(
-    site: Book, workspace: Workspace, parameters: dict[str, str], *, judged: bool = False
+    site: Book,
+    workspace: Workspace,
+    parameters: dict[str, str],
+    *,
+    judged: bool = False,
+    running: Collection[str] = (),
 ) -> None:
     """Write the front page, from what is measured, perhaps with verdicts, and the tables there."""
     titles = {name: TABLES[name].title for name in SHOWN} | {CHECK: "Trained here, and recorded"}
@@ -236,5 +240,6 @@ def _write_front(
     counts = {"runs": len(runs), "here": len(here), "recorded": len(recorded)}
     said = front([workspace.records], claims, profile=workspace.profile, **counts)
     books = {page.name: site.folder / "notebooks" / f"{page.name}.ipynb" for page in site.pages}
-    notes = {name: _note(book, parameters) for name, book in books.items()}
+    notes = dict.fromkeys(running, "being executed")
+    notes |= {n: _note(book, parameters) for n, book in books.items() if n not in running}
     site.write_front(said, "\n\n".join(rest), notes)

@@ -74,7 +74,7 @@ def train_together(
     failed: dict[Run, CwdError] = {}
     with contextlib.ExitStack() as locks:
         ready = []
-        for folder in (RunFolder(Path(runs), run) for run in group):
+        for folder in (RunFolder(Path(runs), run) for run in sorted(group, key=lambda r: r.name)):
             with noted(failed, folder.run):
                 check_parts(folder.run)
                 if agreed(folder.finished):
@@ -83,7 +83,7 @@ def train_together(
                 teacher = folder.run.teacher and check_teacher(
                     folder.run, folder.root, allow_weak_teacher
                 )
-                if rank() == 0:  # one process holds the run, for all that train it
+                if rank() == 0:  # for all that train it; by name, lest two wait for each other
                     locks.enter_context(folder.held())
                 if not agreed(folder.finished):  # no other process was quicker
                     ready.append(folder)

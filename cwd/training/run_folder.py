@@ -18,12 +18,14 @@ from cwd.models.build import load_network_weights
 from cwd.models.student_file import CONFIG, WEIGHTS, run_of
 from cwd.system.errors import CwdError
 from cwd.system.files import exclusive, make_folder, read_json, sha256, unwritable
+from cwd.system.progress import VARIABLE
 from cwd.training import forms
 from cwd.training.tasks import task_of
 
 HISTORY, METRICS, PROVENANCE = "history.csv", "metrics.json", "provenance.json"
 FILES = (CONFIG, HISTORY, METRICS, PROVENANCE, WEIGHTS)
 PARTS = ("train", "val")  # of a dataset
+DAY = 24 * 3600  # seconds
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,11 @@ class RunFolder:
     def held(self) -> Iterator[None]:
         """Hold the run for this process, with a folder to write into if it isn't finished.
 
-        What an earlier attempt wrote is still there. A run that another process trains is a
-        `CwdError`.
+        What an earlier attempt wrote is still there. A run that another process trains is waited
+        for where it is another notebook's of one `reproduce`, and a `CwdError` elsewhere.
         """
-        with exclusive(self.root / ".locks" / self.run.name, f"run {self.run.name}"):
+        patience = {"patience": DAY} if VARIABLE in os.environ else {}
+        with exclusive(self.root / ".locks" / self.run.name, f"run {self.run.name}", **patience):
             if self.finished:  # another process was quicker between our look and our lock
                 shutil.rmtree(self.partial, ignore_errors=True)
             else:

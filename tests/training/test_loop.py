@@ -1,6 +1,9 @@
 """The loop: what it refuses, that it resumes exactly, and that it teaches."""
 
 import json
+import subprocess
+import sys
+import threading
 from dataclasses import asdict, replace
 
 import pytest
@@ -11,6 +14,7 @@ from cwd.config.run import Data, Run
 from cwd.config.schedule import DetectionSchedule, Schedule, chosen_images
 from cwd.system import files
 from cwd.system.errors import CwdError
+from cwd.system.progress import VARIABLE
 from cwd.training.run_folder import FILES, RunFolder
 from cwd.training.tasks import segmentation
 
@@ -150,12 +154,49 @@ def test_two_processes_at_once(go, impatient, student, tmp_path):
     assert go(student).finished
 
 
+def test_a_notebook_waits_for_what_another_trains(go, impatient, student, tmp_path, monkeypatch):
+    """Both are of one `reproduce`, which shows what is trained."""
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "said"))
+    held, release = threading.Event(), threading.Event()
+
+    def other():
+        with files.exclusive(tmp_path / "runs" / ".locks" / student.name, "the other"):
+            held.set()
+            release.wait(60)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    held.wait(60)
+    threading.Timer(1, release.set).start()  # twenty times as long as others wait here
+    assert go(student).finished
+    assert release.is_set()
+    thread.join()
+
+
 def test_nothing_but_the_result_is_said(go, student, capsys, caplog):
     go(student)
     assert not caplog.records
     said = capsys.readouterr().err.replace("\r", "\n").splitlines()
     expected = "drawing", f"{student.title}: mIoU", f"{student.title}  "
     assert [line for line in said if line and not line.startswith(expected)] == []
+
+
+FABRIC = """
+import sys
+from cwd.system.distributed import open_fabric
+open_fabric("cpu", "32-true")
+from lightning_fabric.utilities import imports
+print("torchmetrics" in sys.modules, imports._TORCHMETRICS_GREATER_EQUAL_1_0_0)
+import torchmetrics
+print(torchmetrics.Accuracy.__name__)
+"""
+
+
+def test_fabric_is_imported_without_what_it_asks_for_its_version():
+    done = subprocess.run(
+        [sys.executable, "-c", FABRIC], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False True\nAccuracy\n"
 
 
 def test_class_weights(go, student):
