@@ -124,7 +124,7 @@ def beside_cw(costs: pd.DataFrame, cost: str) -> str:
 def in_one_block(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     """PA at full resolution with the whole N x N matrices at once, as the equation reads."""
     s, t = unit(student_map).flatten(2), unit(teacher_map).flatten(2)
-    return squared_errors(s, t, s, t) / (t.shape[0] * t.shape[2] ** 2)
+    return squared_errors(s, t) / (t.shape[0] * t.shape[2] ** 2)
 
 
 def pairwise_memory(sides: Sequence[int] = (32, 64)) -> pd.DataFrame:

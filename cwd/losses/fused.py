@@ -1,4 +1,4 @@
-"""Equation 4 and its gradient by hand: the same numbers as autograd's, in half the time."""
+"""Two losses and their gradients by hand: the same numbers as autograd's, in half the time."""
 
 from typing import Any
 
@@ -34,3 +34,29 @@ class ChannelDivergence(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (difference,) = ctx.saved_tensors
         return (difference * (gradient * ctx.factor)).view(ctx.shape), None, None
+
+
+class SquaredErrors(torch.autograd.Function):
+    """The sum of (a_ij of the student - a_ij of the teacher)^2 over all pairs of positions.
+
+    Of unit features s [B, C, N] and t [B, C', N], `rows` positions i at a time. The differences
+    D = s^T s - t^T t are symmetric, and the gradient is 4 s D: each block of rows gives its part at
+    once, and none is kept. There is no second derivative.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, s: Tensor, t: Tensor, rows: int) -> Tensor:
+        total, gradient = s.new_zeros(()), torch.empty_like(s)
+        for start in range(0, s.shape[2], rows):
+            block = slice(start, start + rows)
+            difference = torch.baddbmm(s[..., block].mT @ s, t[..., block].mT, t, alpha=-1)
+            gradient[..., block] = s @ difference.mT  # [B, C, R] of [B, R, N]
+            total += difference.square_().sum()
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, above: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return 4 * above * gradient, None, None

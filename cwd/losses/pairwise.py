@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from cwd.losses.fused import SquaredErrors
 from cwd.losses.labels import CLASSES, IGNORED, classes_at
 from cwd.losses.maps import Target, is_number, matched
 from cwd.system.errors import CwdError
@@ -67,8 +68,8 @@ class PairwiseAffinity(nn.Module):
 
     The published code first max-pools with windows of half the map, so that N is 4, or 6 or 9 where
     sides are odd; it also takes the norms as constants in the backward pass, which here they
-    aren't. At full resolution the N x N matrices are computed in blocks of rows, each computed
-    again in the backward pass, so that memory doesn't grow with N^2. The products stay in float32
+    aren't. At full resolution the N x N matrices are computed in blocks of rows, each with
+    its part of the gradient, so that memory doesn't grow with N^2. The products stay in float32
     under autocast: bfloat16 has three digits, and similarities differ in the third.
 
     Args:
@@ -94,15 +95,16 @@ class PairwiseAffinity(nn.Module):
         )
         b, n = t.shape[0], t.shape[2]
         with torch.autocast(t.device.type, enabled=False):
-            return summed(squared_errors, (s, t), (s, t), b * n) / (b * n**2)
+            if (rows := BLOCK // (b * n)) < n:
+                errors = SquaredErrors.apply(s, t, max(1, rows))
+            else:
+                errors = squared_errors(s, t)
+            return errors / (b * n**2)
 
 
-def squared_errors(s_rows: Tensor, t_rows: Tensor, s: Tensor, t: Tensor) -> Tensor:
-    """Sum of (a_ij of the student - a_ij of the teacher)^2 over a block of rows i.
-
-    Unit features are [B, C, R] at the rows' positions and [B, C, N] at all, the teacher's of C'.
-    """
-    return (s_rows.mT @ s - t_rows.mT @ t).square().sum()  # of [B, R, N]
+def squared_errors(s: Tensor, t: Tensor) -> Tensor:
+    """What `SquaredErrors` computes, as the equation reads."""
+    return (s.mT @ s - t.mT @ t).square().sum()  # of [B, N, N]
 
 
 def summed(

@@ -35,6 +35,7 @@ CHECK = "record_check"  # the table that compares with the record
 SHOWN = (MAIN_TABLE, "table9", "transformation")  # on the front page
 # numbers of the notebooks on detectors, on the second paper, and on claims
 DETECTION, TRANSFORMATION, LAST = "A1", "A2", "99"
+ALONE = "05", LAST  # what others would slow that are executed beside it; and what looks at all
 # those without a number, and where they are read
 FIRST, NAMED = "start", {"start": "", "laboratory": "0", "rivals_by_hand": "02_r"}
 # In the kernels: no progress bars, a known order of sets, and nothing of what `make test` sets for
@@ -116,11 +117,7 @@ def find_notebooks(folder: Path) -> list[Path]:
 
 
 def _place(book: Path) -> int:
-    return 0 if book.stem == FIRST else 2 if _looks_at_all(book) else 1
-
-
-def _looks_at_all(book: Path) -> bool:
-    return _number(book) == LAST
+    return 0 if book.stem == FIRST else 2 if _number(book) == LAST else 1
 
 
 def fitting(books: Sequence[Path], profile: Profile) -> list[Path]:
@@ -155,7 +152,7 @@ def _number(book: Path) -> str:
 def _execute_all(
     chosen: list[Path], site: Book, workspace: Workspace, parameters: dict[str, str], count: int
 ) -> None:
-    """Execute notebooks and write their pages, `count` at once; what looks at all, in the end."""
+    """Execute notebooks and write their pages, `count` at once; in the end those `ALONE`."""
     writing, running = threading.Lock(), set()
 
     def one(book: Path) -> None:
@@ -178,8 +175,8 @@ def _execute_all(
     # only kernels report through the file, this process writes to the terminal itself
     progress = site.folder / ".progress"
     with ProgressTail(progress), environment({VARIABLE: str(progress)}):
-        for last in (False, True):
-            side_by_side(one, [book for book in chosen if _looks_at_all(book) is last], count)
+        side_by_side(one, [book for book in chosen if _number(book) not in ALONE], count)
+        side_by_side(one, [book for book in chosen if _number(book) in ALONE], 1)
 
 
 def pages_of(books: Sequence[Path]) -> list[Page]:

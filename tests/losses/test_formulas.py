@@ -160,6 +160,8 @@ def test_pairwise_in_blocks_is_pairwise_at_once(block, monkeypatch):
     whole = PairwiseAffinity(0)(student, teacher)
     monkeypatch.setattr(pairwise, "BLOCK", block)
     agree(PairwiseAffinity(0)(student, teacher), whole, student)
+    compiled = torch.compile(PairwiseAffinity(0), dynamic=False, backend="aot_eager")
+    agree(compiled(student, teacher), whole, student)
 
 
 def drawn(*size):
