@@ -13,6 +13,7 @@ from cwd.losses.maps import Target, is_number, matched
 from cwd.system.errors import CwdError
 
 SHORTEST = 1e-6  # a shorter feature counts as one without direction
+FEW = 9  # positions of a map that is pooled by halves, at most
 BLOCK = 2**24  # entries of a [B, rows, N] block of similarities: 64 MiB in float32, a few at a time
 
 
@@ -95,10 +96,10 @@ class PairwiseAffinity(nn.Module):
         )
         b, n = t.shape[0], t.shape[2]
         with torch.autocast(t.device.type, enabled=False):
-            if (rows := BLOCK // (b * n)) < n:
-                errors = SquaredErrors.apply(s, t, max(1, rows))
-            else:
+            if n <= FEW:  # in the order in which recorded results were added up
                 errors = squared_errors(s, t)
+            else:
+                errors = SquaredErrors.apply(s, t, max(1, BLOCK // (b * n)))
             return errors / (b * n**2)
 
 
