@@ -69,9 +69,9 @@ class PairwiseAffinity(nn.Module):
 
     The published code first max-pools with windows of half the map, so that N is 4, or 6 or 9 where
     sides are odd; it also takes the norms as constants in the backward pass, which here they
-    aren't. At full resolution the N x N matrices are computed in blocks of rows, each with
-    its part of the gradient, so that memory doesn't grow with N^2. The products stay in float32
-    under autocast: bfloat16 has three digits, and similarities differ in the third.
+    aren't. At full resolution the N x N matrices are computed in blocks of rows, each with its part
+    of the gradient, so that memory doesn't grow with N^2. The products stay in float32 under
+    autocast: bfloat16 has three digits, and similarities differ in the third.
 
     Args:
         pool_scale: windows' sides as a share of the map's, 0 to 1; 0 is full resolution.

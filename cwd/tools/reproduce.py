@@ -66,8 +66,8 @@ def reproduce(
     profile's own if empty; the mode says what is trained and what is taken from the record, see
     `cwd.experiments.workspace`. Unless `only` says which notebooks, runs are trained first, in
     `workers` processes, or as many as the machine has room for, and those of the first table are
-    shown as soon as they are there. In the end all are compared with the record. A relative
-    `data_root` is below the checkout's root.
+    shown as soon as they are there; then as many notebooks are executed at once. In the end all are
+    compared with the record. A relative `data_root` is below the checkout's root.
 
     Returns the output's folder, `build/PROFILE` if None: `notebooks/`, `html/`, `tables/`,
     `figures/`, `index.html`. A setting that is wrong, a notebook that failed, another process at

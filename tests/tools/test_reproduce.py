@@ -173,7 +173,7 @@ assert "being executed" in Path(data_root, "out", "index.html").read_text()
 
 
 def test_several_at_once_and_the_last_alone(go, tmp_path, capsys):
-    """Two notebooks each wait for the other, a third and the claims for both."""
+    """Two notebooks wait for each other; the claims come when all others are done."""
     for name, other in (("a", "b"), ("b", "a")):
         go.write(f"0{'ab'.index(name)}_{name}", "import time", WAITING.format(name, other))
     go.write("02_c", "print('kernels start in', __import__('os').getcwd())")
