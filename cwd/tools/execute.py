@@ -1,8 +1,7 @@
 """Executing notebooks through papermill, several at once."""
 
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import chdir
 from pathlib import Path
 
@@ -15,26 +14,28 @@ from cwd.system import paths
 from cwd.system.errors import CwdError
 
 
-def side_by_side(execute: Callable[[Path], None], books: Iterable[Path], count: int) -> None:
+def side_by_side(execute: Callable[[Path], None], books: list[Path], count: int) -> None:
     """Call `execute` with notebooks of one folder, from there, in so many threads.
 
     After an error no other is begun, and it is raised when those that were begun are done. An
     interrupt leaves threads behind that end with this process, and their kernels soon after it.
     """
-    waiting, failed = deque(books), []
-    if not waiting:
+    if not books:
         return
+    failed, waiting = [], iter(books)  # of which each thread takes the next
 
     def work() -> None:
-        while waiting and not failed:
+        for book in waiting:
+            if failed:
+                return
             try:
-                execute(waiting.popleft())
+                execute(book)
             except Exception as error:  # raised below
                 failed.append(error)
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(count)]
     # a kernel starts in the current folder, which threads have in common
-    with chdir(waiting[0].parent):
+    with chdir(books[0].parent):
         for thread in threads:
             thread.start()
         for thread in threads:

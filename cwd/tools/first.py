@@ -43,9 +43,8 @@ def train_first(workspace: Workspace, workers: int | None) -> None:
 
     Runs that are shorter than a process takes to start are trained here, and in the notebooks.
     """
-    if workspace.core and workspace.core[0].schedule.steps < SHORT:
-        workers = 1
     if workspace.core:
+        workers = 1 if workspace.core[0].schedule.steps < SHORT else workers
         _train_core(workspace, workers)
     if workers != 1:
         asked = every_run(workspace, optional=workspace.trains_optional)
