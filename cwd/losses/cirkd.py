@@ -1,15 +1,18 @@
 """CIRKD: how positions relate to those of other images, in the batch and in a memory."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from cwd.losses.dist import in_groups
 from cwd.losses.distances import kl
 from cwd.losses.labels import IGNORED, classes_at
 from cwd.losses.maps import Target, matched, weight, whole
-from cwd.losses.pairwise import summed, unit
+from cwd.losses.pairwise import BLOCK, unit
 
 TAU = 0.1  # by which similarities are divided before their softmax
 PIXELS_A_STEP = 16  # positions of a class in an image that enter its memory
@@ -170,3 +173,23 @@ def gathered(x: Tensor) -> Tensor:
     parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, x.contiguous())
     return torch.cat(parts)
+
+
+def summed(
+    part: Callable[..., Tensor], rows: Sequence[Tensor], whole: Sequence[Tensor], width: int
+) -> Tensor:
+    """The sum of `part(*rows, *whole)` over blocks of rows, which are the last axis of `rows`.
+
+    A row has `width` entries, of all images. More than one block are computed again in the
+    backward pass, so that one of them is held at a time.
+    """
+    count, size = rows[0].shape[-1], max(1, BLOCK // width)
+    if size >= count:
+        return part(*rows, *whole)
+    total = rows[0].new_zeros(())
+    for start in range(0, count, size):
+        block = [x[..., start : start + size] for x in rows]
+        total = total + checkpoint(
+            part, *block, *whole, use_reentrant=False, preserve_rng_state=False
+        )
+    return total

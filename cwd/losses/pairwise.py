@@ -1,11 +1,8 @@
 """Pair-wise spatial distillation: how positions relate to each other, the lower half of Table 1."""
 
-from collections.abc import Callable, Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from cwd.losses.fused import SquaredErrors
 from cwd.losses.labels import CLASSES, IGNORED, classes_at
@@ -106,26 +103,6 @@ class PairwiseAffinity(nn.Module):
 def squared_errors(s: Tensor, t: Tensor) -> Tensor:
     """What `SquaredErrors` computes, as the equation reads."""
     return (s.mT @ s - t.mT @ t).square().sum()  # of [B, N, N]
-
-
-def summed(
-    part: Callable[..., Tensor], rows: Sequence[Tensor], whole: Sequence[Tensor], width: int
-) -> Tensor:
-    """The sum of `part(*rows, *whole)` over blocks of rows, which are the last axis of `rows`.
-
-    A row has `width` entries, of all images. More than one block are computed again in the
-    backward pass, so that one of them is held at a time.
-    """
-    count, size = rows[0].shape[-1], max(1, BLOCK // width)
-    if size >= count:
-        return part(*rows, *whole)
-    total = rows[0].new_zeros(())
-    for start in range(0, count, size):
-        block = [x[..., start : start + size] for x in rows]
-        total = total + checkpoint(
-            part, *block, *whole, use_reentrant=False, preserve_rng_state=False
-        )
-    return total
 
 
 class IntraClassVariation(nn.Module):

@@ -20,7 +20,7 @@ from cwd.losses import (
     MaskedGeneration,
     PixelWise,
     Standardised,
-    pairwise,
+    cirkd,
 )
 from cwd.losses.cirkd import Bank, divergence, ranks
 from cwd.losses.pairwise import unit
@@ -321,7 +321,7 @@ def test_relations_in_blocks_are_those_at_once(block, monkeypatch):
         return loss(student, teacher, target)
 
     whole = value()
-    monkeypatch.setattr(pairwise, "BLOCK", block)
+    monkeypatch.setattr(cirkd, "BLOCK", block)
     agree(value(), whole, student)
 
 
