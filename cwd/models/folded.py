@@ -4,6 +4,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cwd.models.segmentation import SegmentationNetwork
+from cwd.system.sync_layers import beside
 
 
 def fold_norms(network: nn.Module) -> None:
@@ -19,7 +20,7 @@ def fold_norms(network: nn.Module) -> None:
         for name, part in list(module.named_children()):
             if isinstance(part, nn.BatchNorm2d) and before:
                 module.set_submodule(before, fuse_conv_bn_eval(module.get_submodule(before), part))
-                module.set_submodule(name, _rest(part))
+                module.set_submodule(name, beside(part))
             if not isinstance(part, nn.Identity):
                 before = _last_convolution(name, part)
 
@@ -30,9 +31,3 @@ def _last_convolution(name: str, part: nn.Module) -> str:
         last, part = [*part.named_children()][-1]
         name = f"{name}.{last}"
     return name if isinstance(part, nn.Conv2d) else ""
-
-
-def _rest(norm: nn.BatchNorm2d) -> nn.Module:
-    """What a norm does beside normalising: timm's has the activation in it."""
-    parts = (getattr(norm, name, nn.Identity()) for name in ("drop", "act"))
-    return nn.Sequential(*parts)

@@ -20,13 +20,12 @@ class _WholeBatchNorm2d(nn.BatchNorm2d):
         self.weight, self.bias = norm.weight, norm.bias
         self.running_mean, self.running_var = norm.running_mean, norm.running_var
         self.num_batches_tracked = norm.num_batches_tracked
-        # timm's has an activation in it
-        self.drop, self.act = (getattr(norm, name, nn.Identity()) for name in ("drop", "act"))
+        self.beside = beside(norm)
         self.train(norm.training)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
-            return self.act(self.drop(super().forward(x)))
+            return self.beside(super().forward(x))
         full = x.to(self.running_mean.dtype)  # as torch does: statistics of bf16 in float32
         count = processes() * x.numel() // x.shape[1]  # values of a channel
         mean = total(full.sum(dim=(0, 2, 3))) / count  # [C]
@@ -38,7 +37,12 @@ class _WholeBatchNorm2d(nn.BatchNorm2d):
             self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
         scale = self.weight * (variance + self.eps).rsqrt()
         y = centred * scale[:, None, None] + self.bias[:, None, None]
-        return self.act(self.drop(y.to(x.dtype)))
+        return self.beside(y.to(x.dtype))
+
+
+def beside(norm: nn.BatchNorm2d) -> nn.Sequential:
+    """What a norm does after normalising: timm's has an activation in it."""
+    return nn.Sequential(*(getattr(norm, name, nn.Identity()) for name in ("drop", "act")))
 
 
 class _WholeBatchDropout(nn.Module):
